@@ -1,0 +1,56 @@
+"""One tree of seeds per run: every role has a branch of its own, so no two roles and no two runs share a stream.
+
+The branch of a role is `SeedSequence(seed, spawn_key=(role, index))`: adding environments or switching evaluation on
+does not move anybody else's stream.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+
+from rlrun.types import StateDict
+
+
+class Role(enum.IntEnum):
+    """Who draws. The numbers are part of the file format: append, never renumber."""
+
+    ENV = 0  # one per training environment
+    ACTION_SPACE = 1
+    AGENT = 2  # exploration
+    BUFFER = 3  # sampling, minibatch order
+    NETWORK = 4  # initial weights, torch's global stream
+    EVAL = 5  # one per episode of a periodic evaluation
+    FINAL_EVAL = 6  # one per episode of the final evaluation
+    PROBLEM = 7  # parameters drawn once, such as a bandit's arms; shared by training and evaluation
+
+
+class SeedTree:
+    """All seeds of a run, from one number."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def generator(self, role: Role, index: int = 0) -> np.random.Generator:
+        return np.random.default_rng(self._sequence(role, index))
+
+    def integer(self, role: Role, index: int = 0) -> int:
+        """A 32-bit seed, for libraries that take a number."""
+        return int(self._sequence(role, index).generate_state(1, np.uint32)[0])
+
+    def integers(self, role: Role, count: int) -> list[int]:
+        return [self.integer(role, index) for index in range(count)]
+
+    def _sequence(self, role: Role, index: int) -> np.random.SeedSequence:
+        return np.random.SeedSequence(self.seed, spawn_key=(int(role), index))
+
+
+def generator_state(rng: np.random.Generator) -> StateDict:
+    """A generator's position as plain data."""
+    return dict(rng.bit_generator.state)
+
+
+def restore_generator(rng: np.random.Generator, state: StateDict) -> None:
+    """Put a generator back to a saved position."""
+    rng.bit_generator.state = state

@@ -1,0 +1,253 @@
+"""What flows between the parts: spaces, rollouts, chunks, batches, progress, and the protocols of the moving parts.
+
+Letters in shape comments: T time steps, E environments, B transitions in a batch, A actions, S states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = np.ndarray
+State = Any  # an agent's memory between steps, one row per environment; None for memoryless agents
+Metrics = Mapping[str, Any]  # name -> float or detached 0-d tensor
+StateDict = dict[str, Any]  # nested dicts and lists of plain data, numpy arrays and tensors
+
+
+class Space(NamedTuple):
+    """An observation or action space, reduced to what algorithms and networks need."""
+
+    kind: str  # "discrete" | "box"
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    n: int = 0  # number of values if discrete
+    low: Array | None = None  # per-dimension bounds if box
+    high: Array | None = None
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What an algorithm may know about the environment it is built for."""
+
+    id: str
+    obs_space: Space
+    action_space: Space
+    num_envs: int = 1
+    max_episode_steps: int | None = None
+    reward_threshold: float | None = None
+
+    @property
+    def num_actions(self) -> int:
+        """Number of discrete actions, or dimensions of a continuous one."""
+        return self.action_space.n or int(np.prod(self.action_space.shape))
+
+    @property
+    def num_states(self) -> int:
+        """Number of discrete observations; 0 if they are not discrete."""
+        return self.obs_space.n
+
+
+class HeadSpec(NamedTuple):
+    """One output of a network: what it means and how wide it is."""
+
+    kind: str  # "q" | "policy" | "gaussian" | "value"
+    size: int
+
+
+class EpisodeStat(NamedTuple):
+    """A finished episode as the environment saw it: raw rewards, before any scaling or clipping."""
+
+    episode_return: float
+    length: int
+    env: int  # index of the environment
+
+
+class Step(NamedTuple):
+    """One sweep over E environments with SAME_STEP autoreset. The arrays are the vector's own: copy what you keep."""
+
+    obs: Array  # [E, *obs] what the agent acts on next: the reset observation where an episode ended
+    reward: Array  # [E] float32
+    terminated: Array  # [E] bool
+    truncated: Array  # [E] bool
+    final_obs: Mapping[int, Array]  # env -> the true last observation, only where an episode ended
+    episodes: list[EpisodeStat]
+
+
+class Rollout(NamedTuple):
+    """T steps of E environments, time-major numpy. The arrays are the source's own and are reused: copy what you keep."""
+
+    obs: Array  # [T+1, E, *obs]
+    action: Array  # [T, E, *action]
+    reward: Array  # [T, E] float32
+    terminated: Array  # [T, E] bool: the MDP ended, do not bootstrap
+    truncated: Array  # [T, E] bool: cut from outside, bootstrap from final_obs
+    final_obs: Mapping[tuple[int, int], Array]  # (t, e) -> the true last observation, only where an episode ended
+    extras: Mapping[str, Array]  # [T, E, ...] what the agent recorded when acting: log_prob, value, ...
+    policy_version: int = 0
+
+
+class Chunk(NamedTuple):
+    """What a source yields and the runner sees."""
+
+    env_steps: int
+    episodes: list[EpisodeStat]
+    data: Any  # a Rollout, or gradients; opaque to the runner
+
+
+class Batch(NamedTuple):
+    """B transitions of m >= 1 steps each, torch tensors on the learner's device."""
+
+    obs: Tensor  # [B, *obs]
+    action: Tensor  # [B, *action]
+    next_obs: Tensor  # [B, *obs] the observation m steps later, the true last one at an episode's end
+    reward: Tensor  # [B] sum over i < m of gamma^i r_i
+    discount: Tensor  # [B] gamma^m, 0 where the episode terminated
+    weight: Tensor  # [B] importance weight, ones if sampled uniformly
+    index: Tensor  # [B] where the transitions stand in the buffer
+
+
+@dataclass
+class Progress:
+    """How far a run is. One unit everywhere: env steps, summed over all environments."""
+
+    total_timesteps: int
+    env_steps: int = 0
+    episodes: int = 0
+    gradient_steps: int = 0
+    wall_seconds: float = field(default=0.0, compare=False)  # over all attempts
+
+    def advance(self, chunk: Chunk) -> None:
+        self.env_steps += chunk.env_steps
+        self.episodes += len(chunk.episodes)
+
+    @property
+    def done(self) -> bool:
+        return self.env_steps >= self.total_timesteps
+
+    def state_dict(self) -> StateDict:
+        return {
+            "env_steps": self.env_steps,
+            "episodes": self.episodes,
+            "gradient_steps": self.gradient_steps,
+            "wall_seconds": self.wall_seconds,
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.env_steps, self.episodes = state["env_steps"], state["episodes"]
+        self.gradient_steps, self.wall_seconds = state["gradient_steps"], state["wall_seconds"]
+
+
+class Stateful(Protocol):
+    """Anything a checkpoint must hold: RNG streams and counters included."""
+
+    def state_dict(self) -> StateDict: ...
+    def load_state_dict(self, state: StateDict) -> None: ...
+
+
+class Agent(Protocol):
+    """Turns observations into actions."""
+
+    def initial_state(self, num_envs: int) -> State: ...
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        """Actions [E, *action], the new state, and what to record beside them (each [E, ...]).
+
+        `explore=False` is the greedy policy and draws no random number.
+        """
+        ...
+
+    def fork(self, rng: np.random.Generator) -> Agent:
+        """The same policy on the same weights with a random stream of its own, for evaluation."""
+        ...
+
+
+class Algorithm(Protocol):
+    """A learner and the agent it teaches."""
+
+    agent: Agent
+    rollout_steps: int  # sweeps over all environments per chunk
+
+    def learn(self, data: Any, progress: Progress) -> Metrics:
+        """Take in a chunk's data and make 0..n gradient steps (counted in `progress.gradient_steps`)."""
+        ...
+
+    def state_dict(self) -> StateDict: ...
+    def load_state_dict(self, state: StateDict) -> None: ...
+
+
+class VectorEnv(Protocol):
+    """E environments stepped together, SAME_STEP autoreset (see experience/vector.py)."""
+
+    spec: EnvSpec
+    num_envs: int
+    obs: Array  # [E, *obs] what the agent acts on next
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Start all environments; seeds has one entry each, used for this first reset only. Returns obs [E, *obs]."""
+        ...
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        """Start a fresh episode in one environment from a seed; returns its obs [*obs]. Used by evaluation."""
+        ...
+
+    def step(self, action: Array) -> Step: ...
+
+    def metrics(self) -> Metrics:
+        """What the environments report of themselves since the last call (a bandit's regret); {} for most."""
+        ...
+
+    def state_dict(self) -> StateDict:
+        """Everything needed to continue, with `grade` "exact" (mid-episode) or "episode" (new episodes on resume)."""
+        ...
+
+    def load_state_dict(self, state: StateDict) -> None: ...
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """Context manager and endless iterator of chunks."""
+
+    def __iter__(self) -> Iterator[Chunk]: ...
+    def publish(self, agent: Agent) -> None: ...
+    def metrics(self) -> Metrics: ...
+    def state_dict(self) -> StateDict: ...
+    def load_state_dict(self, state: StateDict) -> None: ...
+    def close(self) -> None: ...
+
+
+class Buffer(Protocol):
+    """A memory between the source and the updates."""
+
+    def state_dict(self, contents: bool = True) -> StateDict:
+        """Everything, or without `contents` only what is small: the random stream."""
+        ...
+
+    def load_state_dict(self, state: StateDict) -> None: ...
+
+
+class ReplayBuffer(Buffer, Protocol):
+    """Stores transitions and samples batches of them."""
+
+    def add(self, rollout: Rollout) -> None: ...
+    def sample(self, batch_size: int) -> Batch: ...
+    def batches(self, count: int, batch_size: int) -> Iterator[Batch]:
+        """`count` batches with nothing added between them: gathered at once."""
+        ...
+
+    def update_priorities(self, index: Tensor, td_error: Tensor) -> None: ...
+    def __len__(self) -> int: ...
+
+
+class Logger(Protocol):
+    """Writes metrics somewhere. Rows arrive in order of env_steps."""
+
+    def log(self, metrics: Mapping[str, float], env_steps: int) -> None: ...
+    def close(self) -> None: ...
