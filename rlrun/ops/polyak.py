@@ -1,0 +1,80 @@
+"""The target network: a frozen copy that follows the network being trained, in jumps or as a moving average."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Target:
+    """A copy of `module` without gradients, called like the module.
+
+    tau = 1: copied whenever a multiple of `interval` env steps is crossed (Mnih et al. 2015).
+    tau < 1: w' <- (1 - tau) w' + tau w at every `follow` (Lillicrap et al. 2016); tau is the share of the NEW weights.
+
+    Float buffers (batch norm's statistics) are averaged like parameters, integer buffers are copied.
+
+    Args:
+        module: the network to follow; it is never written to.
+        tau: in (0, 1].
+        interval: env steps between two copies, None for a copy at every `follow`; not used with tau < 1.
+
+    Raises:
+        ValueError: tau outside (0, 1], or an interval below 1.
+    """
+
+    def __init__(self, module: nn.Module, tau: float = 1.0, interval: int | None = None):
+        if not 0 < tau <= 1:
+            raise ValueError(f"tau must be in (0, 1], got {tau}")
+        if interval is not None and interval < 1:
+            raise ValueError(f"interval must be at least 1, got {interval}")
+        self.module = copy.deepcopy(module).requires_grad_(False)
+        self.tau = tau
+        self.interval = interval or 1
+        self._source = module
+        self._ours: list[Tensor] = list(self.module.parameters())
+        self._theirs: list[Tensor] = list(module.parameters())
+        self._has_buffers = next(module.buffers(), None) is not None
+        self._copied_at = 0  # env steps
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module(*args, **kwargs)
+
+    def follow(self, env_steps: int) -> None:
+        """Take in the source's weights if it is time; called after every update."""
+        if self.tau < 1:
+            self._blend()
+        elif env_steps // self.interval > self._copied_at // self.interval:
+            self._copy()
+            self._copied_at = env_steps
+
+    @torch.no_grad()
+    def _blend(self) -> None:
+        torch._foreach_lerp_(self._ours, self._theirs, self.tau)
+        for ours, theirs in self._buffers():
+            if ours.is_floating_point():
+                ours.lerp_(theirs, self.tau)
+            else:
+                ours.copy_(theirs)
+
+    @torch.no_grad()
+    def _copy(self) -> None:
+        torch._foreach_copy_(self._ours, self._theirs)
+        for ours, theirs in self._buffers():
+            ours.copy_(theirs)
+
+    def _buffers(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Looked up every time, as modules may replace their buffers; parameters stay the same objects."""
+        if self._has_buffers:
+            yield from zip(self.module.buffers(), self._source.buffers(), strict=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"module": dict(self.module.state_dict()), "copied_at": self._copied_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self._copied_at = state["copied_at"]

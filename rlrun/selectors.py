@@ -1,0 +1,149 @@
+"""From scores to actions: PTAN's selectors. Numpy in, numpy out; one row per environment.
+
+Letters: E environments, A actions. A selector that draws holds a generator; `fork` gives the same rule another one.
+Rows are few, so a short Python loop over them is faster here than masks.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from rlrun.ops.distributions import inverse_cdf, sample_categorical
+from rlrun.schedules import Constant, Schedule
+from rlrun.types import Array
+
+
+class Selector(Protocol):
+    """Chooses an action per row: scores [E, A] -> a new array int64 [E]; ValueError unless the scores are 2-D."""
+
+    def __call__(self, scores: Array, env_steps: int = 0) -> Array: ...
+
+    def fork(self, rng: np.random.Generator) -> Selector:
+        """The same rule on another random stream."""
+        ...
+
+
+class ArgmaxSelector:
+    """The highest score, the lowest index among equals; draws nothing."""
+
+    def __call__(self, scores: Array, env_steps: int = 0) -> Array:
+        _require_rows(scores)
+        return scores.argmax(axis=1)
+
+    def fork(self, rng: np.random.Generator) -> ArgmaxSelector:
+        return self
+
+
+class RandomArgmaxSelector:
+    """The highest score, a random one among equals: for tables, whose entries start out equal."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def __call__(self, scores: Array, env_steps: int = 0) -> Array:
+        _require_rows(scores)
+        return random_argmax(scores, self.rng)
+
+    def fork(self, rng: np.random.Generator) -> RandomArgmaxSelector:
+        return RandomArgmaxSelector(rng)
+
+
+class EpsilonGreedySelector:
+    """With probability epsilon a uniform draw from all A actions, the greedy one included; decided for each row anew.
+
+    So P(greedy) = 1 - epsilon + epsilon / A. One random number per row does both: given u < epsilon, u / epsilon is
+    uniform again and names the action.
+
+    Args:
+        epsilon: probability of a random action, or a schedule of it over env steps. May be assigned at any time.
+        rng: where the random numbers come from.
+        selector: chooses the other actions.
+
+    Raises:
+        ValueError: epsilon outside [0, 1], when set or, if a schedule, when used.
+    """
+
+    def __init__(self, epsilon: float | Schedule, rng: np.random.Generator, selector: Selector | None = None):
+        self.rng = rng
+        self.selector = selector or ArgmaxSelector()
+        self.epsilon = epsilon
+
+    @property
+    def epsilon(self) -> float:
+        """The probability in force: the one last used, if it is scheduled."""
+        return self._epsilon
+
+    @epsilon.setter
+    def epsilon(self, epsilon: float | Schedule) -> None:
+        self._schedule = epsilon if callable(epsilon) else Constant(epsilon)
+        self._epsilon = _probability(self._schedule(0))
+
+    def __call__(self, scores: Array, env_steps: int = 0) -> Array:
+        action = self.selector(scores, env_steps)
+        self._epsilon = epsilon = _probability(self._schedule(env_steps))
+        for row, u in enumerate(self.rng.random(len(action)).tolist()):
+            if u < epsilon:
+                action[row] = int(u / epsilon * scores.shape[1])
+        return action
+
+    def fork(self, rng: np.random.Generator) -> EpsilonGreedySelector:
+        return EpsilonGreedySelector(self._schedule, rng, self.selector.fork(rng))
+
+
+class ProbabilitySelector:
+    """An action drawn from each row of probabilities; one of probability 0 is never drawn.
+
+    Raises:
+        ValueError: a row is not a distribution (an entry below 0 or NaN, or a sum more than 1 % from 1).
+    """
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def __call__(self, scores: Array, env_steps: int = 0) -> Array:
+        _require_rows(scores)
+        if not (scores.min() >= 0 and np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() < 0.01):
+            raise ValueError("every row must hold probabilities that sum to 1; for logits use CategoricalSelector")
+        return inverse_cdf(scores, self.rng)
+
+    def fork(self, rng: np.random.Generator) -> ProbabilitySelector:
+        return ProbabilitySelector(rng)
+
+
+class CategoricalSelector:
+    """An action drawn from the softmax of each row of logits."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def __call__(self, scores: Array, env_steps: int = 0) -> Array:
+        _require_rows(scores)
+        return sample_categorical(scores, self.rng)[0]
+
+    def fork(self, rng: np.random.Generator) -> CategoricalSelector:
+        return CategoricalSelector(rng)
+
+
+def random_argmax(scores: Array, rng: np.random.Generator) -> Array:
+    """Index int64 [E] of the highest score of each row [E, A]; among equals each is as likely. Draws only for ties."""
+    action = scores.argmax(axis=1)
+    for row, values in enumerate(scores.tolist()):
+        highest = values[action[row]]
+        ties = values.count(highest)
+        if ties > 1:
+            equals = [index for index, value in enumerate(values) if value == highest]
+            action[row] = equals[int(rng.random() * ties)]
+    return action
+
+
+def _require_rows(scores: Array) -> None:
+    if scores.ndim != 2:
+        raise ValueError(f"scores must have a row per environment, shape [E, A], got shape {scores.shape}")
+
+
+def _probability(epsilon: float) -> float:
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is a probability, got {epsilon}")
+    return epsilon
