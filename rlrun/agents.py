@@ -1,0 +1,122 @@
+"""Agents: observation -> network output -> action. All numpy; networks come as functions on numpy arrays.
+
+An agent's state is its memory between steps, one row per environment; the agents here have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rlrun.ops.distributions import sample_categorical, sample_gaussian
+from rlrun.schedules import Schedule
+from rlrun.seeding import generator_state, restore_generator
+from rlrun.selectors import ArgmaxSelector, EpsilonGreedySelector
+from rlrun.types import Array, State, StateDict
+
+Forward = Callable[[Array], Any]  # obs [E, *obs] -> outputs of the network's heads
+NOTHING: Mapping[str, Array] = {}
+
+
+class DQNAgent:
+    """Epsilon-greedy on action values while exploring, their argmax otherwise.
+
+    Args:
+        scores: obs [E, *obs] -> action values [E, A].
+        epsilon: probability of a random action as a schedule of env steps.
+        rng: the exploration's random stream.
+        random_steps: env steps at the start during which every action is random.
+    """
+
+    def __init__(self, scores: Forward, epsilon: Schedule, rng: np.random.Generator, random_steps: int = 0):
+        self.scores, self.random_steps, self.rng = scores, random_steps, rng
+        self.schedule = epsilon
+        self.explore = EpsilonGreedySelector(self.epsilon, rng)
+        self.greedy = ArgmaxSelector()
+
+    def epsilon(self, env_steps: float) -> float:
+        """The probability of a random action in force at `env_steps`."""
+        return 1.0 if env_steps < self.random_steps else self.schedule(env_steps)
+
+    def initial_state(self, num_envs: int) -> State:
+        return None
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        selector = self.explore if explore else self.greedy
+        return selector(self.scores(obs), env_steps), state, NOTHING
+
+    def fork(self, rng: np.random.Generator) -> DQNAgent:
+        return DQNAgent(self.scores, self.schedule, rng, self.random_steps)
+
+    def state_dict(self) -> StateDict:
+        return {"rng": generator_state(self.rng)}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        restore_generator(self.rng, state["rng"])
+
+
+class ActorCriticAgent:
+    """Samples the policy while exploring, takes its mode otherwise; records log-probability and value of each step.
+
+    Args:
+        forward: obs [E, *obs] -> (policy output, value [E, 1]). The policy output is logits [E, A] for discrete actions,
+            means and log standard deviations side by side [E, 2A] for continuous ones.
+        discrete: which of the two.
+        rng: the random stream of the samples.
+    """
+
+    def __init__(self, forward: Forward, discrete: bool, rng: np.random.Generator):
+        self.forward, self.discrete, self.rng = forward, discrete, rng
+        self._policy = Categorical if discrete else Gaussian
+
+    def initial_state(self, num_envs: int) -> State:
+        return None
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        policy, value = self.forward(obs)
+        if not explore:
+            return self._policy.mode(policy), state, NOTHING
+        action, log_prob = self._policy.sample(policy, self.rng)
+        return action, state, {"log_prob": log_prob, "value": value[:, 0]}
+
+    def value(self, obs: Array) -> Array:
+        """State values [E] of observations [E, *obs]."""
+        return self.forward(obs)[1][:, 0]
+
+    def fork(self, rng: np.random.Generator) -> ActorCriticAgent:
+        return ActorCriticAgent(self.forward, self.discrete, rng)
+
+    def state_dict(self) -> StateDict:
+        return {"rng": generator_state(self.rng)}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        restore_generator(self.rng, state["rng"])
+
+
+class Categorical:
+    """How logits [E, A] become actions int64 [E]."""
+
+    sample = staticmethod(sample_categorical)
+
+    @staticmethod
+    def mode(logits: Array) -> Array:
+        return logits.argmax(1)
+
+
+class Gaussian:
+    """How means and log standard deviations [E, 2A] become actions [E, A]."""
+
+    @staticmethod
+    def sample(policy: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        mean, log_std = np.split(policy, 2, axis=1)
+        return sample_gaussian(mean, log_std, rng)
+
+    @staticmethod
+    def mode(policy: Array) -> Array:
+        return policy[:, : policy.shape[1] // 2]

@@ -1,0 +1,134 @@
+"""Acting on numpy observations as fast as the network allows.
+
+At batch sizes of a few environments the price of a forward pass is calls, not arithmetic: 40-66 us through modules,
+5-8 us in numpy on the parameters' own memory. `Inference` translates a network of known layers once; the numpy arrays are
+views, so every update of the weights is seen at once. Unknown layers, GPUs and wide batches take the torch path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rlrun.networks.builder import Network
+from rlrun.networks.heads import GaussianHead
+from rlrun.networks.layers import Flat, OneHot
+from rlrun.types import Array
+
+NUMPY_BATCH = 32  # above this torch's kernels win
+
+Forward = Callable[[Array], Array]
+
+
+class Inference:
+    """`inference(obs [E, *obs]) -> output` as numpy arrays, without autograd; a tuple if the network has several heads."""
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+        self.device = next(network.parameters()).device
+        self._numpy = translate(network) if self.device.type == "cpu" else None
+
+    def __call__(self, obs: Array) -> Any:
+        if self._numpy is not None and len(obs) <= NUMPY_BATCH:
+            return self._numpy(obs)
+        return self.torch(obs)
+
+    def torch(self, obs: Array) -> Any:
+        with torch.no_grad():
+            output = self.network(torch.as_tensor(obs, device=self.device))
+        return tuple(o.cpu().numpy() for o in output) if isinstance(output, tuple) else output.cpu().numpy()
+
+
+def translate(network: nn.Module) -> Callable[[Array], Any] | None:
+    """The network as numpy functions on the same memory, or None if a layer is not known."""
+    translator = TRANSLATORS.get(type(network))
+    return translator(network) if translator else None
+
+
+def _linear(layer: nn.Linear) -> Forward:
+    weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
+
+    def forward(x: Array) -> Array:
+        y = x @ weight
+        y += bias
+        return y
+
+    return forward
+
+
+def _layer_norm(layer: nn.LayerNorm) -> Forward:
+    scale, shift, eps = layer.weight.detach().numpy(), layer.bias.detach().numpy(), layer.eps
+
+    def forward(x: Array) -> Array:
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt(np.square(centred).mean(-1, keepdims=True) + eps) * scale + shift
+
+    return forward
+
+
+def _one_hot(layer: OneHot) -> Forward:
+    rows = np.eye(layer.n, dtype=np.float32)
+    return lambda x: rows[x]
+
+
+def _gaussian_head(layer: GaussianHead) -> Forward:
+    mean, log_std = _linear(layer.mean), layer.log_std.detach().numpy()
+
+    def forward(x: Array) -> Array:
+        mu = mean(x)
+        return np.concatenate([mu, np.broadcast_to(log_std, mu.shape)], -1)
+
+    return forward
+
+
+def _sequential(layers: nn.Sequential) -> Forward | None:
+    functions = [translate(layer) for layer in layers]
+    if None in functions:
+        return None
+
+    def forward(x: Array) -> Array:
+        for function in functions:
+            x = function(x)  # type: ignore[misc]
+        return x
+
+    return forward
+
+
+def _network(network: Network) -> Callable[[Array], Any] | None:
+    trunk, branches = _sequential(network.trunk), [_sequential(branch) for branch in network.branches]
+    if trunk is None or None in branches:
+        return None
+    if len(branches) == 1:
+        return lambda obs: branches[0](trunk(obs))  # type: ignore[misc]
+
+    def forward(obs: Array) -> tuple[Array, ...]:
+        features = trunk(obs)
+        return tuple(branch(features) for branch in branches)  # type: ignore[misc]
+
+    return forward
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0.0)
+
+
+def _flat(x: Array) -> Array:
+    return x.reshape(len(x), -1).astype(np.float32, copy=False)
+
+
+# Exact types only: a subclass may compute something else.
+TRANSLATORS: dict[type[nn.Module], Callable[[Any], Any]] = {
+    nn.Linear: _linear,
+    nn.LayerNorm: _layer_norm,
+    nn.ReLU: lambda _: _relu,
+    nn.Tanh: lambda _: np.tanh,
+    nn.Sequential: _sequential,
+    OneHot: _one_hot,
+    Flat: lambda _: _flat,
+    GaussianHead: _gaussian_head,
+    Network: _network,
+}

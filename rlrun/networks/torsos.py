@@ -1,0 +1,18 @@
+"""Torsos: observation features -> hidden features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU, "gelu": nn.GELU}
+
+
+def mlp(inputs: int, hidden: Sequence[int], activation: str, layer_norm: bool) -> nn.Sequential:
+    """Fully connected layers [B, inputs] -> [B, hidden[-1]], each followed by an optional LayerNorm and the activation."""
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), ACTIVATIONS[activation]()]
+        inputs = width
+    return nn.Sequential(*layers)

@@ -1,0 +1,133 @@
+"""From a loss to an update: gradient, clipping, Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1).
+
+Two ways with the same result up to rounding, and one state format. `Adam` runs eagerly on fused kernels, without hooks,
+`.grad` fields or synchronisation. `GraphAdam` compiles gradient, clipping and step into one graph, which pays on long
+runs of small networks and is what CUDA graphs need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+from rlrun.types import StateDict
+
+Aux = dict[str, Tensor]
+LossFn = Callable[..., tuple[Tensor, Aux]]
+
+BETA1, BETA2 = 0.9, 0.999
+
+
+class Adam:
+    """`update(*inputs, learning_rate=...) -> aux`: one eager Adam step on the parameters of `module`, in place.
+
+    Args:
+        loss: `loss(module, *inputs) -> (scalar loss, aux)`; aux is a dict of tensors and comes back detached.
+        module: holds the parameters that move.
+        max_grad_norm: gradients are scaled so that their global norm is at most this; None for no clipping.
+        eps: added to the root of the second moment.
+    """
+
+    def __init__(self, loss: LossFn, module: nn.Module, *, max_grad_norm: float | None = None, eps: float = 1e-8):
+        self.loss, self.module = loss, module
+        self.max_grad_norm, self.eps = max_grad_norm, eps
+        self.params = [p for p in module.parameters() if p.requires_grad]
+        self.mean = [torch.zeros_like(p, requires_grad=False) for p in self.params]
+        self.square = [torch.zeros_like(p, requires_grad=False) for p in self.params]
+        self.step = torch.zeros((), device=self.params[0].device)
+        self._steps = [self.step] * len(self.params)
+
+    def __call__(self, *inputs: Any, learning_rate: float) -> Aux:
+        loss, aux = self.loss(self.module, *inputs)
+        # The fused kernel reads gradients as if laid out like the parameters: other strides would give silently wrong steps.
+        grads = [g.contiguous() for g in torch.autograd.grad(loss, self.params, materialize_grads=True)]
+        with torch.no_grad():
+            divisor = None if self.max_grad_norm is None else clip_divisor(torch._foreach_norm(grads), self.max_grad_norm)
+            self.step += 1
+            torch._fused_adam_(
+                self.params,
+                grads,
+                self.mean,
+                self.square,
+                [],
+                self._steps,
+                lr=learning_rate,
+                beta1=BETA1,
+                beta2=BETA2,
+                weight_decay=0.0,
+                eps=self.eps,
+                amsgrad=False,
+                maximize=False,
+                grad_scale=divisor,  # the kernel divides by it
+            )
+        return {"loss": loss.detach()} | {key: value.detach() for key, value in aux.items()}
+
+    def state_dict(self) -> StateDict:
+        return {"mean": list(self.mean), "square": list(self.square), "step": self.step}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        with torch.no_grad():
+            for ours, saved in zip(
+                [*self.mean, *self.square, self.step], [*state["mean"], *state["square"], state["step"]], strict=True
+            ):
+                if ours.shape != saved.shape:
+                    raise ValueError(f"optimiser state of shape {tuple(saved.shape)}, expected {tuple(ours.shape)}")
+                ours.copy_(saved)
+
+
+class GraphAdam(Adam):
+    """The same update as one compiled graph; the first call compiles."""
+
+    def __init__(self, loss: LossFn, module: nn.Module, *, max_grad_norm: float | None = None, eps: float = 1e-8):
+        super().__init__(loss, module, max_grad_norm=max_grad_norm, eps=eps)
+        self.names = [name for name, p in module.named_parameters() if p.requires_grad]
+        self.learning_rate = torch.zeros((), device=self.params[0].device)
+        mode = None
+        if self.step.is_cuda:  # CUDA graphs replay on fixed addresses
+            mode = "reduce-overhead"
+            for tensor in [*self.params, *self.mean, *self.square, self.step, self.learning_rate]:
+                torch._dynamo.mark_static_address(tensor)
+        torch.compiler.reset()  # each run compiles its own losses: without this a sweep runs into the recompile limit
+        self._compiled = torch.compile(self._graph, fullgraph=True, dynamic=False, mode=mode)
+
+    def __call__(self, *inputs: Any, learning_rate: float) -> Aux:
+        with torch.no_grad():
+            self.learning_rate.fill_(learning_rate)
+            params = [p.detach() for p in self.params]
+            aux: Aux = self._compiled(params, self.mean, self.square, self.step, self.learning_rate, *inputs)
+        return {key: value.clone() for key, value in aux.items()} if self.step.is_cuda else aux
+
+    def _graph(
+        self,
+        params: list[Tensor],
+        mean: list[Tensor],
+        square: list[Tensor],
+        step: Tensor,
+        learning_rate: Tensor,
+        *inputs: Any,
+    ) -> Aux:
+        def loss(params: list[Tensor], *inputs: Any) -> tuple[Tensor, Aux]:
+            weights = dict(zip(self.names, params, strict=True))
+            return self.loss(lambda *args: functional_call(self.module, weights, args), *inputs)
+
+        grads, (value, aux) = grad_and_value(loss, has_aux=True)(params, *inputs)
+        if self.max_grad_norm is not None:
+            divisor = clip_divisor([g.square().sum().sqrt() for g in grads], self.max_grad_norm)
+            grads = [g / divisor for g in grads]
+        step.add_(1)
+        step_size = learning_rate / (1 - BETA1**step)
+        root_correction = (1 - BETA2**step).sqrt()
+        for p, g, m, v in zip(params, grads, mean, square, strict=True):
+            m.lerp_(g, 1 - BETA1)
+            v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+            p.sub_(step_size * m / (v.sqrt() / root_correction + self.eps))
+        return {"loss": value} | aux
+
+
+def clip_divisor(norms: list[Tensor], max_grad_norm: float) -> Tensor:
+    """What gradients with these norms are divided by so that their joint norm is at most `max_grad_norm`; at least 1."""
+    return (torch.linalg.vector_norm(torch.stack(norms)) / max_grad_norm).clamp(min=1.0)
