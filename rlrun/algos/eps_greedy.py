@@ -1,0 +1,40 @@
+"""Epsilon-greedy bandit with sample averages (Sutton & Barto 2018, sections 2.2 to 2.4).
+
+With probability epsilon any arm, otherwise the one with the highest average so far, where 0 stands for an arm never
+pulled; ties are broken at random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlrun.algos.bandit import SampleAverages
+from rlrun.algos.tabular import TableAgent
+from rlrun.checks import within
+from rlrun.registry import register
+from rlrun.selectors import EpsilonGreedySelector, RandomArgmaxSelector
+from rlrun.types import EnvSpec
+
+
+@dataclass
+class EpsGreedyConfig:
+    """Epsilon-greedy bandit."""
+
+    name: str = "eps_greedy"  # registered name of the algorithm
+    epsilon: float = 0.05  # probability of a random arm
+
+    def __post_init__(self) -> None:
+        within("epsilon", self.epsilon, 0, 1)
+
+
+@register("algo", "eps_greedy", config=EpsGreedyConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+class EpsGreedy(SampleAverages):
+    """Bandit: mostly the arm with the best average, sometimes any (Sutton & Barto 2018)."""
+
+    def __init__(self, cfg: EpsGreedyConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
+        super().__init__(env, rng)
+        selector = EpsilonGreedySelector(cfg.epsilon, rng, RandomArgmaxSelector(rng))
+        self.agent = TableAgent(self.rows, self.mean, selector)
