@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 State = Any  # an agent's memory between steps, one row per environment; None for memoryless agents
+TransitionModel = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
+"""`model[state][action]`: outcomes as (probability, next state, reward, terminated); Gymnasium's `env.P`."""
 Metrics = Mapping[str, Any]  # name -> float or detached 0-d tensor
 StateDict = dict[str, Any]  # nested dicts and lists of plain data, numpy arrays and tensors
 
@@ -41,6 +43,7 @@ class EnvSpec:
     num_envs: int = 1
     max_episode_steps: int | None = None
     reward_threshold: float | None = None
+    model: TransitionModel | None = None  # the MDP itself, where the environment tells it
 
     @property
     def num_actions(self) -> int:
@@ -109,7 +112,7 @@ class Batch(NamedTuple):
     reward: Tensor  # [B] sum over i < m of gamma^i r_i
     discount: Tensor  # [B] gamma^m, 0 where the episode terminated
     weight: Tensor  # [B] importance weight, ones if sampled uniformly
-    index: Tensor  # [B] where the transitions stand in the buffer
+    index: Tensor  # type: ignore[assignment]  # [B] where the transitions stand in the buffer
 
 
 @dataclass

@@ -1,0 +1,108 @@
+"""Which Gymnasium environment an id means, and what to tell a user whose id, package or argument does not exist."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import re
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec as GymSpec
+
+from rlrun.errors import ConfigError, EnvError, RlrunError
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+# part of an entry point -> the extra of rlrun that installs what it needs
+EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
+
+
+def find(env_id: str) -> GymSpec:
+    """The Gymnasium spec of an id; `module:Id` imports the module first.
+
+    An id that works but has a newer version is used, with a hint in the log.
+
+    Raises:
+        ConfigError: nothing is registered under it; names the newest version or the nearest ids.
+    """
+    if env_id in ("", "???"):
+        raise ConfigError("env.id", "no environment is chosen", "for instance env=cartpole or env.id=CartPole-v1")
+    module, _, name = env_id.rpartition(":")
+    if module:
+        _import(module)
+    elif name not in gym.registry and ("NoFrameskip" in name or name.startswith("ALE/")):
+        _import_atari()
+    newest = _newest(name)
+    if name not in gym.registry:
+        raise ConfigError("env.id", f"there is no environment {name!r}", _nearest(name, newest))
+    if newest not in (None, name):
+        log.warning("env.id: %s is an old version, the newest is %s", name, newest)
+    return gym.registry[name]
+
+
+def build(spec: GymSpec, make: Callable[[], T]) -> T:
+    """Call `make`, with Gymnasium's warnings off and its errors as messages that say what to do."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make()
+    except RlrunError:
+        raise
+    except gym.error.DependencyNotInstalled as error:
+        raise ConfigError("env.id", f"{spec.id} needs a package that is missing", _remedy(spec, error)) from error
+    except ImportError as error:
+        newest = _newest(spec.id)
+        hint = "" if newest in (None, spec.id) else f"its newest version is {newest!r}"
+        raise ConfigError("env.id", f"{spec.id} cannot be made: {error}", hint) from error
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise EnvError(f"{spec.id} cannot be made: {error}") from error
+        raise ConfigError("env.kwargs", f"{spec.id} refuses them: {str(error).split(' was raised from')[0]}") from error
+    except Exception as error:
+        raise EnvError(f"{spec.id} cannot be made: {type(error).__name__}: {error}") from error
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        raise ConfigError(
+            "env.id", f"importing {module!r} failed: {error}", "`module:Id` imports the module that registers Id"
+        ) from error
+
+
+def _import_atari() -> None:
+    try:
+        importlib.import_module("ale_py")  # registers its games with Gymnasium
+    except ImportError as error:
+        raise ConfigError("env.id", "Atari games need ale-py", "pip install 'rlrun[atari]'") from error
+
+
+def _newest(name: str) -> str | None:
+    """The registered id with the same name and the highest version."""
+    stem = re.sub(r"-v\d+$", "", name)
+    versions = [
+        int(known[len(stem) + 2 :]) for known in gym.registry if re.fullmatch(re.escape(stem) + r"-v\d+", known)
+    ]
+    return f"{stem}-v{max(versions)}" if versions else None
+
+
+def _nearest(name: str, newest: str | None) -> str:
+    if newest:
+        return f"its newest version is {newest!r}"
+    near = difflib.get_close_matches(name, gym.registry, n=3)
+    if near:
+        return f"did you mean {' or '.join(repr(known) for known in near)}?"
+    return "an id of another package is written 'module:Id', where importing the module registers it"
+
+
+def _remedy(spec: GymSpec, error: Exception) -> str:
+    """How to install what an environment needs: our extra, or what Gymnasium says."""
+    extras = (extra for part, extra in EXTRAS.items() if part in str(spec.entry_point))
+    return next((f"pip install 'rlrun[{extra}]'" for extra in extras), str(error))

@@ -1,0 +1,148 @@
+"""Gymnasium environments by id: their options, how one is made, and the vectors a run needs of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec as GymSpec
+
+from rlrun import registry
+from rlrun.checks import positive, within
+from rlrun.envs import catalogue
+from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningMeanStd
+from rlrun.envs.spaces import ActionMap, action_map
+from rlrun.envs.wrappers import FrameStack, TransformReward
+from rlrun.errors import ConfigError
+from rlrun.registry import register
+from rlrun.seeding import SeedTree
+from rlrun.types import EnvSpec, VectorEnv
+
+# vectors that do not reset in the same step -> ours that do
+SAME_STEP = {"gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": "rlrun.envs.classic:SameStepCartPole"}
+
+
+@dataclass
+class NormalizeConfig:
+    """Which streams are normalised by running statistics."""
+
+    obs: bool = False  # observations to mean 0 and standard deviation 1, clipped to +-10; frozen in evaluation
+    reward: bool = False  # rewards divided by the standard deviation of the discounted return, clipped to +-10
+
+
+@dataclass
+class EnvConfig:
+    """Options of a Gymnasium environment."""
+
+    name: str = "gym"
+    id: str = "???"  # any Gymnasium id; `module:Id` imports the module that registers Id
+    num_envs: int = 1  # environments stepped together
+    kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment: +env.kwargs.key=value
+    time_limit: int | None = None  # steps after which an episode is truncated, in place of the id's own limit
+    frame_stack: int = 1  # last observations seen as one, oldest first
+    clip_action: bool = True  # bring continuous actions inside the environment's bounds
+    rescale_action: list[float] | None = None  # [low, high] agents act in, mapped onto the environment's bounds
+    reward_scale: float = 1.0  # factor on the training reward
+    reward_clip: float | None = None  # training reward limited to +-this, after scaling
+    normalize: NormalizeConfig = field(default_factory=NormalizeConfig)  # running normalisation
+
+    def __post_init__(self) -> None:
+        within("num_envs", self.num_envs, low=1)
+        within("time_limit", self.time_limit, low=1)
+        within("frame_stack", self.frame_stack, low=1)
+        positive("reward_scale", self.reward_scale)
+        positive("reward_clip", self.reward_clip)
+        bounds = self.rescale_action
+        if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
+            raise ConfigError("rescale_action", f"must be [low, high] with low < high, got {list(bounds)}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one environment is made; complete in itself, so that a child process can follow it."""
+
+    spec: GymSpec
+    kwargs: dict[str, Any]
+    time_limit: int | None
+    clip_action: bool
+    rescale_action: Sequence[float] | None
+
+    def __call__(self, render_mode: str | None = None) -> gym.Env:
+        """A new environment. ConfigError or EnvError says why it cannot be made."""
+        if self.spec.entry_point is None:
+            raise ConfigError("experience", f"{self.spec.id} exists only as a vector", "use experience=native")
+        kwargs = self.kwargs | ({"render_mode": render_mode} if render_mode else {})
+        return catalogue.build(
+            self.spec,
+            lambda: gym.make(self.spec, max_episode_steps=self.time_limit, disable_env_checker=True, **kwargs),
+        )
+
+    def vector(self, num_envs: int) -> gym.vector.VectorEnv:
+        """The environment's own vector of `num_envs`, in whatever autoreset mode it has."""
+        entry_point = SAME_STEP.get(str(self.spec.vector_entry_point), self.spec.vector_entry_point)
+        if entry_point is None:
+            raise ConfigError("experience", f"{self.spec.id} has no vector of its own", "use experience=in_process")
+        spec = dataclasses.replace(self.spec, vector_entry_point=entry_point)
+        limit: dict[str, Any] = {} if self.time_limit is None else {"max_episode_steps": self.time_limit}
+        kwargs = self.kwargs | limit
+        return catalogue.build(spec, lambda: gym.make_vec(spec, num_envs, "vector_entry_point", **kwargs))
+
+    def actions(self, space: gym.Space) -> ActionMap:
+        """The action map for the environment's action space."""
+        return action_map(space, self.clip_action, self.rescale_action)
+
+
+@register("env", "gym", config=EnvConfig)
+class GymEnvs:
+    """Any Gymnasium environment, by id."""
+
+    def __init__(self, cfg: EnvConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+        self._cfg, self._vector, self._gamma = cfg, vector, gamma
+        self.recipe = Recipe(catalogue.find(cfg.id), cfg.kwargs, cfg.time_limit, cfg.clip_action, cfg.rescale_action)
+
+    def spec(self, num_envs: int) -> EnvSpec:
+        """What an algorithm may know; opens one environment and closes it."""
+        vector = self._transformed(self._build("in_process" if self._vector == "subprocess" else self._vector, 1))
+        vector.close()
+        return dataclasses.replace(vector.spec, num_envs=num_envs)
+
+    def train(self, num_envs: int) -> VectorEnv:
+        """The environments a learner collects from, with everything the config asks for."""
+        vector = self._build(self._vector, num_envs)
+        cfg = self._cfg
+        if cfg.reward_scale != 1.0 or cfg.reward_clip is not None:
+            vector = TransformReward(vector, cfg.reward_scale, cfg.reward_clip)
+        if cfg.normalize.reward:
+            vector = NormalizeReward(vector, self._gamma)
+        return self._transformed(vector)
+
+    def evaluation(self, num_envs: int, train: VectorEnv | None = None) -> VectorEnv:
+        """Environments of their own with raw rewards, seen through `train`'s observation statistics, frozen.
+
+        Without `train` the statistics are empty, and nothing is normalised.
+        """
+        vector = self._build(self._vector, num_envs, evaluation=True)
+        return self._transformed(vector, getattr(train, "obs_stats", None), training=False)
+
+    def watch(self, env: gym.Env, train: VectorEnv | None = None) -> VectorEnv:
+        """`evaluation` on the one environment given, for instance one from `render`."""
+        vector = self._build("in_process", 1, envs=[env])
+        return self._transformed(vector, getattr(train, "obs_stats", None), training=False)
+
+    def render(self, mode: str) -> gym.Env:
+        """One environment that can be looked at; mode "human" or "rgb_array"."""
+        return self.recipe(render_mode=mode)
+
+    def _build(self, kind: str, num_envs: int, **options: Any) -> VectorEnv:
+        return registry.get("experience", kind).factory(self.recipe, num_envs, **options)
+
+    def _transformed(self, vector: VectorEnv, stats: RunningMeanStd | None = None, training: bool = True) -> VectorEnv:
+        """What agents see: frames stacked, then normalised."""
+        if self._cfg.frame_stack > 1:
+            vector = FrameStack(vector, self._cfg.frame_stack)
+        if self._cfg.normalize.obs:
+            vector = NormalizeObs(vector, stats, training=training)
+        return vector

@@ -1,0 +1,151 @@
+"""Running normalisation of observations and rewards.
+
+Statistics are those of all data seen so far (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm
+for computing sample variances"), in float64, without a prior that would bias them. They are part of the checkpoint;
+evaluation reads the training's observation statistics and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from rlrun.envs.wrappers import VectorWrapper
+from rlrun.errors import ConfigError
+from rlrun.types import Array, StateDict, Step, VectorEnv
+
+LIMIT = 10.0  # normalised values lie within +-LIMIT
+EPSILON = 1e-8  # added to the variance
+
+
+class RunningMeanStd:
+    """Mean and population variance of everything given to `update`, per element of `shape`."""
+
+    def __init__(self, shape: tuple[int, ...] = ()):
+        self.count = 0
+        self.mean = np.zeros(shape)
+        self._squares = np.zeros(shape)  # sum of squared deviations from the mean
+
+    @property
+    def var(self) -> Array:
+        return self._squares / max(self.count, 1)
+
+    @property
+    def std(self) -> Array:
+        """Square root of var + EPSILON; 1 before there are two samples to differ."""
+        return np.sqrt(self.var + EPSILON) if self.count > 1 else np.ones_like(self.mean)
+
+    def update(self, batch: Array) -> None:
+        """Take in a batch [N, *shape], N >= 1."""
+        n, seen = len(batch), self.count
+        mean = batch.mean(axis=0, dtype=np.float64)
+        delta = mean - self.mean
+        self.count = seen + n
+        self._squares = self._squares + np.square(batch - mean).sum(axis=0) + delta**2 * (seen * n / self.count)
+        self.mean = self.mean + delta * (n / self.count)
+
+    def state_dict(self) -> StateDict:
+        return {"count": self.count, "mean": self.mean.copy(), "squares": self._squares.copy()}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.count = state["count"]
+        self.mean, self._squares = np.array(state["mean"]), np.array(state["squares"])
+
+
+class NormalizeObs(VectorWrapper):
+    """(obs - mean) / std per element, within +-10, float32.
+
+    Args:
+        env: a vector with Box observations.
+        stats: statistics to share; new ones if None.
+        training: whether what is seen here goes into the statistics.
+
+    Raises:
+        ConfigError: observations are discrete.
+    """
+
+    def __init__(self, env: VectorEnv, stats: RunningMeanStd | None = None, *, training: bool = True):
+        super().__init__(env)
+        space = self.spec.obs_space
+        if space.kind != "box":
+            raise ConfigError("env.normalize.obs", "discrete observations cannot be normalised", "leave it false")
+        limit = np.full(space.shape, LIMIT, np.float32)
+        self.spec = replace(self.spec, obs_space=space._replace(dtype=np.dtype(np.float32), low=-limit, high=limit))
+        self.obs = np.zeros((self.num_envs, *space.shape), np.float32)
+        self.obs_stats = RunningMeanStd(space.shape) if stats is None else stats
+        self._training = training
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        return self._seen(self.env.reset(seeds))
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        obs = self.env.reset_one(env, seed)
+        if self._training:
+            self.obs_stats.update(obs[None])
+        self.obs[env] = self._normalized(obs)
+        return self.obs[env]
+
+    def step(self, action: Array) -> Step:
+        step = self.env.step(action)
+        obs = self._seen(step.obs)
+        return step._replace(obs=obs, final_obs={e: self._normalized(last) for e, last in step.final_obs.items()})
+
+    def state_dict(self) -> StateDict:
+        return {**self.env.state_dict(), "obs_stats": self.obs_stats.state_dict()}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.env.load_state_dict(state)
+        self.obs_stats.load_state_dict(state["obs_stats"])
+        self.obs[:] = self._normalized(self.env.obs)
+
+    def _seen(self, obs: Array) -> Array:
+        if self._training:
+            self.obs_stats.update(obs)
+        self.obs[:] = self._normalized(obs)
+        return self.obs
+
+    def _normalized(self, obs: Array) -> Array:
+        scaled = (obs - self.obs_stats.mean) / self.obs_stats.std
+        return np.clip(scaled, -LIMIT, LIMIT, out=scaled).astype(np.float32)
+
+
+class NormalizeReward(VectorWrapper):
+    """reward / std of the discounted return so far, within +-10. The mean stays, so a reward keeps its sign.
+
+    Args:
+        env: the vector whose rewards are scaled; training only, evaluation reports rewards as they are.
+        gamma: the agent's discount.
+    """
+
+    def __init__(self, env: VectorEnv, gamma: float):
+        super().__init__(env)
+        self.reward_stats = RunningMeanStd()
+        self._gamma = gamma
+        self._return = np.zeros(self.num_envs)  # [E] discounted sum of the current episode's rewards
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        self._return[:] = 0.0
+        return self.env.reset(seeds)
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        self._return[env] = 0.0
+        return self.env.reset_one(env, seed)
+
+    def step(self, action: Array) -> Step:
+        step = self.env.step(action)
+        self._return = self._return * self._gamma + step.reward
+        self.reward_stats.update(self._return)
+        self._return[step.terminated | step.truncated] = 0.0
+        reward = np.clip(step.reward / self.reward_stats.std, -LIMIT, LIMIT)
+        return step._replace(reward=reward.astype(np.float32))
+
+    def state_dict(self) -> StateDict:
+        own = {"reward_stats": self.reward_stats.state_dict(), "discounted_return": self._return.copy()}
+        return {**self.env.state_dict(), **own}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.env.load_state_dict(state)
+        self.reward_stats.load_state_dict(state["reward_stats"])
+        self._return[:] = state["discounted_return"] if state["grade"] == "exact" else 0.0

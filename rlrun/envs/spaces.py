@@ -1,0 +1,143 @@
+"""What rlrun sees of a Gymnasium environment: its two spaces, its spec, and how an agent's action becomes its own.
+
+Observations are Box or Discrete. A Tuple of Discrete observations (Blackjack's) becomes one Discrete with a value per
+combination, which tabular agents can index.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import gymnasium as gym
+import numpy as np
+
+from rlrun.errors import ConfigError
+from rlrun.types import Array, EnvSpec, Space
+
+
+def to_space(space: gym.Space, what: str = "observation") -> Space:
+    """The parts of a Gymnasium space that algorithms need.
+
+    Discrete spaces are taken to count from 0 (`plain` and `action_map` see to it); floating point becomes float32.
+
+    Raises:
+        ConfigError: the space is neither Discrete nor Box.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return Space("discrete", (), np.dtype(np.int64), n=int(space.n))
+    if not isinstance(space, gym.spaces.Box):
+        raise ConfigError(
+            "env.id",
+            f"a {type(space).__name__} {what} space is not supported",
+            "Discrete and Box are; wrap the environment to flatten others (gymnasium.wrappers.FlattenObservation)",
+        )
+    dtype = np.dtype(np.float32) if np.issubdtype(space.dtype, np.floating) else np.dtype(space.dtype)
+    with np.errstate(over="ignore"):  # a bound too large for float32 is no bound
+        low, high = space.low.astype(dtype), space.high.astype(dtype)
+    return Space("box", space.shape, dtype, low=low, high=high)
+
+
+class CountFromZero(gym.ObservationWrapper):
+    """Discrete observations as one number from 0: a `start` is taken off, a Tuple is read in mixed radix.
+
+    The last part of a Tuple counts fastest.
+    """
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        space: Any = env.observation_space
+        self._is_tuple = isinstance(space, gym.spaces.Tuple)
+        self._parts = [(int(part.n), int(part.start)) for part in (space if self._is_tuple else (space,))]
+        self.observation_space = gym.spaces.Discrete(math.prod(n for n, _ in self._parts))
+
+    def observation(self, observation: Any) -> int:
+        number = 0
+        for (n, start), value in zip(self._parts, observation if self._is_tuple else (observation,), strict=True):
+            number = number * n + int(value) - start
+        return number
+
+
+def plain(env: gym.Env) -> gym.Env:
+    """The environment itself, or counting its discrete observations from 0 where it does not."""
+    space = env.observation_space
+    shifted = isinstance(space, gym.spaces.Discrete) and space.start != 0
+    tupled = isinstance(space, gym.spaces.Tuple) and all(isinstance(part, gym.spaces.Discrete) for part in space)
+    return CountFromZero(env) if shifted or tupled else env
+
+
+class ActionMap(Protocol):
+    """From an agent's actions [E, *action] to what the environments take."""
+
+    space: Space  # what the agent sees
+
+    def __call__(self, action: Array) -> Array: ...
+
+
+class DiscreteActions:
+    """Agents count from 0; environments from `start`."""
+
+    def __init__(self, space: gym.spaces.Discrete):
+        self.space = to_space(space, "action")
+        self._start = int(space.start)
+
+    def __call__(self, action: Array) -> Array:
+        return action + self._start if self._start else action
+
+
+class BoxActions:
+    """Continuous actions, per dimension rescaled to the environment's bounds, clipped to them, in its dtype.
+
+    Args:
+        space: the environment's action space.
+        clip: bring every dimension inside its bounds.
+        rescale: the range (low, high) that agents act in, mapped affinely onto the bounds; implies clipping.
+
+    Raises:
+        ConfigError: integer actions, or a rescaling of a dimension without bounds.
+    """
+
+    def __init__(self, space: gym.spaces.Box, clip: bool, rescale: Sequence[float] | None):
+        self.space = to_space(space, "action")
+        self._low, self._high, self._dtype = space.low, space.high, space.dtype
+        self._clip = clip or rescale is not None
+        self._rescale = rescale
+        if not np.issubdtype(space.dtype, np.floating):
+            raise ConfigError("env.id", f"Box actions of {space.dtype} are not supported", "use Discrete or float Box")
+        if rescale is None:
+            return
+        if not space.is_bounded():
+            raise ConfigError("env.rescale_action", "an action dimension has no bounds to rescale to", "leave it null")
+        low, high = rescale
+        self._scale = (space.high - space.low) / (high - low)
+        full = np.ones(space.shape, np.float32)
+        self.space = self.space._replace(low=low * full, high=high * full)
+
+    def __call__(self, action: Array) -> Array:
+        if self._rescale is not None:
+            action = self._low + (action - self._rescale[0]) * self._scale
+        if self._clip:
+            action = np.clip(action, self._low, self._high)
+        return action.astype(self._dtype)  # always a copy: an environment may keep its action
+
+
+def action_map(space: gym.Space, clip: bool = True, rescale: Sequence[float] | None = None) -> ActionMap:
+    """The map that fits a Gymnasium action space; ConfigError if none does."""
+    if isinstance(space, gym.spaces.Box):
+        return BoxActions(space, clip, rescale)
+    to_space(space, "action")  # refuses what is not Discrete
+    return DiscreteActions(cast(gym.spaces.Discrete, space))
+
+
+def read_spec(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions: ActionMap, num_envs: int) -> EnvSpec:
+    """The EnvSpec of environments with this (single) observation space, whose actions go through `actions`."""
+    spec = env.spec
+    return EnvSpec(
+        id=spec.id if spec else type(env.unwrapped).__name__,
+        obs_space=to_space(obs_space),
+        action_space=actions.space,
+        num_envs=num_envs,
+        max_episode_steps=spec.max_episode_steps if spec else None,
+        reward_threshold=spec.reward_threshold if spec else None,
+    )

@@ -1,0 +1,199 @@
+"""Environments in child processes: how they start, fail and end.
+
+Gymnasium's AsyncVectorEnv carries the messages and shares the observations' memory. What it leaves open is settled
+here: a child computes with one thread; it ignores Ctrl-C and the signals that a scheduler sends to the whole group, for
+the parent has yet to finish its step and save; it reports an error as data, with the seed and action that led to it;
+and it never outlives its parent. A child that dies is named in an EnvError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+from rlrun.envs import state as env_state
+from rlrun.envs.faults import checked_reset, failure
+from rlrun.envs.make import Recipe
+from rlrun.envs.spaces import plain, to_space
+from rlrun.errors import EnvError
+from rlrun.interrupt import SIGNALS
+from rlrun.types import StateDict
+
+PATIENCE = 3.0  # seconds a child has to close its environment before it is killed
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Children(AsyncVectorEnv):
+    """One process per environment.
+
+    Args:
+        recipe: makes an environment; sent to every child.
+        num_envs: how many.
+        autoreset_mode: when an environment is reset after its episode's end.
+
+    Raises:
+        EnvError: from any method, if an environment fails or its process dies.
+    """
+
+    def __init__(self, recipe: Recipe, num_envs: int, autoreset_mode: AutoresetMode):
+        self._env_id = recipe.spec.id
+        self._seeds: Sequence[int] = [0] * num_envs
+        self._doing, self._actions = "its start", None
+        self.parent_pipes, self.processes = [], []
+        starts = [_Start(recipe, index) for index in range(num_envs)]
+        with _single_threaded():
+            self._guarded(super().__init__, starts, copy=False, context=_start_method(), autoreset_mode=autoreset_mode)
+        Finalize(self, _kill, (self.processes,), exitpriority=100)  # before multiprocessing waits for them at exit
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        self._seeds, self._doing, self._actions = seed, "reset()", None
+        return self._guarded(super().reset, seed=seed, options=options)
+
+    def step(self, actions: Any) -> Any:
+        self._actions = actions
+        return self._guarded(super().step, actions)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        return self._guarded(super().call, name, *args, **kwargs)
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Let the children close their environments, for a while; with `terminate` at once end them."""
+        pipes = [pipe for pipe in self.parent_pipes if pipe is not None]
+        if not terminate:
+            for pipe in pipes:
+                with contextlib.suppress(OSError):
+                    pipe.send(("close", None))
+            end = time.monotonic() + PATIENCE
+            for process in self.processes:
+                process.join(max(0.0, end - time.monotonic()))
+        _kill(self.processes)
+        for pipe in pipes:
+            pipe.close()
+
+    def _guarded(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of `call`, unless a child reports an error or is no more."""
+        try:
+            result = call(*args, **kwargs)
+        except (EOFError, OSError) as error:
+            lost = self._lost(error)
+            self.close(terminate=True)
+            raise lost from error
+        info = result[-1] if isinstance(result, tuple) else None
+        if isinstance(info, dict) and "error" in info:
+            raise EnvError(next(text for text in info["error"] if text))
+        return result
+
+    def _lost(self, error: Exception) -> EnvError:
+        """Which child died, how and when; a pipe may break a moment before its process is gone."""
+        gone = wait([process.sentinel for process in self.processes], timeout=PATIENCE)
+        dead = [(e, process) for e, process in enumerate(self.processes) if process.sentinel in gone]
+        if not dead:
+            return EnvError(f"{self._env_id}: no contact with its processes: {type(error).__name__}: {error}")
+        e, process = dead[0]
+        process.join(PATIENCE)
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        doing = self._doing if self._actions is None else f"step({self._actions[e]})"
+        return EnvError(
+            f"{self._env_id}: the process of environment {e} (seed {self._seeds[e]}) died in {doing}: {how}\n"
+            "experience=in_process shows more of what happened"
+        )
+
+
+class _Start:
+    """Makes one child's environment, in the child; Gymnasium also makes one in the parent, to read its spaces."""
+
+    def __init__(self, recipe: Recipe, index: int):
+        self._recipe, self._index, self._parent = recipe, index, os.getpid()
+
+    def __call__(self) -> gym.Env:
+        in_child = os.getpid() != self._parent
+        if in_child:
+            for signum in SIGNALS:
+                signal.signal(signum, signal.SIG_IGN)
+        return _Child(plain(self._recipe()), self._index, in_child)
+
+
+class _Child(gym.Wrapper):
+    """The environment as its parent sees it: errors come as data, info stays at home."""
+
+    def __init__(self, env: gym.Env, index: int, in_child: bool):
+        super().__init__(env)
+        self._index, self._in_child, self._seed = index, in_child, 0
+        self._env_id = env.spec.id if env.spec else type(env.unwrapped).__name__
+        self._space = to_space(env.observation_space)
+        self._nothing = np.zeros(self._space.shape, self._space.dtype)
+        self._whole_numbers = isinstance(env.action_space, gym.spaces.Discrete)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._seed = self._seed if seed is None else seed
+        try:
+            return checked_reset(self.env.reset(seed=seed), self._space), {}
+        except Exception as error:
+            return self._nothing, self._report("reset()", error)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        try:
+            obs, reward, terminated, truncated, _ = self.env.step(int(action) if self._whole_numbers else action)
+            return obs, reward, terminated, truncated, {}
+        except Exception as error:
+            return self._nothing, 0.0, False, False, self._report(f"step({action})", error)
+
+    def capture(self) -> StateDict | None:
+        return env_state.capture(self.env)
+
+    def restore(self, states: Sequence[StateDict]) -> None:
+        env_state.restore(self.env, states[self._index])
+
+    def close(self) -> None:
+        super().close()
+        if self._in_child:
+            sys.stderr = io.StringIO()  # nobody wants to read that the parent hung up
+
+    def _report(self, call: str, error: Exception) -> dict[str, Any]:
+        return {"error": str(failure(self._env_id, self._index, self._seed, call, error))}
+
+
+def _kill(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+    for process in processes:
+        process.join()
+
+
+def _start_method() -> str:
+    """Children start from a small server without the parent's threads and locks, or from nothing."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    multiprocessing.set_forkserver_preload([__name__])
+    return "forkserver"
+
+
+@contextlib.contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Processes started here compute with one thread."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

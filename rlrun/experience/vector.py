@@ -1,0 +1,381 @@
+"""E environments stepped together. The one module that knows Gymnasium's autoreset.
+
+Everything here has SAME_STEP semantics: when an episode ends, the environment is reset in the same step, `Step.obs`
+is the reset observation that the agent acts on next and `Step.final_obs[e]` the true last one, so no step ever is a
+reset and the data equal those of E separate environments. Returns and lengths are summed here, over raw rewards,
+before any wrapper sees them. After the first, seeded reset every environment goes on with its own random stream.
+
+The arrays of a `Step`, and `obs`, are overwritten by the next step.
+
+What is registered is called as `factory(recipe, num_envs, evaluation=False)`; `evaluation` asks for environments that
+can be started one by one, each from a seed of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from rlrun.envs import state as env_state
+from rlrun.envs.faults import checked_reset, failure
+from rlrun.envs.make import Recipe
+from rlrun.envs.spaces import ActionMap, action_map, plain, read_spec
+from rlrun.errors import ConfigError, EnvError
+from rlrun.experience.children import Children
+from rlrun.registry import register
+from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, StateDict, Step, VectorEnv
+
+
+class _Vector:
+    """Base: seeds, episode statistics and state, the same for every way of stepping."""
+
+    def __init__(self, spec: EnvSpec, actions: ActionMap):
+        self.spec, self.num_envs = spec, spec.num_envs
+        self.obs = np.zeros((self.num_envs, *spec.obs_space.shape), spec.obs_space.dtype)  # what is acted on next
+        self._actions = actions
+        self._seeds = [0] * self.num_envs
+        self._episodes = [0] * self.num_envs  # finished since that seed
+        self._return: Any = [0.0] * self.num_envs  # of the episodes under way
+        self._length: Any = [0] * self.num_envs
+
+    @cached_property
+    def grade(self) -> str:
+        """What a checkpoint can promise: "exact", or "episode" where resuming starts new episodes."""
+        return self._find_grade()
+
+    def metrics(self) -> Metrics:
+        return {}
+
+    def state_dict(self) -> StateDict:
+        states = self._capture() if self.grade == "exact" else [None]
+        if None in states:
+            return {"grade": "episode", "seeds": self._fresh_seeds()}
+        return {
+            "grade": "exact",
+            "seeds": list(self._seeds),
+            "episodes": list(self._episodes),
+            "obs": self.obs.copy(),
+            "return": [float(value) for value in self._return],
+            "length": [int(value) for value in self._length],
+            "environments": states,
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on from a saved state; one of grade "episode" starts new episodes from seeds that it fixed."""
+        self.reset(state["seeds"])
+        if state["grade"] == "episode":
+            return
+        self._restore(state["environments"])
+        self.obs[:] = state["obs"]
+        self._episodes[:], self._return[:], self._length[:] = state["episodes"], state["return"], state["length"]
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        raise NotImplementedError
+
+    def _find_grade(self) -> str:
+        raise NotImplementedError
+
+    def _capture(self) -> list[StateDict | None]:
+        raise NotImplementedError
+
+    def _restore(self, states: list[StateDict]) -> None:
+        raise NotImplementedError
+
+    def _begin(self, seeds: Sequence[int]) -> list[int]:
+        """Forget the episodes under way; returns the seeds as ints, one per environment."""
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"{self.num_envs} environments need as many seeds, got {len(seeds)}")
+        self._seeds = [int(seed) for seed in seeds]
+        for e in range(self.num_envs):
+            self._begin_one(e, self._seeds[e])
+        return self._seeds
+
+    def _begin_one(self, env: int, seed: int) -> None:
+        self._seeds[env], self._episodes[env] = seed, 0
+        self._return[env], self._length[env] = 0.0, 0
+
+    def _end(self, env: int) -> EpisodeStat:
+        """Close the books on a finished episode."""
+        stat = EpisodeStat(float(self._return[env]), int(self._length[env]), env)
+        self._return[env], self._length[env] = 0.0, 0
+        self._episodes[env] += 1
+        return stat
+
+    def _fresh_seeds(self) -> list[int]:
+        """Seeds that continue the old ones: other episodes than any before, the same ones from the same checkpoint."""
+        lived = zip(self._seeds, self._episodes, self._length, strict=True)
+        return [int(np.random.SeedSequence([int(x) for x in life]).generate_state(1)[0]) for life in lived]
+
+    def _digest(self, result: tuple[Any, Any, Any, Any, dict[str, Any]]) -> Step:
+        """A Step from what a Gymnasium vector in SAME_STEP mode returned."""
+        obs, reward, terminated, truncated, info = result
+        self.obs[:] = obs
+        self._return += reward
+        self._length += 1
+        final_obs: dict[int, Array] = {}
+        episodes: list[EpisodeStat] = []
+        ended = np.flatnonzero(terminated | truncated).tolist()
+        if ended and "final_obs" not in info:
+            raise EnvError(f"{self.spec.id}: an episode ended, but its last observation is not in info['final_obs']")
+        for e in ended:
+            final_obs[e] = np.array(info["final_obs"][e], self.obs.dtype)
+            episodes.append(self._end(e))
+        return Step(self.obs, reward.astype(np.float32), terminated, truncated, final_obs, episodes)
+
+
+class InProcess(_Vector):
+    """Gymnasium environments in this process, stepped one after the other.
+
+    Args:
+        envs: the environments.
+        actions: how an agent's actions become the environments'; by default Box actions are clipped.
+        make: makes another such environment, to find out whether its state can be saved in mid-episode.
+
+    Raises:
+        ValueError: the same environment stands twice in `envs`.
+    """
+
+    def __init__(
+        self, envs: Sequence[gym.Env], actions: ActionMap | None = None, make: Callable[[], gym.Env] | None = None
+    ):
+        if len({id(env.unwrapped) for env in envs}) < len(envs):
+            raise ValueError("the same environment stands twice in the list: each must be one of its own")
+        self.envs = [plain(env) for env in envs]
+        actions = actions or action_map(envs[0].action_space)
+        super().__init__(read_spec(self.envs[0], self.envs[0].observation_space, actions, len(envs)), actions)
+        self._make = make
+        self._whole_numbers = self.spec.action_space.kind == "discrete"
+        self._reward = np.zeros(self.num_envs, np.float32)
+        self._terminated = np.zeros(self.num_envs, bool)
+        self._truncated = np.zeros(self.num_envs, bool)
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Start every environment from its own seed. Returns obs [E, *obs]."""
+        for e, seed in enumerate(self._begin(seeds)):
+            self.reset_one(e, seed)
+        return self.obs
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        """Abandon one environment's episode and start another from a seed. Returns its obs [*obs]."""
+        self._begin_one(env, int(seed))
+        try:
+            self.obs[env] = checked_reset(self.envs[env].reset(seed=int(seed)), self.spec.obs_space)
+        except Exception as error:
+            raise failure(self.spec.id, env, seed, "reset()", error) from error
+        return self.obs[env]
+
+    def step(self, action: Array) -> Step:
+        """Step every environment; one whose episode ends is reset at once."""
+        obs, reward, terminated, truncated = self.obs, self._reward, self._terminated, self._truncated
+        envs, returns, lengths = self.envs, self._return, self._length
+        final_obs: dict[int, Array] = {}
+        episodes: list[EpisodeStat] = []
+        actions = self._actions(action)
+        e = 0
+        try:
+            # ints rather than NumPy's: environments look actions up in lists and dicts
+            for e, one in enumerate(actions.tolist() if self._whole_numbers else actions):
+                next_obs, r, over, cut, _ = envs[e].step(one)
+                reward[e], terminated[e], truncated[e] = r, over, cut
+                returns[e] += r
+                lengths[e] += 1
+                if over or cut:
+                    final_obs[e] = np.array(next_obs, obs.dtype)
+                    episodes.append(self._end(e))
+                    next_obs, _ = envs[e].reset()
+                obs[e] = next_obs
+        except Exception as error:
+            raise failure(self.spec.id, e, self._seeds[e], f"step({actions[e]})", error) from error
+        return Step(obs, reward, terminated, truncated, final_obs, episodes)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+    def _find_grade(self) -> str:
+        return env_state.probe(self._make) if self._make else "episode"
+
+    def _capture(self) -> list[StateDict | None]:
+        return [env_state.capture(env) for env in self.envs]
+
+    def _restore(self, states: list[StateDict]) -> None:
+        for env, state in zip(self.envs, states, strict=True):
+            env_state.restore(env, state)
+
+
+@dataclass
+class InProcessConfig:
+    """Options of the in-process vector."""
+
+    name: str = "in_process"
+
+
+@register("experience", "in_process", config=InProcessConfig)
+def in_process(
+    recipe: Recipe, num_envs: int, *, evaluation: bool = False, envs: Sequence[gym.Env] | None = None
+) -> VectorEnv:
+    """All environments in this process, one after the other; fastest for cheap ones."""
+    envs = [recipe() for _ in range(num_envs)] if envs is None else envs
+    return InProcess(envs, recipe.actions(envs[0].action_space), recipe)
+
+
+class Subprocess(_Vector):
+    """One process per environment. Pays off where a step takes longer than a few messages, some 0.1 ms.
+
+    Args:
+        recipe: makes an environment; sent to the children.
+        num_envs: how many.
+    """
+
+    def __init__(self, recipe: Recipe, num_envs: int):
+        env = plain(recipe())
+        actions = recipe.actions(env.action_space)
+        super().__init__(read_spec(env, env.observation_space, actions, num_envs), actions)
+        env.close()
+        self._return, self._length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+        self._make = recipe
+        self._children = Children(recipe, num_envs, AutoresetMode.SAME_STEP)
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Start every environment from its own seed. Returns obs [E, *obs]."""
+        self.obs[:] = self._children.reset(seed=self._begin(seeds))[0]
+        return self.obs
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        """Abandon one environment's episode and start another from a seed. Returns its obs [*obs]."""
+        self._begin_one(env, int(seed))
+        only = np.arange(self.num_envs) == env
+        obs, _ = self._children.reset(seed=self._seeds, options={"reset_mask": only})
+        self.obs[env] = obs[env]
+        return self.obs[env]
+
+    def step(self, action: Array) -> Step:
+        """Step every environment; one whose episode ends is reset at once."""
+        return self._digest(self._children.step(self._actions(action)))
+
+    def close(self) -> None:
+        self._children.close()
+
+    def _find_grade(self) -> str:
+        return env_state.probe(self._make)
+
+    def _capture(self) -> list[StateDict | None]:
+        return list(self._children.call("capture"))
+
+    def _restore(self, states: list[StateDict]) -> None:
+        self._children.call("restore", states)
+
+
+@dataclass
+class SubprocessConfig:
+    """Options of the vector of child processes."""
+
+    name: str = "subprocess"
+
+
+@register("experience", "subprocess", config=SubprocessConfig)
+def subprocess(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
+    """One process per environment, for environments whose steps are slow."""
+    return Subprocess(recipe, num_envs)
+
+
+class Native(_Vector):
+    """An environment's own vector, which must reset in the same step. It has one random stream, not one per env.
+
+    Args:
+        envs: a Gymnasium vector.
+        actions: how an agent's actions become the environment's.
+
+    Raises:
+        ConfigError: the vector resets in the next step or not at all.
+    """
+
+    def __init__(self, envs: gym.vector.VectorEnv, actions: ActionMap):
+        _require_same_step(envs)
+        super().__init__(read_spec(envs, envs.single_observation_space, actions, envs.num_envs), actions)
+        self._return, self._length = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
+        self.envs = envs
+        self._inner: Any = envs.unwrapped  # what may have a state_dict
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Start all environments; the first seed is the vector's. Returns obs [E, *obs]."""
+        self.obs[:] = self.envs.reset(seed=self._begin(seeds)[0])[0]
+        return self.obs
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        raise EnvError(f"{self.spec.id}: a native vector cannot start one environment by itself")
+
+    def step(self, action: Array) -> Step:
+        """Step all environments; those whose episode ends are reset at once."""
+        return self._digest(self.envs.step(self._actions(action)))
+
+    def close(self) -> None:
+        self.envs.close()
+
+    def _find_grade(self) -> str:
+        return "exact" if hasattr(self._inner, "state_dict") else "episode"
+
+    def _capture(self) -> list[StateDict | None]:
+        return [self._inner.state_dict()]
+
+    def _restore(self, states: list[StateDict]) -> None:
+        self._inner.load_state_dict(states[0])
+
+
+class _Single(gym.Env):
+    """A vector of one as a plain environment: it ends its episode by showing the final observation."""
+
+    def __init__(self, envs: gym.vector.VectorEnv):
+        _require_same_step(envs)
+        self._envs = envs
+        self.spec, self.metadata = envs.spec, envs.metadata
+        self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        return self._envs.reset(seed=seed)[0][0], {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self._envs.step(np.asarray(action)[None])
+        last = info["final_obs"] if terminated[0] or truncated[0] else obs
+        return last[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+    def close(self) -> None:
+        self._envs.close()
+
+
+@dataclass
+class NativeConfig:
+    """Options of the native vector."""
+
+    name: str = "native"
+
+
+@register("experience", "native", config=NativeConfig)
+def native(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
+    """The environment's own vectorised implementation, where it has one; one random stream for all."""
+    if not evaluation:
+        envs = recipe.vector(num_envs)
+        return Native(envs, recipe.actions(envs.single_action_space))
+    # every evaluation episode has a seed of its own, which a native vector cannot take
+    if recipe.spec.entry_point is not None:
+        return in_process(recipe, num_envs)
+    singles = [_Single(recipe.vector(1)) for _ in range(num_envs)]
+    return InProcess(singles, recipe.actions(singles[0].action_space))
+
+
+def _require_same_step(envs: gym.vector.VectorEnv) -> None:
+    mode = envs.metadata.get("autoreset_mode")
+    if mode == AutoresetMode.SAME_STEP:
+        return
+    said = f"resets in mode {mode.value}" if isinstance(mode, AutoresetMode) else "does not say when it resets"
+    raise ConfigError(
+        "experience",
+        f"{type(envs.unwrapped).__name__} {said}: its resets would end up in the data as transitions that never were",
+        "use experience=in_process, or a vector whose metadata['autoreset_mode'] is AutoresetMode.SAME_STEP",
+    )
