@@ -1,0 +1,153 @@
+"""Sources of experience: an agent and a vector of environments become a stream of chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from rlrun.interrupt import Interrupt
+from rlrun.types import Agent, Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
+
+
+class Rollouts:
+    """Endless chunks of `rollout_steps` sweeps over all environments, in this process.
+
+    The storage is allocated once and every chunk overwrites it. A signal is answered between two sweeps: the part of the
+    rollout that is already collected belongs to the state, so a resumed source goes on in the middle of a chunk.
+
+    Args:
+        envs: reset here, from `seeds`.
+        agent: acts with exploration; it sees the reset observation after an episode's end.
+        rollout_steps: T, sweeps per chunk.
+        seeds: one per environment.
+        interrupt: checked before every sweep.
+    """
+
+    def __init__(
+        self, envs: VectorEnv, agent: Agent, rollout_steps: int, seeds: Sequence[int], interrupt: Interrupt | None = None
+    ):
+        self.envs, self.agent, self.steps = envs, agent, rollout_steps
+        self.interrupt = interrupt or Interrupt()
+        self.env_steps = 0
+        obs, action = envs.spec.obs_space, envs.spec.action_space
+        shape = (rollout_steps, envs.num_envs)
+        self.obs = np.zeros((rollout_steps + 1, envs.num_envs, *obs.shape), obs.dtype)
+        self.action = np.zeros((*shape, *action.shape), action.dtype)
+        self.reward = np.zeros(shape, np.float32)
+        self.terminated = np.zeros(shape, bool)
+        self.truncated = np.zeros(shape, bool)
+        self.extras: dict[str, Array] = {}
+        self._seeds = seeds
+        self._started = False
+        self._begin_chunk(0)
+
+    def __enter__(self) -> Rollouts:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        if not self._started:
+            self.obs[0] = self.envs.reset(self._seeds)
+            self.agent_state = self.agent.initial_state(self.envs.num_envs)
+            self._started = True
+        while True:
+            for t in range(self._t, self.steps):
+                self.interrupt.check()
+                self._sweep(t)
+                self._t = t + 1
+            yield self._chunk()
+            self.obs[0] = self.obs[self.steps]
+            self._begin_chunk(0)
+
+    def _begin_chunk(self, t: int) -> None:
+        self._t = t
+        self.final_obs: dict[tuple[int, int], Array] = {}
+        self.episodes: list[EpisodeStat] = []
+
+    def _sweep(self, t: int) -> None:
+        """Act once in every environment and write row t."""
+        action, self.agent_state, extras = self.agent.act(
+            self.obs[t], self.agent_state, explore=True, env_steps=self.env_steps
+        )
+        step = self.envs.step(action)
+        self.env_steps += self.envs.num_envs
+        self.action[t] = action
+        self.reward[t] = step.reward
+        self.terminated[t] = step.terminated
+        self.truncated[t] = step.truncated
+        self.obs[t + 1] = step.obs
+        for key, value in extras.items():
+            if key not in self.extras:
+                self.extras[key] = np.zeros((self.steps, *value.shape), value.dtype)
+            self.extras[key][t] = value
+        if step.final_obs:
+            self.final_obs.update({(t, e): final for e, final in step.final_obs.items()})
+            self.episodes += step.episodes
+
+    def _chunk(self) -> Chunk:
+        rollout = Rollout(
+            self.obs, self.action, self.reward, self.terminated, self.truncated, self.final_obs, self.extras
+        )
+        return Chunk(self.reward.size, self.episodes, rollout)
+
+    def publish(self, agent: Agent) -> None:
+        """The agent acts on the learner's own weights: it is up to date already."""
+        self.agent = agent
+
+    def metrics(self) -> Metrics:
+        return self.envs.metrics()
+
+    def close(self) -> None:
+        self.envs.close()
+
+    def state_dict(self) -> StateDict:
+        """Where collection stands, the unfinished chunk included. Only before the first sweep there is nothing."""
+        if not self._started:
+            return {"started": False}
+        t = self._t if self._t < self.steps else 0  # a chunk that was handed out has been learned from
+        return {
+            "started": True,
+            "t": t,
+            "env_steps": self.env_steps,
+            "obs": self.obs[: t + 1] if t else self.obs[self._t : self._t + 1],
+            "columns": {key: getattr(self, key)[:t] for key in COLUMNS},
+            "extras": {key: value[:t] for key, value in self.extras.items()},
+            "final_obs": [[s, e, final] for (s, e), final in self.final_obs.items()] if t else [],
+            "episodes": [list(episode) for episode in self.episodes] if t else [],
+            "envs": self.envs.state_dict(),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on where the state was taken."""
+        if not state["started"]:
+            return
+        self._started = True
+        self.agent_state = self.agent.initial_state(self.envs.num_envs)
+        self._begin_chunk(state["t"])
+        t = self._t
+        self.env_steps = state["env_steps"]
+        self.obs[: t + 1] = state["obs"]
+        for key in COLUMNS:
+            getattr(self, key)[:t] = state["columns"][key]
+        for key, value in state["extras"].items():
+            self.extras[key] = np.zeros((self.steps, *value.shape[1:]), value.dtype)
+            self.extras[key][:t] = value
+        self.final_obs = {(s, e): final for s, e, final in state["final_obs"]}
+        self.episodes = [EpisodeStat(*episode) for episode in state["episodes"]]
+        self.envs.load_state_dict(state["envs"])
+        if state["envs"]["grade"] != "exact":
+            self._restart(t)
+
+    def _restart(self, t: int) -> None:
+        """The environments could not be restored and began new episodes: what came before row t ends in a truncation."""
+        if t:
+            cut = ~(self.terminated[t - 1] | self.truncated[t - 1])
+            self.truncated[t - 1] |= cut
+            self.final_obs.update({(t - 1, e): self.obs[t, e].copy() for e in np.flatnonzero(cut)})
+        self.obs[t] = self.envs.obs
+
+
+COLUMNS = ("action", "reward", "terminated", "truncated")
