@@ -1,0 +1,501 @@
+"""Checkpoints: a nested state dict as a directory that is either whole or not there.
+
+    checkpoints/
+        step_000050000/
+            manifest.json       format, env_steps, and size and sha256 of every other file
+            state.json          plain data of all parts; arrays appear as references
+            algo.safetensors    the arrays of one part (a top-level key of the state)
+        last -> step_000050000
+        best -> step_000030000
+
+A checkpoint is written under a hidden name, synced, and renamed. Reading one executes nothing (JSON and safetensors,
+no pickle) and starts with the manifest: a file that is not listed is not looked at, and one that differs from its hash
+is not parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from rlrun import __version__
+from rlrun.errors import CheckpointError, RlrunError
+from rlrun.rundir import is_running, letters, sync_directory
+from rlrun.types import Array, StateDict
+
+FORMAT = 1
+MANIFEST, STATE = "manifest.json", "state.json"
+TAG = "$"  # marks a JSON object that stands for something JSON does not have
+INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+DTYPES = INTEGERS | {"bool", "float16", "float32", "float64"}
+EXACT = 2**53  # larger integers are written in hex: many JSON readers would round them
+STALE_SECONDS = 3600.0
+
+_PART = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_PART_FILE = re.compile(_PART.pattern + r"\.safetensors")
+_STEP = re.compile(r"step_(\d{9,})(?:\.new)?")
+_HIDDEN = re.compile(r"\.(?:tmp|trash)-(\d+)-[a-z]+")
+
+
+class SaveError(RlrunError):
+    """A checkpoint that could not be written, for want of space or rights; the earlier ones are as they were."""
+
+    exit_code = 1
+
+
+# State dict <-> plain data and arrays.
+
+
+def encode(tree: Any, name: str = "state") -> tuple[Any, dict[str, Array]]:
+    """Split a state dict into strict JSON data and named arrays; `decode` puts it together again.
+
+    Args:
+        tree: nested dict, list, tuple of None, bool, int, float, str, numpy arrays and scalars, torch tensors.
+            Subclasses of dict become dict, tensors lose their graph, device and strides; the rest comes back as it was.
+        name: what to call the root; an array is named by its path from there, such as `algo.q.0.weight`.
+
+    Returns:
+        JSON data without NaN or infinity, and C-ordered arrays that share memory with the tree where they can.
+
+    Raises:
+        TypeError: the tree holds something else; names where.
+    """
+    arrays: dict[str, Array] = {}
+    return _encode(tree, name, arrays), arrays
+
+
+def _encode(node: Any, path: str, arrays: dict[str, Array]) -> Any:
+    kind = type(node)  # not isinstance: an enum or a named tuple would not come back as itself
+    if node is None or kind in (bool, str):
+        return node
+    if kind is int:
+        return node if abs(node) <= EXACT else {TAG: "int", "hex": hex(node)}
+    if kind is float:
+        return node if math.isfinite(node) else {TAG: "float", "value": str(node)}
+    if kind is list:
+        return [_encode(entry, f"{path}.{i}", arrays) for i, entry in enumerate(node)]
+    if kind is tuple:
+        return {TAG: "tuple", "items": _encode(list(node), path, arrays)}
+    if isinstance(node, dict):
+        return _encode_dict(node, path, arrays)
+    if isinstance(node, np.generic) and node.dtype.name in DTYPES:
+        return {TAG: "scalar", "dtype": node.dtype.name, "value": _encode(node.item(), path, arrays)}
+    if kind is np.ndarray and node.dtype.name in DTYPES:
+        return {TAG: "array", "dtype": node.dtype.name, **_refer(np.asarray(node, order="C"), path, arrays)}
+    if _is_plain_tensor(node):
+        dtype, array = _tensor_to_array(node)
+        return {TAG: "tensor", "dtype": dtype, **_refer(array, path, arrays)}
+    described = f"an array of {node.dtype}" if hasattr(node, "dtype") else f"a {kind.__qualname__}"
+    raise TypeError(f"{path}: {described} cannot be saved in a checkpoint")
+
+
+def _encode_dict(node: dict[Any, Any], path: str, arrays: dict[str, Array]) -> Any:
+    values = {key: _encode(value, f"{path}.{key}", arrays) for key, value in node.items()}
+    if TAG not in values and all(type(key) is str for key in values):
+        return values
+    return {TAG: "dict", "items": [[_encode(key, f"{path}.{key}", arrays), value] for key, value in values.items()]}
+
+
+def _refer(array: Array, path: str, arrays: dict[str, Array]) -> dict[str, Any]:
+    """Put an array aside and return what stands for it."""
+    name = path
+    while name in arrays:  # {0: a, "0": b} and {"a.b": x, "a": {"b": y}} are legal
+        name += "'"
+    arrays[name] = array
+    return {"data": name, "shape": list(array.shape)}
+
+
+def _is_plain_tensor(node: Any) -> bool:
+    torch = sys.modules.get("torch")  # where torch was never imported, nothing is a tensor
+    return (
+        torch is not None
+        and isinstance(node, torch.Tensor)
+        and node.layout == torch.strided
+        and _dtype_name(node) in DTYPES | {"bfloat16"}
+    )
+
+
+def _dtype_name(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _tensor_to_array(tensor: Any) -> tuple[str, Array]:
+    """A tensor's dtype and its values; bfloat16, which numpy lacks, as the int16 of the same bits."""
+    import torch
+
+    dtype = _dtype_name(tensor)
+    tensor = tensor.detach().cpu().contiguous()
+    return dtype, (tensor.view(torch.int16) if dtype == "bfloat16" else tensor).numpy()
+
+
+def _array_to_tensor(dtype: str, array: Array) -> Any:
+    import torch
+
+    tensor = torch.from_numpy(array)
+    return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
+
+
+def decode(plain: Any, arrays: dict[str, Array]) -> Any:
+    """Put together what `encode` split. The result shares memory with the arrays.
+
+    Raises:
+        ValueError: the data are not what `encode` writes: an unknown tag, an array that is missing, left over or of
+            another shape or dtype than the data say.
+    """
+    unused = dict(arrays)
+    tree = _decode(plain, unused)
+    if unused:
+        raise ValueError(f"{min(unused)}: an array that nothing refers to")
+    return tree
+
+
+def _decode(node: Any, arrays: dict[str, Array]) -> Any:
+    match node:
+        case list():
+            return [_decode(entry, arrays) for entry in node]
+        case {"$": "tuple", "items": list(items)}:
+            return tuple(_decode(items, arrays))
+        case {"$": "dict", "items": list(items)}:
+            return {_decode(key, arrays): _decode(value, arrays) for key, value in items}
+        case {"$": "int", "hex": str(digits)}:
+            return int(digits, 16)
+        case {"$": "float", "value": "inf" | "-inf" | "nan" as text}:
+            return float(text)
+        case {"$": "scalar", "dtype": str(dtype), "value": value} if dtype in DTYPES:
+            return _scalar(dtype, _decode(value, arrays))
+        case {"$": "array", "dtype": str(dtype), "data": str(name), "shape": list(shape)}:
+            return _resolve(name, dtype, shape, arrays)
+        case {"$": "tensor", "dtype": "bfloat16", "data": str(name), "shape": list(shape)}:
+            return _array_to_tensor("bfloat16", _resolve(name, "int16", shape, arrays))
+        case {"$": "tensor", "dtype": str(dtype), "data": str(name), "shape": list(shape)}:
+            return _array_to_tensor(dtype, _resolve(name, dtype, shape, arrays))
+        case {"$": tag}:
+            raise ValueError(f"malformed entry of type {tag!r}")
+        case dict():
+            return {key: _decode(value, arrays) for key, value in node.items()}
+    return node
+
+
+def _scalar(dtype: str, value: Any) -> np.generic:
+    if type(value) not in (bool, int, float):
+        raise ValueError(f"a {dtype} scalar cannot be {value!r}")
+    return np.dtype(dtype).type(value)
+
+
+def _resolve(name: str, dtype: str, shape: list[int], arrays: dict[str, Array]) -> Array:
+    """Take the array that an entry refers to; each is used exactly once."""
+    if name not in arrays:
+        raise ValueError(f"{name}: the array is missing")
+    array = arrays.pop(name)
+    if (array.dtype.name, list(array.shape)) != (dtype, shape):
+        raise ValueError(f"{name}: expected {dtype}{shape}, found {array.dtype.name}{list(array.shape)}")
+    return array
+
+
+# Saving.
+
+
+def save(root: Path, state: StateDict, env_steps: int, *, best: bool = False, keep_last: int = 3) -> Path:
+    """Write a checkpoint, point `last` at it, and delete the ones no longer wanted.
+
+    If the process is killed, at any moment, each `step_*` directory is whole, and this state or the one before it can
+    be loaded. A checkpoint of the same step is replaced. Those of later steps are of a continuation that was given up:
+    they are deleted.
+
+    Args:
+        root: the directory of the run's checkpoints; made if missing.
+        state: parts by name, such as "algo" or "progress"; a part can be loaded without the others.
+        env_steps: the step the state was taken at.
+        best: point `best` at it, too. What `best` points at is never deleted.
+        keep_last: how many of the newest stay; 0 keeps all.
+
+    Returns:
+        The directory of the checkpoint.
+
+    Raises:
+        TypeError: the state holds something that cannot be saved.
+        SaveError: it could not be written; the earlier ones can still be loaded.
+    """
+    encoded = {part: encode(tree, part) for part, tree in state.items()}
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(root)
+        directory = _publish(_write(root, encoded, env_steps), root / f"step_{env_steps:09d}")
+        _link(root / "last", directory)
+        if best:
+            _link(root / "best", directory)
+        sync_directory(root)  # before anything older is deleted
+        _prune(root, env_steps, keep_last)
+    except (OSError, SafetensorError) as error:
+        raise SaveError(f"{root}: the checkpoint of step {env_steps} was not saved: {_reason(error)}") from error
+    return directory
+
+
+def _write(root: Path, encoded: dict[str, tuple[Any, dict[str, Array]]], env_steps: int) -> Path:
+    """A complete, synced checkpoint under a hidden name; nothing is left behind if that fails."""
+    directory = _hidden(root, "tmp")
+    directory.mkdir()
+    try:
+        for part, (_, arrays) in encoded.items():
+            if not _PART.fullmatch(part):
+                raise ValueError(f"{part!r} cannot name a part of a checkpoint: use letters, digits and _")
+            if arrays:
+                save_file(arrays, directory / f"{part}.safetensors")
+        _write_json(directory / STATE, {part: plain for part, (plain, _) in encoded.items()})
+        files = {file.name: _seal(file) for file in sorted(directory.iterdir())}
+        manifest = {"format": FORMAT, "rlrun": __version__, "env_steps": env_steps, "files": files}
+        _write_json(directory / MANIFEST, manifest)
+        _seal(directory / MANIFEST)
+        sync_directory(directory)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return directory
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    """Sync a file and say what it must be like when it is read."""
+    with open(path, "rb") as file:
+        os.fchmod(file.fileno(), path.parent.stat().st_mode & 0o666)  # safetensors leaves its files private
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _publish(written: Path, directory: Path) -> Path:
+    """Give a written checkpoint its name. If the name is taken, there is a `.new` to load while they change places."""
+    if directory.exists():
+        written.rename(directory.with_suffix(".new"))
+        sync_directory(directory.parent)
+        _finish_replacing(directory)
+    else:
+        written.rename(directory)
+    return directory
+
+
+def _finish_replacing(directory: Path) -> None:
+    if directory.exists():
+        _discard(directory)
+    directory.with_suffix(".new").rename(directory)
+
+
+def _link(link: Path, directory: Path) -> None:
+    """Point a link at a checkpoint beside it, in one step."""
+    if link.is_dir() and not link.is_symlink():  # a copied run may have directories in place of links
+        _discard(link)
+    temporary = _hidden(link.parent, "tmp")
+    temporary.symlink_to(directory.name)
+    temporary.replace(link)
+
+
+def _prune(root: Path, env_steps: int, keep_last: int) -> None:
+    steps = _steps(root)
+    kept = sorted(step for step in steps if step <= env_steps)[-keep_last:]
+    best = _target(root / "best")
+    for step, directory in steps.items():
+        if step not in kept and directory != best:
+            _discard(directory)
+
+
+def _discard(directory: Path) -> None:
+    """Delete a checkpoint; renamed first, so that a half-deleted one never passes for a damaged one."""
+    trash = _hidden(directory.parent, "trash")
+    directory.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)  # what is left goes with the next save
+
+
+def _clear_leftovers(root: Path) -> None:
+    """Complete or remove what a killed process left behind."""
+    for path in list(root.iterdir()):
+        if path.suffix == ".new" and _STEP.fullmatch(path.name):
+            _finish_replacing(path.with_suffix(""))
+        elif (hidden := _HIDDEN.fullmatch(path.name)) and _is_stale(path, int(hidden[1])):
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_stale(path: Path, pid: int) -> bool:
+    """Whether nobody is writing here any more. This process writes one checkpoint at a time, so not it either."""
+    return pid == os.getpid() or not is_running(pid) or time.time() - path.lstat().st_mtime > STALE_SECONDS
+
+
+def _hidden(root: Path, purpose: str) -> Path:
+    return root / f".{purpose}-{os.getpid()}-{letters()}"
+
+
+# Finding and loading.
+
+
+def find(root: Path, which: str | int = "last") -> Path:
+    """The directory of a checkpoint: "last", "best", or the one of a step.
+
+    Raises:
+        CheckpointError: there is none; says which there are.
+    """
+    steps = _steps(root)
+    if isinstance(which, int):
+        found = steps.get(which)
+    else:
+        found = _target(root / which)
+        if found is None and which == "last" and steps:
+            found = steps[max(steps)]
+    if found is None:
+        there = f"there are steps {', '.join(map(str, sorted(steps)))}" if steps else "there are none yet"
+        raise CheckpointError(f"{root}: no checkpoint {which!r}; {there}")
+    return found
+
+
+def load(path: Path, parts: Iterable[str] | None = None) -> StateDict:
+    """Read a checkpoint, after checking it against its manifest. Tensors come back on the CPU.
+
+    Args:
+        path: the directory of one checkpoint.
+        parts: which parts to read; None reads all. The arrays of other parts are checked for their size only.
+
+    Raises:
+        CheckpointError: it is missing, damaged, foreign or hostile; one line that says how.
+    """
+    try:
+        return _load(path, parts)
+    except Exception as error:  # there is no end to what a reader may trip over in a foreign file
+        raise CheckpointError(f"{path}: {_reason(error)}") from error
+
+
+def load_latest(root: Path, warn: Callable[[str], None]) -> tuple[Path, StateDict]:
+    """The newest intact checkpoint: the one `last` points at, else the one before it, and so on.
+
+    Args:
+        root: the directory of the run's checkpoints.
+        warn: is given one line for every damaged checkpoint that was passed over.
+
+    Raises:
+        CheckpointError: none can be loaded.
+    """
+    for path in _newest_first(root):
+        try:
+            return path, load(path)
+        except CheckpointError as error:
+            warn(f"damaged checkpoint skipped: {error}")
+    raise CheckpointError(f"{root}: there is no checkpoint that can be loaded")
+
+
+def _newest_first(root: Path) -> list[Path]:
+    """All checkpoints; those of later steps than `last` come at the end, they belong to a continuation given up."""
+    steps, last = _steps(root), _target(root / "last")
+    named = _STEP.fullmatch(last.name) if last else None
+    now = int(named[1]) if named else math.inf
+    paths = [steps[step] for step in sorted(steps, key=lambda step: (step <= now, step), reverse=True)]
+    return list(dict.fromkeys([last, *paths] if last else paths))
+
+
+def _steps(root: Path) -> dict[int, Path]:
+    """The checkpoints in a directory by step; `.new` sorts after what it replaces."""
+    paths = sorted(root.iterdir()) if root.is_dir() else []
+    named = [(_STEP.fullmatch(path.name), path) for path in paths if path.is_dir() and not path.is_symlink()]
+    return {int(match[1]): path for match, path in named if match}
+
+
+def _target(link: Path) -> Path | None:
+    """The checkpoint that a link points at; None if it is not one right beside the link."""
+    if not link.is_symlink():
+        return link if link.is_dir() else None
+    step = _STEP.fullmatch(os.readlink(link))
+    return _steps(link.parent).get(int(step[1])) if step else None
+
+
+def _load(path: Path, parts: Iterable[str] | None) -> StateDict:
+    target = _target(path)
+    if target is None:
+        raise ValueError("does not lead to a checkpoint beside it" if path.is_symlink() else "is no checkpoint")
+    return _load_directory(target, None if parts is None else list(parts))
+
+
+def _load_directory(path: Path, wanted: list[str] | None) -> StateDict:
+    files = _read_manifest(path)
+    for name, entry in files.items():
+        read = wanted is None or name == STATE or name.removesuffix(".safetensors") in wanted
+        _verify(path / name, entry, contents=read)
+    plain = _read_json(path / STATE)
+    if not isinstance(plain, dict):
+        raise ValueError(f"{STATE} holds no parts")
+    if unknown := [part for part in wanted or () if part not in plain]:
+        raise ValueError(f"has no part {unknown[0]!r}, only {', '.join(map(repr, plain))}")
+    return {part: _load_part(path, part, plain[part], files) for part in (plain if wanted is None else wanted)}
+
+
+def _load_part(path: Path, part: str, plain: Any, files: dict[str, Any]) -> Any:
+    name = f"{part}.safetensors"
+    return decode(plain, load_file(path / name) if name in files else {})
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The files of a checkpoint by name, each name harmless."""
+    match _read_json(path / MANIFEST):
+        case {"format": int(version), "rlrun": str(rlrun)} if version > FORMAT:
+            raise ValueError(f"written by a newer rlrun ({rlrun!r}, format {version}); this is {__version__}")
+        case {"format": 1, "env_steps": int(env_steps), "files": {"state.json": _, **parts} as files}:
+            step = _STEP.fullmatch(path.resolve().name)
+            if step and int(step[1]) != env_steps:
+                raise ValueError(f"its manifest is that of step {env_steps}")
+            for name in parts:
+                if not _PART_FILE.fullmatch(str(name)):
+                    raise ValueError(f"the manifest lists a file of the unexpected name {name!r}")
+            return files
+    raise ValueError(f"{MANIFEST} is not the manifest of a checkpoint")
+
+
+def _verify(path: Path, entry: Any, *, contents: bool) -> None:
+    """Raise ValueError unless a file is what its entry in the manifest says."""
+    match entry:
+        case {"bytes": int(size), "sha256": str(sha256)}:
+            found = path.lstat()
+        case _:
+            raise ValueError(f"the manifest does not say what {path.name} should be")
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path.name} is not a regular file")
+    if found.st_size != size:
+        raise ValueError(f"{path.name} has {found.st_size} bytes where the manifest says {size}")
+    if contents and _sha256(path) != sha256:
+        raise ValueError(f"{path.name} differs from its hash in the manifest")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{Path(error.filename).name} is missing"
+    if isinstance(error, RecursionError):
+        return "its data are nested too deeply"
+    line = " ".join(str(error).split()) or type(error).__name__
+    return "".join(filter(str.isprintable, line))[:300]  # it may quote a hostile file

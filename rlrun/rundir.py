@@ -1,0 +1,359 @@
+"""A run directory: where everything lies, which process owns it, and what became of the run.
+
+Small files are replaced whole (temporary file, fsync, rename, fsync of the directory), so no reader and no power cut
+ever meets half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import random
+import shlex
+import string
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import rlrun
+from rlrun.errors import ConfigError, RlrunError
+
+STATES = ("running", "finished", "failed", "preempted", "diverged")
+PACKAGES = ("torch", "numpy", "gymnasium", "hydra-core", "safetensors")
+KEY = "hydra.run.dir"
+
+
+class RunDir:
+    """The layout of one run as paths, and the small files that describe it.
+
+    `status.json` is written first and claims the directory; what `read_status` says of a run is true at every moment.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"  # resolved: what resume reads
+        self.overrides = self.path / "overrides.yaml"
+        self.command = self.path / "command.txt"
+        self.meta = self.path / "meta.json"
+        self.status = self.path / "status.json"
+        self.metrics_csv = self.path / "metrics.csv"
+        self.metrics_jsonl = self.path / "metrics.jsonl"
+        self.tb = self.path / "tb"
+        self.eval_csv = self.path / "eval.csv"
+        self.checkpoints = self.path / "checkpoints"
+        self.videos = self.path / "videos"
+        self.log = self.path / "run.log"
+        self.summary = self.path / "summary.json"
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> RunDir:
+        """Claim a directory for a new run. Of several processes that try at once, exactly one succeeds.
+
+        A directory that exists already must be empty but for `.hydra/` and `*.log`, which Hydra puts there.
+
+        Raises:
+            ConfigError: the directory holds a run or other files, or cannot be made.
+        """
+        run = cls(path)
+        try:
+            run.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                run.path.mkdir()
+            except FileExistsError:
+                run._refuse_occupied()
+            run._claim()
+        except OSError as error:
+            problem = f"{run.path} cannot be made: {error.strerror}: {error.filename}"
+            raise ConfigError(KEY, problem, "choose another directory") from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunDir:
+        """The run at a path, which may also be the run's `checkpoints/` or a checkpoint in there.
+
+        Raises:
+            RlrunError: there is no run; says what is missing and which run is near.
+        """
+        path = Path(path)
+        above = [parent.parent for parent in (path, path.parent) if parent.name == "checkpoints"]
+        run = cls(next((place for place in (path, *above) if (place / "config.yaml").is_file()), path))
+        missing = [file.name for file in (run.config, run.status) if not file.is_file()]
+        if not run.path.is_dir():
+            raise RlrunError(f"{path}: there is no such run directory\n{_nearest_run(path)}")
+        if missing:
+            raise RlrunError(f"{path}: not a run directory, it has no {' and no '.join(missing)}\n{_nearest_run(path)}")
+        return run
+
+    # Status: who is at work here, and how it ended.
+
+    def set_status(self, state: str, *, env_steps: int | None = None, reason: str = "", **extra: Any) -> None:
+        """Record the state of the run; `extra` entries, and `env_steps` if not given, stay as they were."""
+        if state not in STATES:
+            raise ValueError(f"{state!r} is not one of {', '.join(STATES)}")
+        status = self._recorded() | extra | {"state": state, "reason": reason, "updated": _now()}
+        if env_steps is not None:
+            status["env_steps"] = env_steps
+        self.write_json(self.status, status)
+
+    def read_status(self) -> dict[str, Any]:
+        """The run's status: state, env_steps, attempts, reason, pid, host, started, updated and extras.
+
+        A process that was killed could not record its end: a run that claims to be running while its process on this
+        host is gone is reported as failed.
+
+        Raises:
+            RlrunError: the file is missing or unreadable.
+        """
+        status = self._recorded()
+        if _is_lost(status) and _is_lost(status := self._recorded()):  # it may have ended well since the first look
+            status |= {"state": "failed", "reason": "the process ended without a word (killed, or out of memory)"}
+        return status
+
+    def is_alive(self) -> bool:
+        """Whether a process on this host is at work on the run."""
+        return _is_at_work(self._recorded())
+
+    def begin_attempt(self) -> int:
+        """Make this process the one that runs here; returns how many there have been, itself included.
+
+        Raises:
+            RlrunError: another process is at work on the run.
+        """
+        with self._locked():
+            status = self._recorded()
+            if status["pid"] != os.getpid() and _is_at_work(status):
+                raise RlrunError(
+                    f"{self.path}: process {status['pid']} is training here\n"
+                    f"wait until it has finished, or stop it with `kill {status['pid']}`"
+                )
+            attempts: int = status["attempts"] + 1
+            status |= {"state": "running", "reason": "", "attempts": attempts, "updated": _now()}
+            self.write_json(self.status, status | _this_process())
+        return attempts
+
+    # Files.
+
+    def write_meta(
+        self,
+        *,
+        seed: int,
+        seeds: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        resume: str,
+    ) -> None:
+        """Write down what the run depends on beside its config.
+
+        Args:
+            seed: the number all streams grow from.
+            seeds: the seeds of each role.
+            provenance: where the values of the config come from (default, file, command line).
+            resume: how exactly the run can be continued.
+        """
+        meta = {
+            "created": _now(),
+            "cwd": os.getcwd(),
+            "versions": _versions(),
+            "git": _git_commit(),
+            "hardware": _hardware(),
+            "seed": seed,
+            "seeds": seeds,
+            "resume": resume,
+            "provenance": provenance,
+        }
+        self.write_json(self.meta, meta)
+
+    def write_json(self, path: Path, data: Any) -> None:
+        """Replace a file by strict JSON: numpy and torch values become plain, NaN and infinity become null."""
+        self.write_text(path, _to_json(data))
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Replace a file whole."""
+        _write_whole(path, text)
+
+    def _refuse_occupied(self) -> None:
+        """Raise ConfigError unless the existing directory may be claimed."""
+        names = set(os.listdir(self.path))
+        if names & {self.config.name, self.status.name}:
+            self._refuse_run()
+        if foreign := sorted(name for name in names if name != ".hydra" and not name.endswith(".log")):
+            raise ConfigError(KEY, f"{self.path} is not empty: it has {foreign[0]}", "choose a new or empty directory")
+
+    def _refuse_run(self) -> None:
+        hint = f"continue it with `rlrun resume {shlex.quote(str(self.path))}`, or choose another directory"
+        raise ConfigError(KEY, f"{self.path} already holds a run", hint)
+
+    def _claim(self) -> None:
+        """Create `status.json`, which only one process can."""
+        status = {"state": "running", "env_steps": 0, "attempts": 0, "reason": "", **_this_process()}
+        try:
+            _write_whole(self.status, _to_json(status | {"started": _now(), "updated": _now()}), exclusive=True)
+        except FileExistsError:
+            self._refuse_run()
+
+    def _recorded(self) -> dict[str, Any]:
+        """The status as written by the process that owns the run."""
+        try:
+            match json.loads(self.status.read_bytes()):
+                case {"state": str(), "env_steps": int(), "attempts": int(), "pid": int(), "host": str()} as status:
+                    return status
+        except FileNotFoundError as error:
+            raise RlrunError(f"{self.status}: missing, so this is not a run directory") from error
+        except (OSError, ValueError) as error:
+            raise RlrunError(f"{self.status}: cannot be read: {error}") from error
+        raise RlrunError(f"{self.status}: not the status of a run")
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep two processes from taking over the same run at the same instant."""
+        with open(self.path / ".lock", "w") as file:
+            with contextlib.suppress(OSError):  # a file system without locks leaves us with the check of the pid
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def letters() -> str:
+    """Four random lowercase letters, from the operating system: runs started in the same instant get different ones."""
+    return "".join(random.SystemRandom().choices(string.ascii_lowercase, k=4))
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The arguments of the command as one line that a shell takes back."""
+    return shlex.join(["rlrun", *argv])
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def process_start(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot: a pid given out anew differs. None if unknown or gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this number exists on this host."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it exists and is somebody else's
+        return True
+    return True
+
+
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "pid_started": process_start(os.getpid()), "host": platform.node()}
+
+
+def _is_at_work(status: Mapping[str, Any]) -> bool:
+    """Whether the run is going on in a process of this host."""
+    return status["state"] == "running" and status["host"] == platform.node() and _exists(status)
+
+
+def _is_lost(status: Mapping[str, Any]) -> bool:
+    """Whether the run was going on in a process of this host that is no more."""
+    return status["state"] == "running" and status["host"] == platform.node() and not _exists(status)
+
+
+def _exists(status: Mapping[str, Any]) -> bool:
+    """Whether the recorded process runs, and is not another one with its number."""
+    return is_running(status["pid"]) and process_start(status["pid"]) == status.get("pid_started")
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _to_json(data: Any) -> str:
+    return json.dumps(_plain(data), indent=2, allow_nan=False, default=str) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy and torch
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_whole(path: Path, text: str, *, exclusive: bool = False) -> None:
+    """Put a complete file at `path`, in place of another or, if exclusive, only where there is none."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{letters()}")
+    publish = os.link if exclusive else os.replace
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def _nearest_run(path: Path) -> str:
+    """A hint at runs at or beside a path, or under `outputs/` where the path leads nowhere."""
+    base = next((place for place in (path, path.parent) if place.is_dir() and place != Path()), Path("outputs"))
+    found = [status for depth in ("*", "*/*", "*/*/*") for status in base.glob(f"{depth}/status.json")]
+    if near := difflib.get_close_matches(path.name, [status.parent.name for status in found], n=1):
+        return f"did you mean {next(status.parent for status in found if status.parent.name == near[0])}?"
+    if found:
+        return f"the newest run under {base} is {max(found, key=lambda status: status.stat().st_mtime).parent}"
+    return "give the directory of a run, or start one: `rlrun algo=dqn env=cartpole`"
+
+
+def _versions() -> dict[str, str]:
+    versions = {"rlrun": rlrun.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, with `-dirty` after it if files were changed; None outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, check=True, text=True, timeout=2).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _hardware() -> dict[str, Any]:
+    torch = sys.modules.get("torch")  # asking for the GPU is not worth the import
+    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+        "gpu": gpu,
+    }
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
