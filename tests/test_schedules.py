@@ -47,7 +47,11 @@ def test_make_reads_the_fields_of_the_kind() -> None:
         ({"kind": "linear", "end": 0}, "fraction", "exactly one of fraction and steps"),
         ({"kind": "linear", "steps": 10}, "end", "needs it"),
         ({"kind": "linear", "end": 0, "steps": 10, "rate": 0.1}, "rate", "rate=null"),
-        ({"kind": "exponential", "end": 0, "rate": 0.1, "time_constant": 10}, "rate", "exactly one of rate and time_constant"),
+        (
+            {"kind": "exponential", "end": 0, "rate": 0.1, "time_constant": 10},
+            "rate",
+            "exactly one of rate and time_constant",
+        ),
         ({"kind": "exponential", "end": 0}, "rate", "exactly one of rate and time_constant"),
         ({"kind": "constant", "end": 0.1, "fraction": 0.5}, "end", "end=null fraction=null"),
         ({"kind": "linear", "end": 0, "fraction": 1.5}, "fraction", "1.5"),

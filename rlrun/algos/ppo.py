@@ -179,7 +179,7 @@ class PPO:
             rollout.truncated,
             self.cfg.gamma,
             self.cfg.gae_lambda,
-        ).astype(np.float32)
+        )
 
     def state_dict(self) -> StateDict:
         return {

@@ -1,0 +1,63 @@
+"""Shared by all tests: one torch thread, no display, and the real console command in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CONSOLE_SCRIPT = Path(sys.executable).with_name("rlrun")
+RLRUN = [str(CONSOLE_SCRIPT)] if CONSOLE_SCRIPT.exists() else [sys.executable, "-m", "rlrun"]
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
+os.environ["SDL_VIDEODRIVER"] = "dummy"
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.pop("DISPLAY", None)
+os.environ.pop("RLRUN_CONF", None)
+os.environ.pop("RLRUN_DEBUG", None)
+sys.path.insert(0, str(ROOT / "scripts"))
+
+
+def algorithms() -> dict[str, str]:
+    """Every algorithm of this package with an environment for it: the first it has tuned values for, else CartPole."""
+    from rlrun import compose, plugins, registry
+
+    plugins.load_installed()
+    tuned = compose.conf_dir() / "tuned"
+    pairs = {str(file.relative_to(tuned).with_suffix("")) for file in sorted(tuned.rglob("*.yaml"))}
+    entries = [registry.get("algo", name) for name in registry.names("algo")]
+    return {
+        entry.name: next(
+            (pair.partition("-")[2] for pair in sorted(pairs) if pair.startswith(f"{entry.name}-")), "cartpole"
+        )
+        for entry in entries
+        if entry.factory.__module__.startswith("rlrun.")
+    }
+
+
+Rlrun = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def rlrun(tmp_path: Path) -> Rlrun:
+    """`rlrun("algo=dqn", …)` in `tmp_path`; `code` is the exit code it must have, other keywords are environment."""
+
+    def run(*args: str, code: int = 0, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*RLRUN, *args],
+            cwd=tmp_path,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        assert done.returncode == code, f"exit {done.returncode}, wanted {code}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
