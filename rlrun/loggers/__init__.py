@@ -1,0 +1,112 @@
+"""Where metrics go: files in the run directory and the console. All of them get the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from rlrun import checks
+from rlrun.loggers import console
+from rlrun.loggers.csv import CsvLogger
+from rlrun.loggers.jsonl import JsonlLogger
+from rlrun.loggers.tensorboard import TensorBoardLogger
+from rlrun.registry import register
+from rlrun.types import Logger, StateDict
+
+if TYPE_CHECKING:
+    from rlrun.rundir import RunDir
+
+
+@dataclass
+class LoggerConfig:
+    """What is written while a run goes on, and how often."""
+
+    name: str = "default"
+    freq: int = 1000  # env steps between two rows; 0 = one row at the end
+    window: int = 100  # training episodes that rollout/ep_rew_mean and rollout/ep_len_mean look back on
+    console: str = "auto"  # auto | rich (live panel) | plain (lines) | off; auto: rich on a terminal, otherwise plain
+    csv: bool = True  # write metrics.csv
+    jsonl: bool = True  # write metrics.jsonl
+    tensorboard: bool = True  # write tb/
+
+    def __post_init__(self) -> None:
+        checks.within("freq", self.freq, 0)
+        checks.within("window", self.window, 1)
+        checks.one_of("console", self.console, ("auto", "rich", "plain", "off"))
+
+
+class FileLogger(Logger, Protocol):
+    """A logger whose file can be cut back to where it stood when a state was taken."""
+
+    def state_dict(self) -> StateDict: ...
+    def load_state_dict(self, state: StateDict) -> None: ...
+
+
+class Panel(Logger, Protocol):
+    """A logger that shows progress between two rows."""
+
+    def tick(self, env_steps: int, elapsed: float) -> None: ...
+
+
+class Loggers:
+    """Several loggers as one; it remembers the last value of every metric.
+
+    Args:
+        files: loggers by name, part of the checkpoint.
+        others: loggers that have no state.
+        panel: shows progress between rows.
+    """
+
+    def __init__(self, files: Mapping[str, FileLogger], others: tuple[Logger, ...] = (), panel: Panel | None = None):
+        self.last: dict[str, float] = {}
+        self._files, self._panel = files, panel
+        self._all: list[Logger] = [*files.values(), *others, *([panel] if panel else [])]
+
+    def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
+        """Write a row everywhere."""
+        self.last.update(metrics)
+        for logger in self._all:
+            logger.log(metrics, env_steps)
+
+    def tick(self, env_steps: int, elapsed: float) -> None:
+        """Called after every chunk, to keep the progress display moving."""
+        if self._panel is not None:
+            self._panel.tick(env_steps, elapsed)
+
+    def close(self) -> None:
+        for logger in self._all:
+            logger.close()
+
+    def state_dict(self) -> StateDict:
+        return {"last": dict(self.last), "files": {name: file.state_dict() for name, file in self._files.items()}}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Cut all files back to the rows they had; a file that was not written before begins now."""
+        self.last = dict(state["last"])
+        for name, file in self._files.items():
+            if name in state["files"]:
+                file.load_state_dict(state["files"][name])
+
+
+@register("logger", "default", config=LoggerConfig)
+def build(cfg: LoggerConfig, run_dir: RunDir, title: str, total_timesteps: int) -> Loggers:
+    """The loggers that a config asks for, writing into a run directory.
+
+    Args:
+        title: what is being run, in a few words.
+        total_timesteps: env steps of the whole run.
+    """
+    files: dict[str, FileLogger] = {}
+    if cfg.csv:
+        files["csv"] = CsvLogger(run_dir.metrics_csv)
+    if cfg.jsonl:
+        files["jsonl"] = JsonlLogger(run_dir.metrics_jsonl)
+    if cfg.tensorboard:
+        files["tensorboard"] = TensorBoardLogger(run_dir.tb)
+    panel = None
+    if console.mode(cfg.console) == "rich":
+        from rlrun.loggers.panel import PanelLogger
+
+        panel = PanelLogger(title, str(run_dir.path), total_timesteps)
+    return Loggers(files, (console.TableLogger(total_timesteps),), panel)

@@ -1,0 +1,117 @@
+"""Progress as plain lines: a table that reads well in a file, in a pipe and on any terminal."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Mapping
+
+ROWS = logging.getLogger("rlrun.rows")  # a logger of their own: a live panel makes them superfluous on the console
+HEADER_EVERY = 25
+COLUMNS = {"steps": 12, "%": 5, "return": 10, "length": 9, "loss": 10, "steps/s": 9, "elapsed": 10, "left": 10}  # width
+
+
+def mode(wanted: str) -> str:
+    """What `logger.console` comes to on this terminal: auto is rich if it can show a live panel, otherwise plain."""
+    if wanted != "auto":
+        return wanted
+    if not sys.stdout.isatty():
+        return "plain"
+    from rich.console import Console
+
+    console = Console()
+    return "rich" if console.is_terminal and not console.is_dumb_terminal else "plain"
+
+
+class TableLogger:
+    """A line per row, and one per evaluation, as messages of the logger `rlrun.rows`.
+
+    Args:
+        total_timesteps: env steps of the whole run.
+    """
+
+    def __init__(self, total_timesteps: int):
+        self._total = total_timesteps
+        self._rows = 0
+
+    def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
+        if "eval/mean_reward" in metrics:
+            ROWS.info("evaluation at %s steps: %s", f"{env_steps:,}", evaluation(metrics))
+            return
+        if self._rows % HEADER_EVERY == 0:
+            ROWS.info(aligned({name: name for name in COLUMNS}))
+        self._rows += 1
+        elapsed = metrics.get("time/elapsed", math.nan)
+        cells = {
+            "steps": f"{env_steps:,}",
+            "%": percent(env_steps, self._total),
+            "return": number(metrics.get("rollout/ep_rew_mean")),
+            "length": number(metrics.get("rollout/ep_len_mean")),
+            "loss": number(loss(metrics)),
+            "steps/s": speed(metrics.get("time/fps")),
+            "elapsed": clock(elapsed),
+            "left": clock(time_left(env_steps, self._total, elapsed)),
+        }
+        ROWS.info(aligned(cells))
+
+    def close(self) -> None:
+        pass
+
+
+def aligned(cells: Mapping[str, str]) -> str:
+    return "".join(cells[name].rjust(width) for name, width in COLUMNS.items())
+
+
+def evaluation(metrics: Mapping[str, float]) -> str:
+    """The last evaluation in a few words."""
+    words = mean_and_std(metrics["eval/mean_reward"], metrics.get("eval/std_reward"))
+    return words + (f", best {number(metrics['eval/best_mean_reward'])}" if "eval/best_mean_reward" in metrics else "")
+
+
+def loss(metrics: Mapping[str, float]) -> float | None:
+    """`train/loss`, or the first of several losses."""
+    names = [name for name in metrics if name.startswith("train/") and name.endswith("loss")]
+    return metrics.get("train/loss", metrics[names[0]] if names else None)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, thousands separated, no exponent unless tiny; `-` for nothing."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if size >= 999.95:
+        return f"{value:,.0f}" if size < 1e9 else f"{value:.3e}"
+    return f"{value:#.4g}" if size >= 1e-3 else f"{value:.1e}" if value else "0"
+
+
+def mean_and_std(mean: float | None, std: float | None) -> str:
+    """`187.3 ± 64.2`: the spread as exact as the mean."""
+    text = number(mean)
+    decimals = len(text.partition(".")[2]) if "e" not in text else 4
+    return text if std is None else f"{text} ± {std:,.{decimals}f}"
+
+
+def speed(steps_per_second: float | None) -> str:
+    """Whole steps per second, unless they are few."""
+    return f"{steps_per_second:,.0f}" if steps_per_second and steps_per_second >= 100 else number(steps_per_second)
+
+
+def percent(env_steps: int, total: int) -> str:
+    return f"{min(100 * env_steps // total, 100)}%"
+
+
+def time_left(env_steps: int, total: int, elapsed: float) -> float:
+    """Seconds to the end at the average speed so far, evaluations and pauses for saving included; NaN if unknown."""
+    return elapsed / env_steps * max(total - env_steps, 0) if env_steps else math.nan
+
+
+def clock(seconds: float) -> str:
+    """`h:mm:ss`, from 100 hours on days."""
+    if not math.isfinite(seconds):
+        return "-"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours < 100 else f"{seconds / 86400:.1f}d"

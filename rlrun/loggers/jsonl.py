@@ -1,0 +1,37 @@
+"""`metrics.jsonl`: one JSON object per log."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rlrun.loggers.records import RecordFile, lines
+from rlrun.types import StateDict
+
+
+class JsonlLogger:
+    """Metrics as lines `{"env_steps": …, "time": seconds since 1970, metric: value, …}`.
+
+    JSON knows neither NaN nor infinity: such a value is null here; metrics.csv keeps which of them it was.
+    """
+
+    def __init__(self, path: Path):
+        self._file = RecordFile(path, lines)
+
+    def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
+        row: dict[str, float | None] = {"env_steps": env_steps, "time": time.time()}
+        row |= {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._file.append(json.dumps(row, allow_nan=False).encode() + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+    def state_dict(self) -> StateDict:
+        return {"lines": self._file.count}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Cut the file back to the lines it had when the state was taken."""
+        self._file.cut(state["lines"])

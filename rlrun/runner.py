@@ -1,0 +1,94 @@
+"""The one training loop: a source yields chunks, the algorithm learns from them, callbacks look on.
+
+It serves tabular, bandit, replay, rollout and actor-learner families alike; they differ in source, `rollout_steps` and
+`learn`, none of which is visible here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from rlrun.callbacks import Callback
+from rlrun.interrupt import Interrupt
+from rlrun.loggers import Loggers
+from rlrun.rundir import RunDir
+from rlrun.seeding import SeedTree
+from rlrun.types import Algorithm, Buffer, Chunk, Progress, Source, StateDict, VectorEnv
+
+NOTHING = Chunk(0, [], None)
+
+
+@dataclass
+class Run:
+    """Everything a run consists of; `state_dict` is what a checkpoint holds."""
+
+    cfg: Any  # config.RunConfig, read-only
+    dir: RunDir
+    seeds: SeedTree
+    algo: Algorithm
+    buffer: Buffer | None
+    source: Source
+    logger: Loggers
+    callbacks: dict[str, Callback]
+    progress: Progress
+    evaluation_envs: Callable[[], VectorEnv]
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    should_stop: bool = False
+
+    def state_dict(self) -> StateDict:
+        return {
+            "progress": self.progress.state_dict(),
+            "algo": self.algo.state_dict(),
+            "buffer": self.buffer.state_dict(contents=self.cfg.checkpoint.replay) if self.buffer is not None else {},
+            "source": self.source.state_dict(),
+            "logger": self.logger.state_dict(),
+            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Put every part back. The random stream comes last, so that nothing restored before can move it."""
+        self.progress.load_state_dict(state["progress"])
+        self.algo.load_state_dict(state["algo"])
+        if self.buffer is not None:
+            self.buffer.load_state_dict(state["buffer"])
+        self.source.load_state_dict(state["source"])
+        self.logger.load_state_dict(state["logger"])
+        for name, callback in self.callbacks.items():
+            callback.load_state_dict(state["callbacks"][name])
+        torch.set_rng_state(state["torch_rng"])
+
+    def close(self) -> None:
+        self.source.close()
+        self.logger.close()
+
+
+def train(run: Run) -> None:
+    """Train until the budget is spent or a callback stops the run.
+
+    Raises:
+        Interrupted: a signal came; the state is whole and can be saved.
+        Diverged: a number is not finite.
+    """
+    progress, callbacks = run.progress, list(run.callbacks.values())
+    clock = time.monotonic() - progress.wall_seconds
+    if progress.env_steps:  # resumed: work that the interruption cut off, such as an evaluation, is still due
+        for callback in callbacks:
+            callback(run, NOTHING, {})
+    if not (progress.done or run.should_stop):
+        for chunk in run.source:
+            progress.advance(chunk)
+            metrics = run.algo.learn(chunk.data, progress)
+            run.source.publish(run.algo.agent)
+            progress.wall_seconds = time.monotonic() - clock
+            for callback in callbacks:
+                callback(run, chunk, metrics)
+            if progress.done or run.should_stop:
+                break
+    for callback in callbacks:
+        callback.finish(run)

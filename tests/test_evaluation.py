@@ -1,0 +1,317 @@
+"""Evaluation: exactly the episodes of the seeds, with answers worked by hand, whatever the number of environments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from rlrun.envs.make import EnvConfig, GymEnvs, NormalizeConfig
+from rlrun.errors import Interrupted
+from rlrun.evaluation import EvalResult, Film, evaluate, has_display, play, record
+from rlrun.experience.vector import InProcess
+from rlrun.interrupt import Interrupt
+from rlrun.seeding import SeedTree
+from rlrun.types import Array, EnvSpec, EpisodeStat, Space, Step
+
+
+class SeedIsLength:
+    """An episode from seed s lasts s steps; its reward is the action; obs is (seed, steps to the end)."""
+
+    def __init__(self, num_envs: int):
+        space = Space("box", (2,), np.dtype(np.float32))
+        self.spec = EnvSpec("seed-is-length", space, Space("discrete", (), np.dtype(np.int64), n=1000), num_envs)
+        self.num_envs = num_envs
+        self.obs = np.zeros((num_envs, 2), np.float32)
+        self.resets: list[int] = []
+        self._stats = [[0.0, 0] for _ in range(num_envs)]
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        assert len(seeds) == self.num_envs
+        for e, seed in enumerate(seeds):
+            self.reset_one(e, seed)
+        return self.obs
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        self.resets.append(seed)
+        self.obs[env] = seed, seed
+        self._stats[env] = [0.0, 0]
+        return self.obs[env]
+
+    def step(self, action: Array) -> Step:
+        self.obs[:, 1] -= 1
+        over = self.obs[:, 1] == 0
+        episodes = []
+        for e in range(self.num_envs):
+            self._stats[e][0] += float(action[e])
+            self._stats[e][1] += 1
+            if over[e]:
+                episodes.append(EpisodeStat(self._stats[e][0], int(self._stats[e][1]), e))
+                self._stats[e] = [0.0, 0]
+        final_obs = {e: self.obs[e].copy() for e in np.flatnonzero(over)}
+        self.obs[over] = 99, 3  # an episode that nobody asked for
+        return Step(self.obs, action.astype(np.float32), over, np.zeros_like(over), final_obs, episodes)
+
+    def metrics(self) -> Mapping[str, Any]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise AssertionError("an evaluation restores nothing")
+
+    def close(self) -> None:
+        pass
+
+
+class Copies(SeedIsLength):
+    """Hands out copies instead of its own array."""
+
+    def step(self, action: Array) -> Step:
+        step = super().step(action)
+        return step._replace(obs=step.obs.copy())
+
+
+class SeedTimesTen:
+    """Always acts 10 x seed + steps to the end; notes how it is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[bool, int]] = []
+
+    def initial_state(self, num_envs: int) -> None:
+        return None
+
+    def act(self, obs: Array, state: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
+        self.calls.append((explore, env_steps))
+        return (10 * obs[:, 0] + obs[:, 1]).astype(np.int64), state, {}
+
+    def fork(self, rng: np.random.Generator) -> SeedTimesTen:
+        return self
+
+
+SEEDS = [3, 1, 4, 1, 5, 9, 2]
+RETURNS = [10.0 * s * s + s * (s + 1) / 2 for s in SEEDS]  # s steps of 10 s, and s + (s - 1) + … + 1
+
+
+@pytest.mark.parametrize("make_envs", [SeedIsLength, Copies])
+@pytest.mark.parametrize("num_envs", [1, 2, 3, 5, 7, 10])
+def test_one_episode_from_every_seed(num_envs: int, make_envs: type[SeedIsLength]) -> None:
+    """10 environments are more than episodes; with 2 or more, short episodes end long before the one of 9 steps."""
+    envs = make_envs(num_envs)
+    result = evaluate(SeedTimesTen(), envs, SEEDS)
+    assert result.returns.tolist() == RETURNS
+    assert result.lengths.tolist() == SEEDS
+    idle = [SEEDS[0]] * max(0, num_envs - len(SEEDS))
+    assert sorted(envs.resets) == sorted(SEEDS + idle)
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, 3, 10])
+def test_long_episodes_are_cut(num_envs: int) -> None:
+    result = evaluate(SeedTimesTen(), SeedIsLength(num_envs), SEEDS, max_steps=3)
+    assert result.lengths.tolist() == [3, 1, 3, 1, 3, 3, 2]
+    assert result.returns.tolist() == [96.0, 11.0, 40.0 * 3 + 4 + 3 + 2, 11.0, 162.0, 90.0 * 3 + 9 + 8 + 7, 43.0]
+
+
+def test_the_agent_is_told_how_to_act() -> None:
+    agent = SeedTimesTen()
+    evaluate(agent, SeedIsLength(1), [2])
+    evaluate(agent, SeedIsLength(1), [1], explore=True, env_steps=500)
+    assert agent.calls == [(False, 0), (False, 0), (True, 500)]
+
+
+def test_before_every_step() -> None:
+    seen: list[float] = []
+    envs = SeedIsLength(1)
+    evaluate(SeedTimesTen(), envs, [2, 3], before_step=lambda: seen.append(envs.obs[0, 1].item()))
+    assert seen == [2, 1, 3, 2, 1]
+
+
+def test_a_signal_is_answered_at_the_next_step() -> None:
+    agent, interrupt = SeedTimesTen(), Interrupt()
+
+    def signal_in_the_third_step() -> None:
+        if len(agent.calls) == 2:
+            interrupt.signum = signal.SIGTERM
+
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        evaluate(agent, SeedIsLength(1), [9], interrupt=interrupt, before_step=signal_in_the_third_step)
+    assert len(agent.calls) == 3
+
+
+def test_statistics_by_hand() -> None:
+    result = EvalResult(np.array([1.0, 2.0, 3.0, 6.0]), np.array([10, 20, 30, 41]))
+    assert result.to_dict() == {
+        "mean": 3.0,
+        "std": np.sqrt((4 + 1 + 0 + 9) / 4),
+        "min": 1.0,
+        "max": 6.0,
+        "mean_length": 25.25,
+        "episodes": 4,
+    }
+    assert str(result) == "mean 3.000 ± 1.871 over 4 episodes"
+
+
+class LeanRight:
+    """Pushes CartPole where its pole leans."""
+
+    def initial_state(self, num_envs: int) -> None:
+        return None
+
+    def act(self, obs: Array, state: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
+        return (obs[:, 2] > 0).astype(np.int64), state, {}
+
+    def fork(self, rng: np.random.Generator) -> LeanRight:
+        return self
+
+
+class CartPoles:
+    """CartPole as the runner's environment factory offers it, around one Gymnasium environment."""
+
+    def __init__(self, env: gym.Env | None = None):
+        self.env = env
+        self.modes: list[str] = []
+
+    def render(self, mode: str) -> gym.Env:
+        self.modes.append(mode)
+        return self.env or gym.make("CartPole-v1", render_mode="rgb_array" if mode == "human" else mode)
+
+    def watch(self, env: gym.Env, train: object = None) -> Any:
+        return InProcess([env])
+
+
+def cartpole_length(seed: int) -> int:
+    """The plain Gymnasium loop."""
+    env = gym.make("CartPole-v1")
+    obs, _ = env.reset(seed=seed)
+    length, over = 0, False
+    while not over:
+        obs, _, terminated, truncated, _ = env.step(int(obs[2] > 0))
+        length, over = length + 1, terminated or truncated
+    return length
+
+
+def test_cartpole_as_in_a_plain_loop() -> None:
+    seeds = [11, 12, 13, 14, 15]
+    envs = InProcess([gym.make("CartPole-v1") for _ in range(2)])
+    result = evaluate(LeanRight(), envs, seeds)
+    assert result.lengths.tolist() == result.returns.tolist() == [cartpole_length(seed) for seed in seeds]
+
+
+# Films
+
+
+def test_a_film_has_one_picture_per_step(tmp_path: Path) -> None:
+    pytest.importorskip("moviepy")
+    from imageio_ffmpeg import count_frames_and_secs
+
+    result = record(LeanRight(), CartPoles(), 11, tmp_path / "videos" / "film.mp4", max_steps=25)
+    assert result is not None and result.lengths.tolist() == [25]
+    frames, seconds = count_frames_and_secs(str(tmp_path / "videos" / "film.mp4"))
+    assert (frames, seconds) == (25, 25 / 50)  # CartPole's render_fps is 50
+    assert os.listdir(tmp_path / "videos") == ["film.mp4"]
+
+
+def test_a_film_shows_what_an_evaluation_counts(tmp_path: Path) -> None:
+    """Through the same normalisation: leaning is then measured against the mean angle of the training."""
+    pytest.importorskip("moviepy")
+    envs = GymEnvs(EnvConfig(id="CartPole-v1", normalize=NormalizeConfig(obs=True)), SeedTree(0))
+    train = envs.train(1)
+    train.reset([0])
+    for _ in range(5):
+        train.step(np.array([1]))  # pushed to the right, the pole falls to the left
+    counted = evaluate(LeanRight(), envs.evaluation(1, train), [11])
+    film = record(LeanRight(), envs, 11, tmp_path / "film.mp4", train=train)
+    assert film is not None and film.lengths.tolist() == counted.lengths.tolist() != [cartpole_length(11)]
+
+
+def test_without_moviepy_there_is_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "moviepy.video.io.ffmpeg_writer", None)
+    assert record(LeanRight(), CartPoles(), 11, tmp_path / "film.mp4") is None
+    assert caplog.messages == ["no film: moviepy is not installed; get it with `pip install 'rlrun[video]'`"]
+
+
+class Broken(gym.Wrapper):
+    """Draws nothing, or fails in its second picture."""
+
+    def __init__(self, fails: bool):
+        super().__init__(gym.make("CartPole-v1", render_mode="rgb_array"))
+        self.fails, self.pictures = fails, 0
+
+    def render(self) -> Any:
+        self.pictures += 1
+        if self.fails and self.pictures == 2:
+            raise RuntimeError("GL is gone\nand more")
+        return super().render() if self.fails else None
+
+
+@pytest.mark.parametrize(
+    ("fails", "reason"), [(True, "RuntimeError: GL is gone"), (False, "ValueError: the environment draws no pictures")]
+)
+def test_a_film_that_fails_is_one_line_and_no_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fails: bool, reason: str
+) -> None:
+    pytest.importorskip("moviepy")
+    assert record(LeanRight(), CartPoles(Broken(fails)), 11, tmp_path / "film.mp4") is None
+    assert caplog.messages == [f"no film: {reason}"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_film_can_be_interrupted(tmp_path: Path) -> None:
+    pytest.importorskip("moviepy")
+    interrupt = Interrupt()
+    interrupt.signum = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        record(LeanRight(), CartPoles(), 11, tmp_path / "film.mp4", interrupt=interrupt)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_empty_film_leaves_no_file(tmp_path: Path) -> None:
+    pytest.importorskip("moviepy")
+    with Film(tmp_path / "film.mp4", 30):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_play_opens_a_window_where_there_is_a_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    envs = CartPoles()
+    monkeypatch.setenv("DISPLAY", ":0")
+    result = play(LeanRight(), envs, 12, tmp_path / "film.mp4")
+    assert result is not None and result.lengths.tolist() == [cartpole_length(12)]
+    assert envs.modes == ["human"] and os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there always is a display")
+def test_play_films_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("moviepy")
+    envs = CartPoles()
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert not has_display()
+    assert play(LeanRight(), envs, 12, tmp_path / "film.mp4", max_steps=5) is not None
+    assert envs.modes == ["rgb_array"] and os.listdir(tmp_path) == ["film.mp4"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there always is a display")
+def test_pygame_needs_no_display(tmp_path: Path) -> None:
+    """In a process of its own, without the driver that the tests set."""
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+    env = {key: value for key, value in os.environ.items() if key not in hidden}
+    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
+    code = """if True:
+        from test_evaluation import *
+        assert record(LeanRight(), CartPoles(), 1, Path(sys.argv[1]), max_steps=1)
+        print(os.environ["SDL_VIDEODRIVER"])"""
+    command = [sys.executable, "-c", code, str(tmp_path / "film.mp4")]
+    output = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+    assert output.split()[-1] == "dummy"
