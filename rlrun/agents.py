@@ -63,8 +63,8 @@ class ActorCriticAgent:
     """Samples the policy while exploring, takes its mode otherwise; records log-probability and value of each step.
 
     Args:
-        forward: obs [E, *obs] -> (policy output, value [E, 1]). The policy output is logits [E, A] for discrete actions,
-            means and log standard deviations side by side [E, 2A] for continuous ones.
+        forward: obs [E, *obs] -> (policy output, value [E, 1]). The policy output is logits [E, A] for discrete
+            actions, means and log standard deviations side by side [E, 2A] for continuous ones.
         discrete: which of the two.
         rng: the random stream of the samples.
     """

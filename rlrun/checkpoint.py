@@ -24,7 +24,8 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -378,6 +379,18 @@ def load(path: Path, parts: Iterable[str] | None = None) -> StateDict:
         return _load(path, parts)
     except Exception as error:  # there is no end to what a reader may trip over in a foreign file
         raise CheckpointError(f"{path}: {_reason(error)}") from error
+
+
+@contextmanager
+def must_fit(path: Path) -> Iterator[None]:
+    """Around the loading of state into a run's parts: what does not fit them is a CheckpointError of one line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a state of this run's config: {_reason(error)}") from error
+    except RuntimeError as error:  # torch lists every parameter; the first says it
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise CheckpointError(f"{path}: not a state of this run's config: {lines[min(1, len(lines) - 1)]}") from error
 
 
 def load_latest(root: Path, warn: Callable[[str], None]) -> tuple[Path, StateDict]:

@@ -1,9 +1,11 @@
-"""Range checks for config dataclasses; the message names the key, the bound and what was given."""
+"""Checks: config values against their bounds, with messages that name the key; saved arrays against their shapes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+
+import numpy as np
 
 from rlrun.errors import ConfigError
 from rlrun.registry import did_you_mean
@@ -20,6 +22,13 @@ def positive(key: str, value: float | None) -> None:
     """`value > 0`; None passes."""
     if value is not None and not value > 0:
         raise ConfigError(key, f"must be greater than 0, got {value:g}")
+
+
+def overwrite(array: np.ndarray, saved: np.ndarray) -> None:
+    """`array[:] = saved` without broadcasting; ValueError if the saved one is of another shape."""
+    if array.shape != np.shape(saved):
+        raise ValueError(f"an array of shape {np.shape(saved)} was saved, expected {array.shape}")
+    array[:] = saved
 
 
 def one_of(key: str, value: str, choices: Iterable[str]) -> None:

@@ -30,7 +30,9 @@ class DeviceConfig:
     name: str = "torch"  # registered kind of device
     accelerator: str = "auto"  # auto (a GPU if there is one) | cpu | cuda | cuda:N
     threads: int = 1  # torch threads; more than 1 helps from about 256-wide layers at batch 256, and for CNNs
-    compile: str = "auto"  # true | false | auto: one compiled graph per update, auto if the run has 300k updates or more
+    compile: str = (
+        "auto"  # true | false | auto: one compiled graph per update, auto if the run has 300k updates or more
+    )
     matmul_precision: str = "highest"  # float32 products on a GPU: highest | high (TF32) | medium (bfloat16)
     deterministic: bool = True  # refuse GPU kernels whose result may differ from run to run
 

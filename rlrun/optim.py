@@ -7,7 +7,7 @@ runs of small networks and is what CUDA graphs need.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class Adam:
     def __init__(self, loss: LossFn, module: nn.Module, *, max_grad_norm: float | None = None, eps: float = 1e-8):
         self.loss, self.module = loss, module
         self.max_grad_norm, self.eps = max_grad_norm, eps
-        self.params = [p for p in module.parameters() if p.requires_grad]
+        self.params: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
         self.mean = [torch.zeros_like(p, requires_grad=False) for p in self.params]
         self.square = [torch.zeros_like(p, requires_grad=False) for p in self.params]
         self.step = torch.zeros((), device=self.params[0].device)
@@ -43,10 +43,12 @@ class Adam:
 
     def __call__(self, *inputs: Any, learning_rate: float) -> Aux:
         loss, aux = self.loss(self.module, *inputs)
-        # The fused kernel reads gradients as if laid out like the parameters: other strides would give silently wrong steps.
+        # The fused kernel takes gradients to be laid out like the parameters: other strides give silently wrong steps.
         grads = [g.contiguous() for g in torch.autograd.grad(loss, self.params, materialize_grads=True)]
         with torch.no_grad():
-            divisor = None if self.max_grad_norm is None else clip_divisor(torch._foreach_norm(grads), self.max_grad_norm)
+            divisor = (
+                None if self.max_grad_norm is None else clip_divisor(torch._foreach_norm(grads), self.max_grad_norm)
+            )
             self.step += 1
             torch._fused_adam_(
                 self.params,
@@ -128,6 +130,6 @@ class GraphAdam(Adam):
         return {"loss": value} | aux
 
 
-def clip_divisor(norms: list[Tensor], max_grad_norm: float) -> Tensor:
-    """What gradients with these norms are divided by so that their joint norm is at most `max_grad_norm`; at least 1."""
-    return (torch.linalg.vector_norm(torch.stack(norms)) / max_grad_norm).clamp(min=1.0)
+def clip_divisor(norms: Sequence[Tensor], max_grad_norm: float) -> Tensor:
+    """What gradients with these norms are divided by for their joint norm to be at most `max_grad_norm`; >= 1."""
+    return (torch.linalg.vector_norm(torch.stack(list(norms))) / max_grad_norm).clamp(min=1.0)

@@ -24,6 +24,7 @@ class Role(enum.IntEnum):
     EVAL = 5  # one per episode of a periodic evaluation
     FINAL_EVAL = 6  # one per episode of the final evaluation
     PROBLEM = 7  # parameters drawn once, such as a bandit's arms; shared by training and evaluation
+    TEST = 8  # one per episode of `rlrun eval` and `rlrun play`: no checkpoint was chosen by them
 
 
 class SeedTree:

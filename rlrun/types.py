@@ -44,6 +44,7 @@ class EnvSpec:
     max_episode_steps: int | None = None
     reward_threshold: float | None = None
     model: TransitionModel | None = None  # the MDP itself, where the environment tells it
+    reward_range: tuple[float, float] | None = None  # bounds of every reward, infinite where there are none, if known
 
     @property
     def num_actions(self) -> int:
@@ -83,7 +84,7 @@ class Step(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """T steps of E environments, time-major numpy. The arrays are the source's own and are reused: copy what you keep."""
+    """T steps of E environments, time-major numpy. The source owns and reuses the arrays: copy what you keep."""
 
     obs: Array  # [T+1, E, *obs]
     action: Array  # [T, E, *action]

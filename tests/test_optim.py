@@ -1,4 +1,4 @@
-"""Adam against torch's, both ways of running it against each other, and what autograd gives against a hand calculation."""
+"""Adam against torch's, the two ways of running it against each other, and clipping by hand."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from rlrun.registry import register
 from rlrun.schedules import ScheduleConfig, make
 from rlrun.types import Batch, EnvSpec, HeadSpec, Progress, StateDict
 
-LOSSES = {"huber": functional.huber_loss, "mse": functional.mse_loss}
+LOSSES: dict[str, Callable[..., Tensor]] = {"huber": functional.huber_loss, "mse": functional.mse_loss}
 
 
 @dataclass
@@ -69,14 +69,14 @@ class DQN(ReplayLearner):
     ):
         super().__init__(cfg, env, buffer, total_timesteps)
         self.q = network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch)
-        self.q_target = Target(self.q, tau=cfg.tau, interval=None if cfg.tau < 1 else cfg.target_update_interval or 10_000)
-        self.error: Callable[..., Tensor] = LOSSES[cfg.loss]
+        self.q_target = Target(
+            self.q, tau=cfg.tau, interval=None if cfg.tau < 1 else cfg.target_update_interval or 10_000
+        )
+        self.error = LOSSES[cfg.loss]
         self.optimise = device.optimiser(
             self.loss, self.q, updates_ahead=self.updates_ahead, max_grad_norm=cfg.max_grad_norm
         )
-        self.agent = DQNAgent(
-            Inference(self.q), make(cfg.epsilon, total_timesteps), rng, random_steps=cfg.random_steps
-        )
+        self.agent = DQNAgent(Inference(self.q), make(cfg.epsilon, total_timesteps), rng, random_steps=cfg.random_steps)
 
     def loss(self, q: Callable[[Tensor], Tensor], batch: Batch) -> tuple[Tensor, Aux]:
         """Weighted TD loss of the taken actions; the target gets no gradient."""

@@ -26,7 +26,9 @@ class ReplayConfig:
     train_freq: int = 4  # env steps between two rounds of gradient steps
     gradient_steps: int = 1  # gradient steps per round
     max_grad_norm: float | None = 10.0  # gradients are scaled down to this global norm; null leaves them
-    target_update_interval: int | None = None  # env steps between two copies into the target network (tau=1 only; 10000 if null)
+    target_update_interval: int | None = (
+        None  # env steps between two copies into the target network (tau=1 only; 10000 if null)
+    )
     tau: float = 1.0  # share of the new weights in the target network; below 1 it follows after every gradient step
 
     def __post_init__(self) -> None:
@@ -68,7 +70,7 @@ class ReplayLearner:
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
 
     def update(self, batch: Batch, progress: Progress) -> Aux:
-        """One gradient step on one batch. Entries of aux named td_error [B] become priorities, the others are logged."""
+        """One gradient step on one batch. aux: td_error [B] becomes priorities, the others are logged."""
         raise NotImplementedError
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:

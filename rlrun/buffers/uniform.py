@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlrun.checks import within
+from rlrun.checks import overwrite, within
 from rlrun.device import Device
 from rlrun.errors import RlrunError
 from rlrun.registry import register
@@ -105,7 +105,7 @@ class UniformRing:
     def load_state_dict(self, state: StateDict) -> None:
         self.position, self.size = state["position"], state["size"]
         for key in COLUMNS:
-            getattr(self, key)[: self.size] = state[key]
+            overwrite(getattr(self, key)[: self.size], state[key])
         restore_generator(self.rng, state["rng"])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from rlrun.checks import overwrite
 from rlrun.interrupt import Interrupt
 from rlrun.types import Agent, Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
 
@@ -13,7 +14,7 @@ from rlrun.types import Agent, Array, Chunk, EpisodeStat, Metrics, Rollout, Stat
 class Rollouts:
     """Endless chunks of `rollout_steps` sweeps over all environments, in this process.
 
-    The storage is allocated once and every chunk overwrites it. A signal is answered between two sweeps: the part of the
+    The storage is allocated once, every chunk overwrites it. A signal is answered between two sweeps: the part of the
     rollout that is already collected belongs to the state, so a resumed source goes on in the middle of a chunk.
 
     Args:
@@ -25,7 +26,12 @@ class Rollouts:
     """
 
     def __init__(
-        self, envs: VectorEnv, agent: Agent, rollout_steps: int, seeds: Sequence[int], interrupt: Interrupt | None = None
+        self,
+        envs: VectorEnv,
+        agent: Agent,
+        rollout_steps: int,
+        seeds: Sequence[int],
+        interrupt: Interrupt | None = None,
     ):
         self.envs, self.agent, self.steps = envs, agent, rollout_steps
         self.interrupt = interrupt or Interrupt()
@@ -40,7 +46,8 @@ class Rollouts:
         self.extras: dict[str, Array] = {}
         self._seeds = seeds
         self._started = False
-        self._begin_chunk(0)
+        self._t = 0  # rows of the chunk that are filled
+        self._begin_chunk()
 
     def __enter__(self) -> Rollouts:
         return self
@@ -60,10 +67,10 @@ class Rollouts:
                 self._t = t + 1
             yield self._chunk()
             self.obs[0] = self.obs[self.steps]
-            self._begin_chunk(0)
+            self._begin_chunk()
+            self._t = 0
 
-    def _begin_chunk(self, t: int) -> None:
-        self._t = t
+    def _begin_chunk(self) -> None:
         self.final_obs: dict[tuple[int, int], Array] = {}
         self.episodes: list[EpisodeStat] = []
 
@@ -126,12 +133,11 @@ class Rollouts:
             return
         self._started = True
         self.agent_state = self.agent.initial_state(self.envs.num_envs)
-        self._begin_chunk(state["t"])
-        t = self._t
+        self._t = t = state["t"]
         self.env_steps = state["env_steps"]
-        self.obs[: t + 1] = state["obs"]
+        overwrite(self.obs[: t + 1], state["obs"])
         for key in COLUMNS:
-            getattr(self, key)[:t] = state["columns"][key]
+            overwrite(getattr(self, key)[:t], state["columns"][key])
         for key, value in state["extras"].items():
             self.extras[key] = np.zeros((self.steps, *value.shape[1:]), value.dtype)
             self.extras[key][:t] = value
@@ -142,11 +148,11 @@ class Rollouts:
             self._restart(t)
 
     def _restart(self, t: int) -> None:
-        """The environments could not be restored and began new episodes: what came before row t ends in a truncation."""
+        """The environments could not be restored, new episodes began: what came before row t ends in a truncation."""
         if t:
             cut = ~(self.terminated[t - 1] | self.truncated[t - 1])
             self.truncated[t - 1] |= cut
-            self.final_obs.update({(t - 1, e): self.obs[t, e].copy() for e in np.flatnonzero(cut)})
+            self.final_obs.update({(t - 1, e): self.obs[t, e].copy() for e in np.flatnonzero(cut).tolist()})
         self.obs[t] = self.envs.obs
 
 

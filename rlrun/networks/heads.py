@@ -1,4 +1,4 @@
-"""Heads: hidden features -> what a HeadSpec asks for. All outputs are linear; policies give logits, never probabilities."""
+"""Heads: hidden features -> what a HeadSpec asks for. All outputs are linear: a policy gives logits."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class GaussianHead(nn.Module):
 
 
 def build_head(spec: HeadSpec, inputs: int) -> nn.Module:
-    """"q", "policy" and "value" are linear [B, size]; "gaussian" is [B, 2 * size]: means, then log standard deviations."""
+    """Linear [B, size] for q, policy and value; gaussian is [B, 2 * size]: means, then log standard deviations."""
     return GaussianHead(inputs, spec.size) if spec.kind == "gaussian" else nn.Linear(inputs, spec.size)

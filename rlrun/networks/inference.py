@@ -1,7 +1,7 @@
 """Acting on numpy observations as fast as the network allows.
 
 At batch sizes of a few environments the price of a forward pass is calls, not arithmetic: 40-66 us through modules,
-5-8 us in numpy on the parameters' own memory. `Inference` translates a network of known layers once; the numpy arrays are
+5-8 us in numpy on the parameters' own memory. `Inference` translates a network of known layers once; its arrays are
 views, so every update of the weights is seen at once. Unknown layers, GPUs and wide batches take the torch path.
 """
 
@@ -25,7 +25,7 @@ Forward = Callable[[Array], Array]
 
 
 class Inference:
-    """`inference(obs [E, *obs]) -> output` as numpy arrays, without autograd; a tuple if the network has several heads."""
+    """`inference(obs [E, *obs]) -> output` as numpy arrays, without autograd; a tuple for several heads."""
 
     def __init__(self, network: nn.Module):
         self.network = network
@@ -99,7 +99,7 @@ def _sequential(layers: nn.Sequential) -> Forward | None:
 
 
 def _network(network: Network) -> Callable[[Array], Any] | None:
-    trunk, branches = _sequential(network.trunk), [_sequential(branch) for branch in network.branches]
+    trunk, branches = _sequential(network.trunk), [translate(branch) for branch in network.branches]
     if trunk is None or None in branches:
         return None
     if len(branches) == 1:

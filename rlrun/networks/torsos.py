@@ -6,11 +6,17 @@ from collections.abc import Sequence
 
 from torch import nn
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU, "gelu": nn.GELU}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
 
 
 def mlp(inputs: int, hidden: Sequence[int], activation: str, layer_norm: bool) -> nn.Sequential:
-    """Fully connected layers [B, inputs] -> [B, hidden[-1]], each followed by an optional LayerNorm and the activation."""
+    """Fully connected layers [B, inputs] -> [B, hidden[-1]], each with an optional LayerNorm and the activation."""
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), ACTIVATIONS[activation]()]

@@ -1,0 +1,113 @@
+"""From a checked config to a run: every part is made here, in the order in which data flow."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rlrun import config as configs
+from rlrun import registry
+from rlrun.callbacks import Callback, Log, StopWhenSolved, Summary
+from rlrun.config import RunConfig
+from rlrun.experience.trajectories import Rollouts
+from rlrun.interrupt import Interrupt
+from rlrun.report.bandits import BanditReport
+from rlrun.rundir import RunDir
+from rlrun.runner import Run
+from rlrun.seeding import Role, SeedTree
+from rlrun.types import Algorithm, Buffer, EnvSpec, Progress, VectorEnv
+
+
+@dataclass
+class Parts:
+    """What learns, and where: enough to play a checkpoint, and all of a run that computes."""
+
+    seeds: SeedTree
+    spec: EnvSpec
+    environments: Any  # the factory of environments
+    envs: VectorEnv  # training environments
+    buffer: Buffer | None
+    algo: Algorithm
+    source: Rollouts
+    interrupt: Interrupt
+
+
+def parts(config: RunConfig) -> Parts:
+    """Everything that computes, at its beginning.
+
+    Raises:
+        ConfigError: parts that do not go together.
+    """
+    seeds = SeedTree(config.seed)
+    torch.manual_seed(seeds.integer(Role.NETWORK))
+    environments = configs.environments(config)
+    spec = environments.spec(config.env.num_envs)
+    device = make("device", config.device)
+    network = config.network and functools.partial(make, "network", config.network)
+    buffer = config.buffer and make(
+        "buffer", config.buffer, spec, gamma=config.algo.gamma, rng=seeds.generator(Role.BUFFER), device=device
+    )
+    algo = make(
+        "algo",
+        config.algo,
+        spec,
+        network=network,
+        buffer=buffer,
+        device=device,
+        rng=seeds.generator(Role.AGENT),
+        total_timesteps=config.total_timesteps,
+    )
+    envs = environments.train(config.env.num_envs)
+    interrupt = Interrupt()
+    source = Rollouts(envs, algo.agent, algo.rollout_steps, seeds.integers(Role.ENV, config.env.num_envs), interrupt)
+    return Parts(seeds, spec, environments, envs, buffer, algo, source, interrupt)
+
+
+def build(config: RunConfig, claim: Callable[[Parts], RunDir]) -> Run:
+    """Make a run that stands at its beginning.
+
+    Args:
+        config: as `config.validate` returned it.
+        claim: opens the run's directory. Called once nothing can refuse the config any more, so that a mistake leaves
+            no directory behind.
+
+    Raises:
+        ConfigError: parts that do not go together, or a directory that is taken.
+    """
+    made = parts(config)
+    run_dir = claim(made)
+    title = f"{config.algo.name} on {made.spec.id}"
+    evaluation = made.environments.evaluation
+    return Run(
+        cfg=config,
+        dir=run_dir,
+        seeds=made.seeds,
+        algo=made.algo,
+        buffer=made.buffer,
+        source=made.source,
+        logger=make("logger", config.logger, run_dir, title, config.total_timesteps),
+        callbacks=_callbacks(config, run_dir),
+        progress=Progress(config.total_timesteps),
+        evaluation_envs=functools.partial(evaluation, min(config.eval.num_envs, config.eval.episodes), made.envs),
+        interrupt=made.interrupt,
+    )
+
+
+def make(kind: str, cfg: Any, *args: Any, **parts: Any) -> Any:
+    """A component from its config object."""
+    return registry.get(kind, cfg.name).factory(cfg, *args, **parts)
+
+
+def _callbacks(config: RunConfig, run_dir: RunDir) -> dict[str, Callback]:
+    """In the order that callbacks.py asks for."""
+    callbacks: dict[str, Callback] = {"log": Log(config.logger.freq, config.logger.window)}
+    if config.stop.mean_return is not None:
+        callbacks["stop"] = StopWhenSolved(config.stop.mean_return, config.stop.window)
+    checkpoint = make("checkpoint", config.checkpoint)
+    evaluate = make("eval", config.eval, run_dir.eval_csv, checkpoint)
+    callbacks |= {"evaluate": evaluate, "checkpoint": checkpoint, "summary": Summary(evaluate)}
+    return callbacks | {"bandit": BanditReport()}

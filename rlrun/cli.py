@@ -1,0 +1,144 @@
+"""The command line: sorting its words, handing them to a command, and saying what went wrong.
+
+A first word without `=` is a verb; without one the words are overrides, and a run is trained.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy is imported: its threads would only compete with torch's, which device.threads governs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rlrun import __version__
+from rlrun.errors import ConfigError, RlrunError
+
+INTERRUPTED = 128 + signal.SIGINT
+SHORT = {"-h": "--help", "-m": "--multirun", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-i": "--info"}
+HYDRA_FLAGS = {"--cfg", "--package", "--resolve", "--info", "--hydra-help", "--shell-completion", "-sc"}
+WITH_VALUE = {"--config-dir", "--cfg", "--package"}
+
+
+@dataclass
+class CommandLine:
+    """The words of the command, sorted."""
+
+    words: list[str] = field(default_factory=list)  # verb, paths and overrides in the order given
+    config_dirs: list[str] = field(default_factory=list)  # folders given with --config-dir
+    hydra: list[str] = field(default_factory=list)  # flags that Hydra answers, with their values
+    unknown: tuple[str, str] | None = None  # the first flag that nobody knows, and the word after it
+    help: bool = False
+    version: bool = False
+    multirun: bool = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says.
+
+    Returns:
+        0 finished, 1 failed, 2 usage or config, 3 diverged, 75 preempted and resumable, 130 interrupted.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return dispatch(take_apart(argv), argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of `rlrun list | head` has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("RLRUN_DEBUG") == "1":
+            raise
+        return say(error)
+
+
+def say(error: Exception) -> int:
+    """Print an error without its traceback and return the exit code."""
+    known = isinstance(error, RlrunError)
+    text = str(error) if known else f"{type(error).__name__}: {error}\nRLRUN_DEBUG=1 shows the traceback"
+    print(f"rlrun: {text}", file=sys.stderr)
+    return error.exit_code if isinstance(error, RlrunError) else 1
+
+
+def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
+    """Hand the words of `argv` to the command that they name."""
+    if line.version:
+        print(f"rlrun {__version__}")
+        return 0
+    from rlrun import compose, help, inspection, launch, review, sweep  # imports torch
+
+    if line.unknown:
+        compose.set_up([], line.config_dirs)
+        raise compose.unknown_flag(*line.unknown)
+    if line.words and is_verb(line.words[0]):
+        verb, *words = line.words
+        if verb not in help.VERBS:
+            raise help.unknown_verb(verb)
+        if line.help:
+            return help.show_verb(verb)
+        if verb == "list":
+            return help.show_list(words)
+        path = words.pop(0) if words and is_verb(words[0]) else ""
+        if not path:
+            raise ConfigError(verb, "needs the directory of a run", f"rlrun {verb} outputs/…")
+        verbs = {
+            "resume": launch.resume,
+            "eval": review.evaluate,
+            "play": review.play,
+            "inspect": inspection.inspect,
+        }
+        return verbs[verb](path, words)
+    compose.set_up(line.words, line.config_dirs)
+    if line.hydra:
+        return sweep.ask_hydra(line.hydra, line.words)
+    if line.help:
+        return help.show_help(line.words)
+    if line.multirun or "hydra.mode=MULTIRUN" in line.words:
+        return sweep.sweep(line.words)
+    return launch.train(line.words, argv)
+
+
+def take_apart(argv: Sequence[str]) -> CommandLine:
+    """Sort flags from words.
+
+    Raises:
+        ConfigError: a flag that needs a value has none.
+    """
+    line, rest = CommandLine(), list(argv)
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.partition("=")
+        flag = SHORT.get(flag, flag)
+        if flag in WITH_VALUE and not equals:
+            if not rest:
+                raise ConfigError(flag, "needs a value")
+            value = rest.pop(0)
+        match flag:
+            case "--help":
+                line.help = True
+            case "--version":
+                line.version = True
+            case "--multirun":
+                line.multirun = True
+            case "--config-dir":
+                line.config_dirs.append(value)
+            case "--info":
+                line.hydra += [flag, rest.pop(0)] if rest and is_verb(rest[0]) else [flag]
+            case _ if flag in HYDRA_FLAGS:
+                line.hydra += [flag, value] if value else [flag]
+            case _ if flag.startswith("-"):
+                line.unknown = line.unknown or (word, rest[0] if rest else "")
+            case _:
+                line.words.append(word)
+    return line
+
+
+def is_verb(word: str) -> bool:
+    """Whether a word is not an override such as `algo=ppo`, `+smoke=on` or `~tuned`."""
+    return "=" not in word and not word.startswith("~")

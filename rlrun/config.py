@@ -1,0 +1,298 @@
+"""The config of a run: its schema, and the one place where it is checked.
+
+`validate` turns plain nested data, composed (compose.py) or read from a run directory, into a `RunConfig` whose nodes
+are the components' own dataclass objects. Whatever is wrong with a key, a value or a combination is said here, in one
+readable line, before anything is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlrun import hints, plugins, registry
+from rlrun.checks import within
+from rlrun.errors import ConfigError
+from rlrun.registry import Entry
+from rlrun.seeding import SeedTree
+from rlrun.types import EnvSpec
+
+C = TypeVar("C")
+MISSING = "???"
+
+
+@dataclass
+class StopConfig:
+    """When to stop before total_timesteps."""
+
+    mean_return: float | None = None  # stop once the mean return of the last `window` training episodes reaches this
+    window: int = 100  # episodes averaged
+
+    def __post_init__(self) -> None:
+        within("window", self.window, 1)
+
+
+@dataclass
+class RunConfig:
+    """One run. The nodes are config groups; `validate` replaces them by their components' dataclasses."""
+
+    seed: int = 0  # all random streams of the run grow from it
+    total_timesteps: int = 50_000  # env steps to train for, summed over all environments
+    algo: Any = None  # what learns
+    network: Any = None  # what it learns with; null if it needs none
+    buffer: Any = None  # what it learns from; null if it needs none
+    env: Any = None  # where it learns
+    device: Any = None  # hardware and numerics
+    experience: Any = None  # how environments are stepped
+    logger: Any = None  # where metrics go
+    eval: Any = None  # evaluation while training and at the end
+    checkpoint: Any = None  # what is saved, and when
+    stop: StopConfig = field(default_factory=StopConfig)  # early stopping
+    imports: list[str] = field(default_factory=list)  # modules to import first; they register components of yours
+
+    def __post_init__(self) -> None:
+        within("seed", self.seed, 0)
+        within("total_timesteps", self.total_timesteps, 1)
+
+
+KINDS = ("algo", "network", "buffer", "env", "device", "experience", "logger", "eval", "checkpoint")
+OPTIONAL = {"network", "buffer"}
+
+
+def validate(data: Mapping[str, Any]) -> RunConfig:
+    """Check a config as a whole and return it as objects.
+
+    Args:
+        data: nested plain data with the keys of RunConfig; each node has its component's `name` or a `_target_`.
+
+    Raises:
+        ConfigError: the first thing that is wrong, with the nearest valid choice.
+    """
+    plugins.load_installed()
+    plugins.load_named(data.get("imports") or ())
+    plain = {key: value for key, value in data.items() if key not in KINDS}
+    config = typed(RunConfig, plain, known=flat(data))
+    for kind in KINDS:
+        setattr(config, kind, _component(kind, data.get(kind)))
+    check_buffer(config.algo.name, config.buffer and config.buffer.name)
+    _check_spaces(config, env_spec(config))
+    return config
+
+
+def typed(schema: type[C], data: Mapping[str, Any], prefix: str = "", known: Mapping[str, Any] | None = None) -> C:
+    """`data` as an object of a config dataclass.
+
+    Args:
+        prefix: dotted key of the node, for messages.
+        known: flat config in which a near match of an unknown key is sought.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type, a missing one, or one that the dataclass refuses.
+    """
+    default = OmegaConf.to_container(OmegaConf.structured(schema))
+    schema_keys = {_join(prefix, key): value for key, value in flat(default).items()}
+    _check_keys(schema, data, prefix, schema_keys.keys() | (known or {}).keys())
+    try:
+        merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), data))
+    except OmegaConfBaseException as error:
+        key = (error.full_key or "").removeprefix(".")
+        raise wrong_type(schema, key, flat(data).get(key), prefix) from error
+    return _construct(schema, merged, prefix)
+
+
+def literal(value: Any) -> str:
+    """A value as the command line takes it."""
+    words = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, list):
+        return f"[{','.join(literal(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
+    return str(value)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A config file as plain data."""
+    data: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return data
+
+
+def to_yaml(data: Any) -> str:
+    """Plain data as YAML that reads back the same."""
+    return OmegaConf.to_yaml(data if OmegaConf.is_config(data) else OmegaConf.create(data))
+
+
+def merged(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Plain data with the values of `key=value` words put in."""
+    changed: Any = OmegaConf.to_container(
+        OmegaConf.merge(OmegaConf.create(dict(data)), OmegaConf.from_dotlist(list(words)))
+    )
+    return changed
+
+
+def from_words(schema: type[C], words: Sequence[str]) -> C:
+    """`key=value` words as an object of an options dataclass; ConfigError as for `typed`."""
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(word, "options are written key=value")
+    return typed(schema, merged({}, words))
+
+
+def env_spec(config: RunConfig) -> EnvSpec:
+    """What the algorithm will know of the environment; opens one for a moment."""
+    return environments(config).spec(config.env.num_envs)
+
+
+def environments(config: RunConfig) -> Any:
+    """The factory of the run's environments."""
+    entry = registry.get("env", config.env.name)
+    gamma = getattr(config.algo, "gamma", 1.0)
+    return entry.factory(config.env, SeedTree(config.seed), vector=config.experience.name, gamma=gamma)
+
+
+def flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    """All values by dotted key; inner nodes stand beside their leaves."""
+    found: dict[str, Any] = {}
+    for key, value in data.items() if isinstance(data, Mapping) else ():
+        name = _join(prefix, str(key))
+        found[name] = value
+        found |= flat(value, name)
+    return found
+
+
+def wrong_type(schema: Any, key: str, value: Any, prefix: str = "") -> ConfigError:
+    """The error for a value that does not have the type of its field.
+
+    Args:
+        schema: config dataclass.
+        key: dotted key in it; `[i]` behind it points into a list.
+        prefix: dotted key of the node that has the schema.
+    """
+    name = re.sub(r"\[\d+\]", "", key)
+    for part in name.split("."):
+        schema = get_type_hints(schema).get(part) if is_dataclass(schema) else None
+    wanted = f"{_join(prefix, name)}.KEY=VALUE" if is_dataclass(schema) else ""
+    problem = f"{value!r}" if isinstance(value, str) else literal(value)
+    problem += f" is not {_describe(schema)}"
+    return ConfigError(_join(prefix, name), problem, wanted and f"write {wanted}")
+
+
+def needs_value(key: str) -> ConfigError:
+    """The error for a value that only the user can know."""
+    return ConfigError(key, "needs a value", f"write {key}=VALUE")
+
+
+def _component(kind: str, node: Mapping[str, Any] | None) -> Any:
+    """A node as its component's config object; its factory is `registry.get(kind, node.name)`."""
+    if node is None and kind in OPTIONAL:
+        return None
+    if not isinstance(node, Mapping) or not node.keys() & {"name", "_target_"}:
+        raise ConfigError(kind, "must be chosen", f"choose one of: {', '.join(registry.names(kind))}")
+    entry = plugins.entry_of(kind, dict(node))
+    if entry.config is None:
+        raise ConfigError(kind, f"{entry.name} is registered without a config dataclass")
+    return typed(entry.config, {key: value for key, value in node.items() if key != "_target_"}, kind)
+
+
+def _check_keys(schema: type, data: Mapping[str, Any], prefix: str, known: Any) -> None:
+    types = get_type_hints(schema)
+    for key, value in data.items():
+        if key not in types:
+            raise hints.unknown_key(_join(prefix, key), known)
+        if is_dataclass(types[key]) and isinstance(value, Mapping):
+            _check_keys(types[key], value, _join(prefix, key), known)
+
+
+def _construct(schema: type[C], data: Any, prefix: str) -> C:
+    """Bottom up, so that every refusal can be prefixed with the node it came from."""
+    types = get_type_hints(schema)
+    values = {}
+    for name in (f.name for f in fields(schema)):  # type: ignore[arg-type]
+        key, value = _join(prefix, name), data[name]
+        if value == MISSING:
+            raise needs_value(key)
+        values[name] = _construct(types[name], value, key) if is_dataclass(types[name]) else value
+    try:
+        return schema(**values)
+    except ConfigError as error:
+        raise ConfigError(_join(prefix, error.key), error.problem, error.hint) from error
+
+
+def check_buffer(algo: str, buffer: str | None) -> None:
+    """The algorithm and the buffer agree on how experience is kept."""
+    needs = registry.get("algo", algo).capabilities.get("memory")
+    has = buffer and registry.get("buffer", buffer).capabilities.get("memory")
+    if needs == has:
+        return
+    if needs is None:
+        raise ConfigError("buffer", f"{algo} keeps no experience, {buffer} would stay empty", "write buffer=null")
+    fitting = [n for n in registry.names("buffer") if registry.get("buffer", n).capabilities.get("memory") == needs]
+    raise ConfigError("buffer", f"{algo} needs a {needs} buffer, not {buffer}", f"these fit: {', '.join(fitting)}")
+
+
+def _check_spaces(config: RunConfig, env: EnvSpec) -> None:
+    """The algorithm can read the observations, take the actions, and knows the model if it plans on one."""
+    algo = registry.get("algo", config.algo.name)
+    fitting = ", ".join(entry.name for entry in _algorithms() if _fits(entry, env)) or "none"
+    for role, kind in (("action", env.action_space.kind), ("obs", env.obs_space.kind)):
+        if kind in _able(algo, role):
+            continue
+        problem = (
+            f"{algo.name} handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
+        )
+        raise ConfigError("algo", problem, f"these fit: {fitting}")
+    if not _has_model(algo, env):
+        problem = f"{algo.name} plans on the environment's model, {env.id} does not tell it"
+        raise ConfigError("algo", problem, f"these fit: {fitting}")
+    if not _lasts_long_enough(algo, env):
+        raise ConfigError("algo", f"{algo.name} is for bandits, the episodes of {env.id} last", f"these fit: {fitting}")
+
+
+def _fits(algo: Entry, env: EnvSpec) -> bool:
+    spaces = env.action_space.kind in _able(algo, "action") and env.obs_space.kind in _able(algo, "obs")
+    return spaces and _has_model(algo, env) and _lasts_long_enough(algo, env)
+
+
+def _has_model(algo: Entry, env: EnvSpec) -> bool:
+    """Whether the environment tells its model, or the algorithm needs none."""
+    return env.model is not None or not algo.capabilities.get("model")
+
+
+def _lasts_long_enough(algo: Entry, env: EnvSpec) -> bool:
+    """Whether an algorithm that looks one step ahead meets episodes of one step."""
+    return env.max_episode_steps == 1 or not algo.capabilities.get("one_step")
+
+
+def _able(algo: Entry, role: str) -> set[str]:
+    """Kinds of space an algorithm declares for a role; all if it declares none."""
+    return set(algo.capabilities.get(role, ("discrete", "box")))
+
+
+def _algorithms() -> Iterator[Entry]:
+    return (registry.get("algo", name) for name in registry.names("algo"))
+
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
+EXAMPLES = {int: "[64,64]", float: "[0.1,0.2]", str: "[a,b]"}
+
+
+def _describe(hint: Any) -> str:
+    """A type in words: `float | None` is 'a number or null'."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is dict:
+        return "a mapping like {key: value}"
+    if origin is list:
+        return f"a list like {EXAMPLES.get(args[0], '[...]')}"
+    return " or ".join(_describe(arg) for arg in args) if args else WORDS.get(hint, "a group of keys")
+
+
+def _join(prefix: str, key: str) -> str:
+    return ".".join(part for part in (prefix, key) if part)

@@ -1,0 +1,110 @@
+"""Where components come from: this package's own modules, installed plug-ins, and modules the user names.
+
+Importing a module registers what it holds (see registry.py); nothing else tells ours and theirs apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from dataclasses import is_dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rlrun import registry
+from rlrun.errors import ConfigError
+from rlrun.registry import Entry
+
+PACKAGES = ("algos", "networks", "buffers", "envs", "experience", "loggers")
+MODULES = ("device", "callbacks")
+ENTRY_POINTS = "rlrun.plugins"
+
+
+@functools.cache
+def load_installed() -> tuple[Path, ...]:
+    """Import our components and every installed plug-in, once.
+
+    Returns:
+        The `conf` folders that plug-in packages bring along.
+    """
+    for name in MODULES:
+        importlib.import_module(f"rlrun.{name}")
+    for name in PACKAGES:
+        package = importlib.import_module(f"rlrun.{name}")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    folders = (_load_entry_point(point) for point in entry_points(group=ENTRY_POINTS))
+    return tuple(folder for folder in folders if folder is not None)
+
+
+def load_named(modules: Sequence[str]) -> None:
+    """Import the modules of `imports=[...]`, from the current directory too; ConfigError names one that fails."""
+    for name in modules:
+        try:
+            _import(name)
+        except Exception as error:
+            raise ConfigError("imports", f"{name} cannot be imported", _one_line(error)) from error
+
+
+def entry_of(kind: str, node: dict[str, Any]) -> Entry:
+    """The component that a config node describes: by its registered `name`, or by `_target_: module.Class`.
+
+    A class that is not registered needs an attribute `config`, a dataclass with a field `name`.
+
+    Raises:
+        ConfigError: there is no such component.
+    """
+    path = node.get("_target_")
+    if path is None:
+        return registry.get(kind, node.get("name", ""))
+    factory = _locate(f"{kind}._target_", path)
+    known = (registry.get(kind, name) for name in registry.names(kind))
+    return next((entry for entry in known if entry.factory is factory), None) or _adopt(kind, path, factory)
+
+
+def _adopt(kind: str, path: str, factory: Any) -> Entry:
+    """Register a class by the config that it carries."""
+    config = getattr(factory, "config", None)
+    name = getattr(config, "name", None)
+    if not (isinstance(config, type) and is_dataclass(config) and isinstance(name, str)):
+        hint = f'decorate it with @register("{kind}", "its_name", config=ItsConfig); its config has a field `name`'
+        raise ConfigError(f"{kind}._target_", f"{path} is not a component", hint)
+    registry.register(kind, name, config=config, **getattr(factory, "capabilities", {}))(factory)
+    return registry.get(kind, name)
+
+
+def _locate(key: str, path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(_import(module), name)
+    except Exception as error:
+        raise ConfigError(key, f"{path!r} cannot be imported", _one_line(error)) from error
+
+
+def _import(name: str) -> ModuleType:
+    """Import from the current directory too, as `python -m` would."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return importlib.import_module(name)
+
+
+def _load_entry_point(point: EntryPoint) -> Path | None:
+    """A broken plug-in costs a line, not the runs that do not need it."""
+    try:
+        loaded = point.load()
+    except Exception as error:
+        owner = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+        print(f"plug-in {point.name!r}{owner} cannot be imported: {_one_line(error)}", file=sys.stderr)
+        return None
+    folder = Path(getattr(loaded, "__file__", None) or os.devnull).parent / "conf"
+    return folder if hasattr(loaded, "__path__") and folder.is_dir() else None
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,127 @@
+"""Looking at runs: evaluating a checkpoint, and watching its agent play."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlrun import build, checkpoint, config, evaluation
+from rlrun.build import Parts
+from rlrun.checks import one_of, within
+from rlrun.config import RunConfig
+from rlrun.errors import ConfigError
+from rlrun.rundir import RunDir
+from rlrun.seeding import Role
+from rlrun.types import VectorEnv
+
+POLICIES = ("greedy", "stochastic")
+
+
+@dataclass
+class EvalOptions:
+    """Evaluate a checkpoint of a run on fresh episodes."""
+
+    ckpt: str = "last"  # last | best | env steps of a checkpoint
+    episodes: int = 100  # how many to play
+    policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
+    video: bool = False  # film the first episode
+    json: bool = False  # print one JSON object
+
+    def __post_init__(self) -> None:
+        within("episodes", self.episodes, 1)
+        one_of("policy", self.policy, POLICIES)
+
+
+@dataclass
+class PlayOptions:
+    """Watch an agent play; where there is no display it is filmed."""
+
+    ckpt: str = "last"  # last | best | env steps of a checkpoint
+    episodes: int = 1  # how many to play
+    policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
+    record: bool = False  # film it even where there is a display
+
+    def __post_init__(self) -> None:
+        within("episodes", self.episodes, 1)
+        one_of("policy", self.policy, POLICIES)
+
+
+@dataclass
+class Restored:
+    """A run as one of its checkpoints has it."""
+
+    cfg: RunConfig
+    parts: Parts
+    checkpoint: Path
+    env_steps: int
+
+    def evaluation_envs(self, episodes: int) -> VectorEnv:
+        return self.parts.environments.evaluation(min(self.cfg.eval.num_envs, episodes), self.parts.envs)
+
+    def how(self, policy: str) -> dict[str, Any]:
+        """Arguments for `evaluation.evaluate`."""
+        return {"explore": policy == "stochastic", "env_steps": self.env_steps}
+
+
+def evaluate(path: str, words: Sequence[str]) -> int:
+    """Play fresh episodes, say how they went, and write it down."""
+    options = config.from_words(EvalOptions, words)
+    run_dir = RunDir.open(path)
+    run = restore(run_dir, options.ckpt)
+    parts, how = run.parts, run.how(options.policy)
+    seeds = parts.seeds.integers(Role.TEST, options.episodes)
+    agent = parts.algo.agent.fork(parts.seeds.generator(Role.TEST, options.episodes))
+    name = f"{run.checkpoint.name}_{options.policy}_{options.episodes}"
+    file, film = run_dir.path / "evaluations" / f"{name}.json", run_dir.videos / f"{name}.mp4"
+    with closing(parts.envs), closing(run.evaluation_envs(options.episodes)) as envs:
+        result = evaluation.evaluate(agent, envs, seeds, max_steps=run.cfg.eval.max_steps, **how)
+        filmed = options.video and evaluation.record(agent, parts.environments, seeds[0], film, train=parts.envs, **how)
+    report = {"run": str(run_dir.path), "checkpoint": run.checkpoint.name, "policy": options.policy, **result.to_dict()}
+    report |= {"video": str(film)} if filmed else {}
+    file.parent.mkdir(exist_ok=True)
+    run_dir.write_json(file, report | {"returns": result.returns, "lengths": result.lengths})
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(result, file, *([film] if filmed else []), sep="\n")
+    return 0
+
+
+def play(path: str, words: Sequence[str]) -> int:
+    """Show or film episodes."""
+    options = config.from_words(PlayOptions, words)
+    run_dir = RunDir.open(path)
+    run = restore(run_dir, options.ckpt)
+    parts, how = run.parts, run.how(options.policy)
+    agent = parts.algo.agent.fork(parts.seeds.generator(Role.TEST, options.episodes))
+    show = evaluation.record if options.record else evaluation.play
+    with closing(parts.envs):
+        for episode, seed in enumerate(parts.seeds.integers(Role.TEST, options.episodes)):
+            film = run_dir.videos / f"{run.checkpoint.name}_{options.policy}_{episode}.mp4"
+            film.unlink(missing_ok=True)
+            result = show(agent, parts.environments, seed, film, train=parts.envs, **how)
+            if result is not None:
+                print(f"return {result.mean:g} in {result.mean_length:g} steps", *([film] if film.exists() else []))
+    return 0
+
+
+def restore(run_dir: RunDir, which: str) -> Restored:
+    """A run's parts in the state of a checkpoint.
+
+    Raises:
+        ConfigError, CheckpointError: there is no such checkpoint, or it cannot be used.
+    """
+    if which not in ("best", "last") and not which.isdigit():
+        raise ConfigError("ckpt", f"there is no checkpoint {which!r}", "choose best, last or a number of env steps")
+    found = checkpoint.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
+    state = checkpoint.load(found, ["algo", "source", "progress"])
+    cfg = config.validate(config.read(run_dir.config))
+    parts = build.parts(cfg)
+    with checkpoint.must_fit(found):
+        parts.algo.load_state_dict(state["algo"])
+        parts.source.load_state_dict(state["source"])
+    return Restored(cfg, parts, found, state["progress"]["env_steps"])

@@ -1,0 +1,276 @@
+"""The command in this process: what it answers, what it leaves behind, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlrun import __version__, cli, launch, sweep
+from rlrun.cli import CommandLine, take_apart
+from rlrun.errors import ConfigError, Interrupted
+from rlrun.rundir import RunDir
+
+SMOKE = ["algo=q_learning", "env=frozenlake", "+smoke=on", "logger.tensorboard=false"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def status(run: Path) -> dict:
+    return json.loads((run / "status.json").read_text())
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("algo=ppo +smoke=on ~tuned", CommandLine(words=["algo=ppo", "+smoke=on", "~tuned"])),
+        ("-m seed=1,2", CommandLine(words=["seed=1,2"], multirun=True)),
+        ("seed=1,2 --multirun", CommandLine(words=["seed=1,2"], multirun=True)),
+        ("--config-dir a seed=1 -cd b", CommandLine(words=["seed=1"], config_dirs=["a", "b"])),
+        ("--config-dir=a", CommandLine(config_dirs=["a"])),
+        ("eval runs/x ckpt=best -h", CommandLine(words=["eval", "runs/x", "ckpt=best"], help=True)),
+        ("--cfg job -p algo seed=1", CommandLine(words=["seed=1"], hydra=["--cfg", "job", "--package", "algo"])),
+        ("--info defaults seed=1", CommandLine(words=["seed=1"], hydra=["--info", "defaults"])),
+        ("--info seed=1", CommandLine(words=["seed=1"], hydra=["--info"])),
+        ("--lr 3e-4", CommandLine(words=["3e-4"], unknown=("--lr", "3e-4"))),
+        ("--version", CommandLine(version=True)),
+    ],
+)
+def test_flags_are_sorted_from_words(words, line):
+    assert take_apart(words.split()) == line
+
+
+def test_a_flag_without_its_value_is_refused():
+    with pytest.raises(ConfigError, match="--config-dir: needs a value"):
+        take_apart(["--config-dir"])
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"rlrun {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["evl", "x"], "did you mean 'eval'?"),
+        (["train", "algo=dqn"], "leave it out"),
+        (["eval"], "needs the directory of a run"),
+        (["resume", "nowhere"], "there is no such run directory"),
+        (["--total-timesteps", "100"], "did you mean total_timesteps=100?"),
+        (["--lr=3e-4"], "did you mean algo.learning_rate=3e-4?"),
+        (["--algo", "dqn"], "did you mean algo=dqn?"),
+        (["list", "algos"], "did you mean 'algo'?"),
+        (["algo.gama=1"], "did you mean algo.gamma?"),
+        (["algo=dqn", "env=pendulum"], "these fit"),
+        (["algo.batch_size=2000", "buffer.capacity=1000"], "algo.batch_size"),
+        (["-m", "seed=1,2", "algo=dqn,dqnn"], "did you mean 'dqn'?"),
+        (["-m", "seed=1,2", "algo.gama=1"], "did you mean algo.gamma?"),
+        (["-m", "algo.gamma=0.5,x"], "'x' is not a number"),
+        (["--cfg", "job", "algo.gama=1"], "did you mean algo.gamma?"),
+        (["--config-dir", "nowhere"], "there is no folder nowhere"),
+    ],
+)
+def test_a_mistake_costs_exit_code_2_a_few_lines_and_no_directory(words, says, folder, capsys):
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert says in error and len(error.splitlines()) <= 5 and "Traceback" not in error
+    assert list(folder.iterdir()) == []
+
+
+def test_a_bug_costs_exit_code_1_and_one_line(monkeypatch, capsys):
+    def broken(words, argv):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(launch, "train", broken)
+    assert cli.main([]) == 1
+    assert capsys.readouterr().err == "rlrun: ZeroDivisionError: division by zero\nRLRUN_DEBUG=1 shows the traceback\n"
+    monkeypatch.setenv("RLRUN_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main([])
+
+
+@pytest.mark.parametrize("verb", ["eval", "play", "resume", "list"])
+def test_every_verb_has_help(verb, capsys):
+    assert cli.main([verb, "--help"]) == 0
+    assert f"rlrun {verb}" in capsys.readouterr().out
+
+
+def test_help_shows_the_options_of_what_was_chosen(capsys):
+    assert cli.main(["algo=ppo", "algo.clip_range=0.3", "--help"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (clip,) = (line for line in lines if line[:1] == ["algo.clip_range"])
+    assert clip[1] == "0.3" and "ratio" in clip
+    assert not any(line[:1] == ["algo.epsilon.start"] for line in lines)
+
+
+def test_hydra_shows_the_config(capsys):
+    assert cli.main(["--cfg", "job", "-p", "algo", "algo=ucb"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["name"] == "ucb"
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_records_what_it_was_and_can_be_evaluated_and_resumed(folder, capsys):
+    run = folder / "run"
+    assert cli.main([*SMOKE, "seed=3", f"hydra.run.dir={run}"]) == 0
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert (saved["seed"], saved["algo"]["name"], saved["env"]["id"]) == (3, "q_learning", "FrozenLake-v1")
+    assert yaml.safe_load((run / "overrides.yaml").read_text()) == [*SMOKE, "seed=3"]
+    assert (run / "command.txt").read_text() == f"rlrun {' '.join(SMOKE)} seed=3 hydra.run.dir={run}\n"
+    assert {path.name for path in (run / ".hydra").iterdir()} == {"config.yaml", "overrides.yaml", "hydra.yaml"}
+    assert json.loads((run / "meta.json").read_text())["provenance"]["seed"] == "command line"
+    assert status(run)["state"] == "finished" and status(run)["env_steps"] == 500
+
+    capsys.readouterr()
+    assert cli.main(["eval", str(run), "episodes=3", "json=true", "ckpt=last"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["episodes"] == 3 and report["checkpoint"] == "step_000000500"
+    assert cli.main(["eval", str(run), "episodes=3", "ckpt=500"]) == 0
+    first, file = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"mean {report['mean']:.4g}"[:8]) and first.endswith("over 3 episodes")
+    assert len(json.loads(Path(file).read_text())["returns"]) == 3
+
+    assert cli.main(["resume", str(run)]) == 0
+    assert "finished at 500 env steps" in capsys.readouterr().out
+    assert cli.main(["resume", str(run), "total_timesteps=700", "eval.episodes=1"]) == 0
+    out = capsys.readouterr().out
+    assert "total_timesteps: 500 -> 700" in out and "eval.episodes: 2 -> 1" in out
+    assert status(run)["env_steps"] == 700 and status(run)["attempts"] == 2
+    assert yaml.safe_load((run / "config.yaml").read_text())["total_timesteps"] == 700
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["resume", "run", "algo.gamma=0.5"], "cannot change when a run is resumed"),
+        (["resume", "run", "eval.episods=5"], "did you mean eval.episodes?"),
+        (["resume", "run", "total_timesteps=many"], "'many' is not a whole number"),
+        (["eval", "run", "episods=5"], "did you mean episodes?"),
+        (["eval", "run", "episodes=0"], "must be at least 1"),
+        (["eval", "run", "ckpt=newest"], "choose best, last or a number"),
+        (["eval", "run", "ckpt=7"], "no checkpoint 7; there are steps 500"),
+        (["eval", "run", "policy=gredy"], "did you mean 'greedy'?"),
+        ([*SMOKE, "hydra.run.dir=run"], "already holds a run"),
+    ],
+)
+def test_what_cannot_be_done_with_a_run_is_refused(words, says, finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished.parent)
+    before = status(finished)
+    assert cli.main(words) == 2
+    assert says in capsys.readouterr().err
+    assert status(finished) == before
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert cli.main([*SMOKE, f"hydra.run.dir={run}"]) == 0
+    return run
+
+
+def test_an_interrupted_run_says_how_to_go_on(folder, monkeypatch, capsys):
+    def interrupted(run):
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(launch, "run_loop", interrupted)
+    assert cli.main([*SMOKE, "hydra.run.dir=run"]) == 75
+    assert "rlrun resume run" in capsys.readouterr().out
+    assert status(folder / "run")["state"] == "preempted"
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    assert cli.main(["resume", "run"]) == 0
+    assert status(folder / "run")["env_steps"] == 500
+
+
+def test_a_crash_is_one_line_on_the_console_and_a_traceback_in_the_log(folder, monkeypatch, capsys):
+    def broken(run):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(launch, "run_loop", broken)
+    assert cli.main([*SMOKE, "hydra.run.dir=run"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert "Traceback" in (folder / "run" / "run.log").read_text()
+    assert status(folder / "run")["state"] == "failed"
+    assert "ZeroDivisionError" in status(folder / "run")["reason"]
+
+
+# --- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def test_in_a_sweep_a_job_that_fails_costs_nothing_but_itself(folder, capsys):
+    assert cli.main(["-m", "algo=q_learning,random", "env=cartpole,frozenlake", *SMOKE[2:]]) == 1
+    (root,) = (folder / "outputs" / "sweeps").iterdir()
+    states = {run.path.name: run.read_status()["state"] for run in sweep.runs(root)}
+    assert states == {
+        "0_algo=q_learning,env=cartpole": "failed",
+        "1_algo=q_learning,env=frozenlake": "finished",
+        "2_algo=random,env=cartpole": "finished",
+        "3_algo=random,env=frozenlake": "finished",
+    }
+    captured = capsys.readouterr()
+    assert "0_algo=q_learning,env=cartpole: algo: q_learning handles discrete obs spaces" in captured.err
+    assert [line.split()[1] for line in captured.out.splitlines() if line.strip()[:2] in ("0_", "1_", "2_", "3_")] == [
+        "failed",
+        "finished",
+        "finished",
+        "finished",
+    ]
+
+
+def test_a_sweep_with_a_crash_goes_on_and_an_interrupted_one_ends(folder, monkeypatch):
+    train, seen = launch.run_loop, []
+
+    def third_is_interrupted(run):
+        seen.append(run.cfg.seed)
+        if run.cfg.seed == 0:
+            raise ZeroDivisionError("division by zero")
+        if run.cfg.seed == 2:
+            raise Interrupted(signal.SIGINT)
+        train(run)
+
+    monkeypatch.setattr(launch, "run_loop", third_is_interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["-m", "seed=range(4)", *SMOKE, "hydra.sweep.dir=sweep"]) == 130
+    assert seen == [0, 1, 2]
+    assert [run.read_status()["state"] for run in sweep.runs(folder / "sweep")] == ["failed", "finished", "preempted"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_job_returns_its_final_evaluation(folder, monkeypatch):
+    returned = []
+    job = sweep.job
+    monkeypatch.setattr(sweep, "job", lambda cfg: returned.append(job(cfg)) or returned[-1])
+    assert cli.main(["-m", "algo=random", "env=toy", "seed=1,2", "+smoke=on", "hydra.sweep.dir=sweep"]) == 0
+    finals = [json.loads(run.summary.read_text())["final_eval"]["mean"] for run in sweep.runs(folder / "sweep")]
+    assert returned == finals
+
+
+def test_a_sweep_does_not_share_its_directory(folder, capsys):
+    (folder / "sweep").mkdir()
+    assert cli.main(["-m", "seed=1,2", *SMOKE, "hydra.sweep.dir=sweep"]) == 2
+    assert "hydra.sweep.dir: sweep exists already" in capsys.readouterr().err
+
+
+def test_workers_train_the_same_as_this_process(folder):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["-m", "seed=1,2", *SMOKE]
+    assert cli.main([*words, "hydra.sweep.dir=one"]) == 0
+    assert cli.main([*words, "hydra.sweep.dir=two", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]) == 0
+    for run in sweep.runs(folder / "one"):
+        other = RunDir(folder / "two" / run.path.name)
+        assert run.eval_csv.read_text().split(",time")[0] == other.eval_csv.read_text().split(",time")[0]
+        final, other_final = (json.loads(r.summary.read_text())["final_eval"] for r in (run, other))
+        assert final == other_final
