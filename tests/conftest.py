@@ -24,20 +24,19 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 
 def algorithms() -> dict[str, str]:
-    """Every algorithm of this package with an environment for it: the first it has tuned values for, else CartPole."""
-    from rlrun import compose, plugins, registry
+    """Every algorithm of this package with an environment for it: one it has tuned values for, else one that fits."""
+    from rlrun import choices, plugins, registry
 
     plugins.load_installed()
-    tuned = compose.conf_dir() / "tuned"
-    pairs = {str(file.relative_to(tuned).with_suffix("")) for file in sorted(tuned.rglob("*.yaml"))}
-    entries = [registry.get("algo", name) for name in registry.names("algo")]
-    return {
-        entry.name: next(
-            (pair.partition("-")[2] for pair in sorted(pairs) if pair.startswith(f"{entry.name}-")), "cartpole"
-        )
-        for entry in entries
-        if entry.factory.__module__.startswith("rlrun.")
-    }
+    tuned = choices.conf_dir() / "tuned"
+    pairs = sorted(str(file.relative_to(tuned).with_suffix("")) for file in tuned.rglob("*.yaml"))
+    found = {}
+    for entry in (registry.get("algo", name) for name in registry.names("algo")):
+        if entry.factory.__module__.startswith("rlrun."):
+            envs = [pair.removeprefix(f"{entry.name}-") for pair in pairs if pair.startswith(f"{entry.name}-")]
+            fitting = "cartpole" if "box" in entry.capabilities.get("obs", {"box"}) else "frozenlake"
+            found[entry.name] = envs[0] if envs else fitting
+    return found
 
 
 Rlrun = Callable[..., subprocess.CompletedProcess[str]]

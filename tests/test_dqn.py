@@ -32,9 +32,7 @@ def dqn(num_envs: int = 1, total_timesteps: int = 1000, capacity: int = 100, **o
     )
     network = partial(build_mlp, NetworkConfig(hidden=[16]))
     rng = np.random.default_rng(1)
-    return DQN(
-        cfg, spec, network=network, buffer=buffer, device=device, rng=rng, total_timesteps=total_timesteps
-    )
+    return DQN(cfg, spec, network=network, buffer=buffer, device=device, rng=rng, total_timesteps=total_timesteps)
 
 
 def batch(seed: int = 0) -> Batch:

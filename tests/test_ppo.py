@@ -27,9 +27,7 @@ def ppo(action: Space = DISCRETE, **options: Any) -> PPO:
     spec = EnvSpec("test", BOX, action, E)
     options = {"n_steps": T, "batch_size": T * E, "n_epochs": 1} | options
     cfg, device = PPOConfig(**options), Device(DeviceConfig(accelerator="cpu"))
-    buffer = RolloutBuffer(
-        RolloutBufferConfig(), spec, gamma=cfg.gamma, rng=np.random.default_rng(0), device=device
-    )
+    buffer = RolloutBuffer(RolloutBufferConfig(), spec, gamma=cfg.gamma, rng=np.random.default_rng(0), device=device)
     return PPO(
         cfg,
         spec,
@@ -86,9 +84,7 @@ def test_the_objective_in_numpy(clip_range_vf: float | None, ent_coef: float) ->
     data = {key: column.numpy() for key, column in batch.items()}
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     ratio = p[np.arange(16), data["action"]] / np.exp(data["log_prob"])
-    policy_loss = -np.minimum(
-        ratio * data["advantage"], np.clip(ratio, 0.8, 1.2) * data["advantage"]
-    ).mean()
+    policy_loss = -np.minimum(ratio * data["advantage"], np.clip(ratio, 0.8, 1.2) * data["advantage"]).mean()
     value = value[:, 0]
     errors = (value - data["returns"]) ** 2
     if clip_range_vf:

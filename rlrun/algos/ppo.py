@@ -49,12 +49,16 @@ class PPOConfig:
     learning_rate_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
     clip_range: float = 0.2  # how far the probability ratio may gain from moving away from 1
     clip_range_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
-    clip_range_vf: float | None = None  # how far a value may gain from moving away from the old one; null for no clipping
+    clip_range_vf: float | None = (
+        None  # how far a value may gain from moving away from the old one; null for no clipping
+    )
     normalize_advantage: bool = True  # mean 0 and standard deviation 1 within each minibatch
     ent_coef: float = 0.0  # weight of the entropy bonus
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float | None = 0.5  # gradients are scaled down to this global norm; null leaves them
-    target_kl: float | None = None  # ends a rollout's epochs once the approximate KL exceeds 1.5 times this; null never does
+    target_kl: float | None = (
+        None  # ends a rollout's epochs once the approximate KL exceeds 1.5 times this; null never does
+    )
 
     def __post_init__(self) -> None:
         for key in ("gamma", "gae_lambda"):
@@ -107,7 +111,9 @@ class PPO:
             eps=1e-5,
         )
 
-    def loss(self, network: Callable[[Tensor], Any], batch: dict[str, Tensor], clip_range: Tensor) -> tuple[Tensor, Aux]:
+    def loss(
+        self, network: Callable[[Tensor], Any], batch: dict[str, Tensor], clip_range: Tensor
+    ) -> tuple[Tensor, Aux]:
         """The objective above on one minibatch of obs, action, log_prob, value, advantage, returns."""
         policy, value = network(batch["obs"])
         value = value.squeeze(-1)  # [B]

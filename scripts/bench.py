@@ -1,0 +1,587 @@
+"""How fast rlrun is, measured beside a peer in one run: A, B, A, B, … with each measurement in a process of its own.
+
+    python scripts/bench.py --case dqn --rounds 3
+    python scripts/bench.py --case ppo --compile
+    python scripts/bench.py --case dqn --floor 'path/to/floor_loop.py --tech eager'
+    python scripts/bench.py --case profile | env | startup
+
+`dqn` and `ppo` train CartPole with RL Zoo's hyperparameters, one thread each, and clock the training loop alone:
+imports and construction come before, and there is neither evaluation nor checkpointing in it on any side. rlrun writes
+metrics.csv and TensorBoard events all the while; the peer writes nothing. `--floor` adds an external bare loop: a
+script that takes `--case NAME --steps N --repeats 1 --threads 1` and prints a line of JSON with `steps_per_s`.
+
+A ratio says more than a speed: machines drift. "foreign" is how many cores other processes kept busy meanwhile; above
+0.1 repeat the run. "return" is the mean of the last 100 training episodes: a fast loop that does not learn counts for
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+Measurement = dict[str, Any]
+
+# RL Zoo's CartPole hyperparameters, in both dialects.
+STEPS = {"dqn": 20_000, "ppo": 51_200}
+RLRUN = {
+    "dqn": """
+        algo=dqn env=cartpole ~tuned env.num_envs=1 network.hidden=[256,256] network.activation=relu
+        algo.learning_rate=2.3e-3 algo.batch_size=64 buffer.capacity=100000 algo.learning_starts=1000 algo.gamma=0.99
+        algo.train_freq=256 algo.gradient_steps=128 algo.target_update_interval=10 algo.max_grad_norm=10
+        algo.epsilon.kind=linear algo.epsilon.start=1 algo.epsilon.end=0.04 algo.epsilon.fraction=0.16
+    """,
+    "ppo": """
+        algo=ppo env=cartpole ~tuned env.num_envs=8 network.hidden=[64,64] network.activation=tanh
+        network.init=orthogonal algo.n_steps=32 algo.batch_size=256 algo.n_epochs=20 algo.gae_lambda=0.8 algo.gamma=0.98
+        algo.learning_rate=1e-3 algo.learning_rate_schedule=linear algo.clip_range=0.2 algo.clip_range_schedule=linear
+        algo.ent_coef=0 algo.max_grad_norm=0.5
+    """,
+}
+LIKE_WITH_LIKE = "device=cpu device.threads=1 eval.freq=0 checkpoint.freq=0 logger.console=off logger.freq=1000"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--case", required=True, choices=[*STEPS, "env", "startup", "profile"])
+    parser.add_argument("--algo", default="dqn", choices=list(STEPS), help="what --case profile looks at")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="env steps per measurement")
+    parser.add_argument("--compile", action="store_true", help="also rlrun with device.compile=true, cold and warm")
+    parser.add_argument("--floor", action="append", default=[], metavar="COMMAND", help="an external bare loop")
+    parser.add_argument("--json", type=Path, help="write all measurements to this file")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        steps = options.steps or STEPS.get(options.case, 0)
+        print(json.dumps(WORKERS[options.worker](options.case, steps, options.seed)))
+        return
+    measured = {"env": bench_env, "startup": bench_startup, "profile": bench_profile}.get(options.case, bench_training)(
+        options
+    )
+    if options.json:
+        options.json.write_text(json.dumps({"versions": versions(), "measurements": measured}, indent=2) + "\n")
+
+
+# --- training: rlrun, its peer and the floor in turn -----------------------------------------------------------------
+
+
+def bench_training(options: argparse.Namespace) -> list[Measurement]:
+    """Speeds, ratios to the peer, and whether each of them learned."""
+    case, steps = options.case, options.steps or STEPS[options.case]
+    sides: dict[str, Callable[[int], Measurement]] = {
+        "stable-baselines3": lambda seed: worker("sb3", case, steps, seed),
+        "rlrun": lambda seed: worker("rlrun", case, steps, seed),
+    }
+    with tempfile.TemporaryDirectory(prefix="rlrun-inductor-") as cache:
+        if options.compile:
+            print("compiling once with an empty cache", flush=True)
+            cold = worker("compiled", case, steps, 0, TORCHINDUCTOR_CACHE_DIR=cache)
+            sides["rlrun, compiled"] = lambda seed: worker("compiled", case, steps, seed, TORCHINDUCTOR_CACHE_DIR=cache)
+        for command in options.floor:
+            sides[f"floor {' '.join(shlex.split(command)[1:])}"] = functools.partial(floor, command, case, steps)
+        results = alternate(sides, options.rounds)
+    table = new_table(
+        f"{case.upper()} on CartPole, {steps:,} steps, 1 thread, {options.rounds} rounds",
+        ["", "steps/s", "min – max", "× sb3", "× rlrun", "updates", "return", "foreign"],
+    )
+    for name, runs in results.items():
+        speeds = [run["steps_per_s"] for run in runs]
+        table.add_row(
+            name,
+            f"{statistics.median(speeds):,.0f}",
+            f"{min(speeds):,.0f} – {max(speeds):,.0f}",
+            ratio(runs, results["stable-baselines3"]),
+            ratio(runs, results["rlrun"]),
+            f"{statistics.median(run['updates'] for run in runs):,.0f}",
+            f"{statistics.median(run['return'] for run in runs):.0f}",
+            f"{max(run['foreign'] for run in runs):.2f}",
+        )
+    show(table)
+    if options.compile:
+        warm = statistics.median(run["compile_seconds"] for run in results["rlrun, compiled"])
+        print(f"compiling: {cold['compile_seconds']:.1f} s with an empty cache, {warm:.1f} s with a warm one")
+        print("(not in steps/s above, which clocks the loop without its first update)")
+    return [{"side": name, **run} for name, runs in results.items() for run in runs]
+
+
+def alternate(sides: dict[str, Callable[[int], Measurement]], rounds: int) -> dict[str, list[Measurement]]:
+    """Each side once per round, so that a drift of the machine hits all of them."""
+    results: dict[str, list[Measurement]] = {name: [] for name in sides}
+    for seed in range(rounds):
+        for name, measure in sides.items():
+            results[name].append(measure(seed))
+            print(f"round {seed + 1}  {name:<28} {results[name][-1]['steps_per_s']:>10,.0f} steps/s", flush=True)
+    return results
+
+
+def ratio(runs: list[Measurement], reference: list[Measurement]) -> str:
+    """Median of the ratios within each round."""
+    ratios = (run["steps_per_s"] / base["steps_per_s"] for run, base in zip(runs, reference, strict=True))
+    return f"{statistics.median(ratios):.2f}"
+
+
+def worker(name: str, case: str, steps: int, seed: int, **env: str) -> Measurement:
+    """One measurement in a process of its own."""
+    args = ["--worker", name, "--case", case, "--steps", str(steps), "--seed", str(seed)]
+    return last_json([sys.executable, __file__, *args], env)
+
+
+def floor(command: str, case: str, steps: int, seed: int) -> Measurement:
+    """One measurement of an external loop, which has seeds of its own."""
+    script, *args = shlex.split(command)
+    args += ["--case", f"{case}_cartpole", "--steps", str(steps), "--repeats", "1", "--threads", "1"]
+    found = last_json([sys.executable, script, *args], {})
+    return {
+        "steps_per_s": found["steps_per_s"],
+        "updates": found.get("updates_per_run", float("nan")),
+        "return": found.get("last20_mean_return", float("nan")),
+        "foreign": found.get("other_load_cores", float("nan")),
+    }
+
+
+def last_json(command: Sequence[str], env: dict[str, str]) -> Measurement:
+    """The object that a process prints as its last line."""
+    done = subprocess.run(command, env={**os.environ, **THREADS, **env}, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{shlex.join(command)}\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def train_rlrun(case: str, steps: int, seed: int, compiled: bool = False) -> Measurement:
+    """rlrun with csv and TensorBoard on; the clock runs from the first env step to the end of the last chunk."""
+    import rlrun.optim
+    from rlrun.runner import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = make_run([*words(case, steps, seed), f"device.compile={str(compiled).lower()}"], Path(folder) / "run")
+        import_tensorboard()
+        end = Stopwatch()
+        run.callbacks["stopwatch"] = end
+        first_update = time_first_call(rlrun.optim.GraphAdam)
+        load = foreign_load()
+        begun = time.perf_counter()
+        with run.interrupt:
+            train(run)
+        seconds = end.at - begun - first_update.get("seconds", 0.0)
+        run.close()
+        return {
+            "steps_per_s": run.progress.env_steps / seconds,
+            "updates": run.progress.gradient_steps,
+            "return": run.logger.last["rollout/ep_rew_mean"],
+            "foreign": load(),
+            "compile_seconds": first_update.get("seconds", 0.0),
+        }
+
+
+def train_sb3(case: str, steps: int, seed: int) -> Measurement:
+    """stable-baselines3: `learn()` as it comes, without loggers."""
+    import torch
+    from stable_baselines3 import DQN, PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    torch.set_num_threads(1)
+    if case == "dqn":
+        model: Any = DQN(
+            "MlpPolicy",
+            make_vec_env("CartPole-v1", n_envs=1, seed=seed),
+            learning_rate=2.3e-3,
+            batch_size=64,
+            buffer_size=100_000,
+            learning_starts=1000,
+            gamma=0.99,
+            target_update_interval=10,
+            train_freq=256,
+            gradient_steps=128,
+            exploration_fraction=0.16,
+            exploration_final_eps=0.04,
+            max_grad_norm=10,
+            policy_kwargs={"net_arch": [256, 256]},
+            seed=seed,
+            device="cpu",
+        )
+    else:
+        model = PPO(
+            "MlpPolicy",
+            make_vec_env("CartPole-v1", n_envs=8, seed=seed),
+            n_steps=32,
+            batch_size=256,
+            n_epochs=20,
+            gae_lambda=0.8,
+            gamma=0.98,
+            learning_rate=lambda remaining: remaining * 1e-3,
+            clip_range=lambda remaining: remaining * 0.2,
+            ent_coef=0.0,
+            seed=seed,
+            device="cpu",
+        )
+    load = foreign_load()
+    begun = time.perf_counter()
+    model.learn(steps)
+    seconds = time.perf_counter() - begun
+    return {
+        "steps_per_s": model.num_timesteps / seconds,
+        "updates": model._n_updates,  # PPO's counts epochs: one minibatch each here
+        "return": statistics.mean(episode["r"] for episode in model.ep_info_buffer),
+        "foreign": load(),
+    }
+
+
+# --- profile: where rlrun's time goes --------------------------------------------------------------------------------
+
+
+def bench_profile(options: argparse.Namespace) -> list[Measurement]:
+    """Shares of the training loop's wall time."""
+    found = worker("profile", options.algo, options.steps or STEPS[options.algo], 0)
+    table = new_table(f"{options.algo.upper()} on CartPole: where the time goes", ["part", "share", "what it is"])
+    for part, share in found["shares"].items():
+        table.add_row(part, f"{share:.1%}", PARTS[part])
+    show(table)
+    print(f"{found['steps_per_s']:,.0f} steps/s with the clocks in place, foreign load {found['foreign']:.2f}")
+    return [found]
+
+
+PARTS = {
+    "env": "stepping environments",
+    "act": "observations to actions",
+    "sample": "storing experience, drawing batches, advantages",
+    "update": "losses, gradients, optimiser, target network",
+    "log": "metrics to csv, jsonl and TensorBoard",
+    "other": "the loop itself, collection, statistics",
+}
+
+
+def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
+    """Wrap the parts of a run in clocks that count their own time only, then train."""
+    import rlrun.optim
+    from rlrun.runner import train
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = make_run([*words(algo, steps, seed), "device.compile=false"], Path(folder) / "run")
+        import_tensorboard()
+        clocks = Clocks()
+        learner: Any = run.algo
+        clocks.wrap(run.source.envs, "step", "env")
+        clocks.wrap(learner.agent, "act", "act")
+        for method in ("add", "sample"):
+            clocks.wrap(learner.buffer, method, "sample")
+        for method in ("batches", "minibatches"):
+            clocks.wrap_generator(learner.buffer, method, "sample")
+        clocks.wrap(learner, "advantages", "sample")
+        clocks.wrap(learner, "update", "update")
+        clocks.wrap(rlrun.optim.Adam, "__call__", "update")
+        clocks.wrap(run.logger, "log", "log")
+        end = Stopwatch()
+        run.callbacks["stopwatch"] = end
+        load = foreign_load()
+        begun = time.perf_counter()
+        with run.interrupt:
+            train(run)
+        total = end.at - begun
+        run.close()
+    shares = {part: clocks.seconds.get(part, 0.0) / total for part in PARTS}
+    shares["other"] = 1.0 - sum(shares.values())
+    return {"shares": shares, "steps_per_s": run.progress.env_steps / total, "foreign": load()}
+
+
+class Clocks:
+    """Wall time per part; a part that calls another does not count the other's time."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._inner: list[float] = []  # per open clock: time spent in clocks inside it
+
+    @contextmanager
+    def running(self, part: str) -> Iterator[None]:
+        self._inner.append(0.0)
+        begun = time.perf_counter()
+        yield
+        took = time.perf_counter() - begun
+        self.seconds[part] = self.seconds.get(part, 0.0) + took - self._inner.pop()
+        if self._inner:
+            self._inner[-1] += took
+
+    def clocked(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with self.running(part):
+                return function(*args, **kwargs)
+
+        return call
+
+    def wrap(self, owner: Any, method: str, part: str) -> None:
+        """Clock a method of an object, if it has one of that name."""
+        if hasattr(owner, method):
+            setattr(owner, method, self.clocked(getattr(owner, method), part))
+
+    def wrap_generator(self, owner: Any, method: str, part: str) -> None:
+        """Clock what a generator does until each `yield`, not what its consumer does between them."""
+        if not hasattr(owner, method):
+            return
+        make = getattr(owner, method)
+
+        def generate(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            items = iter(make(*args, **kwargs))
+            advance = self.clocked(lambda: next(items, END), part)
+            while (item := advance()) is not END:
+                yield item
+
+        setattr(owner, method, generate)
+
+
+END = object()
+
+
+# --- environments: what stepping alone costs -------------------------------------------------------------------------
+
+
+def bench_env(options: argparse.Namespace) -> list[Measurement]:
+    """CartPole with random actions drawn beforehand, through three vectors."""
+    steps = options.steps or 50_000
+    vectors = [(name, num_envs) for num_envs in (1, 8) for name in ("gymnasium", "sb3-vector", "rlrun-vector")]
+    sides: dict[str, Callable[[int], Measurement]] = {
+        f"{name}, num_envs={num_envs}": functools.partial(vector_worker, name, steps, num_envs)
+        for name, num_envs in vectors
+    }
+    results = alternate(sides, options.rounds)
+    table = new_table(
+        f"CartPole without an agent, {options.rounds} rounds", ["", "env steps/s", "min – max", "foreign"]
+    )
+    for name, runs in results.items():
+        speeds = [run["steps_per_s"] for run in runs]
+        table.add_row(
+            name,
+            f"{statistics.median(speeds):,.0f}",
+            f"{min(speeds):,.0f} – {max(speeds):,.0f}",
+            f"{max(run['foreign'] for run in runs):.2f}",
+        )
+    show(table)
+    return [{"side": name, **run} for name, runs in results.items() for run in runs]
+
+
+def vector_worker(name: str, steps: int, num_envs: int, round_: int) -> Measurement:
+    return worker(name, "env", steps, num_envs)
+
+
+def step_vector(step: Callable[[Any], Any], steps: int, num_envs: int) -> Measurement:
+    import numpy as np
+
+    actions = np.random.default_rng(0).integers(2, size=(steps // num_envs, num_envs))
+    load = foreign_load()
+    begun = time.perf_counter()
+    for action in actions:
+        step(action)
+    return {"steps_per_s": actions.size / (time.perf_counter() - begun), "foreign": load()}
+
+
+def env_gymnasium(case: str, steps: int, num_envs: int) -> Measurement:
+    import gymnasium
+
+    mode = gymnasium.vector.AutoresetMode.SAME_STEP
+    vector: Any = gymnasium.vector.SyncVectorEnv(
+        [lambda: gymnasium.make("CartPole-v1", disable_env_checker=True)] * num_envs, autoreset_mode=mode
+    )
+    vector.reset(seed=0)
+    return step_vector(vector.step, steps, num_envs)
+
+
+def env_sb3(case: str, steps: int, num_envs: int) -> Measurement:
+    from stable_baselines3.common.env_util import make_vec_env
+
+    vector = make_vec_env("CartPole-v1", n_envs=num_envs, seed=0)
+    vector.reset()
+    return step_vector(vector.step, steps, num_envs)
+
+
+def env_rlrun(case: str, steps: int, num_envs: int) -> Measurement:
+    with tempfile.TemporaryDirectory() as folder:
+        run = make_run([*words("dqn", steps, 0), f"env.num_envs={num_envs}"], Path(folder) / "run")
+        vector: Any = run.source.envs
+        vector.reset(list(range(num_envs)))
+        return step_vector(vector.step, steps, num_envs)
+
+
+# --- start-up --------------------------------------------------------------------------------------------------------
+
+CONFIG_ERROR = "algo.lr=1"
+
+# Stands in for `rlrun algo=dqn env=cartpole`, up to its first env step.
+FIRST_STEP = """
+import os, sys
+from rlrun import cli
+from rlrun.experience.trajectories import Rollouts
+sweep = Rollouts._sweep
+def first(*args):
+    sweep(*args)
+    os._exit(0)
+Rollouts._sweep = first
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def bench_startup(options: argparse.Namespace) -> list[Measurement]:
+    """CPU seconds until the command answers, beside what importing torch costs."""
+    console = rlrun_command()
+    commands = {
+        "python -c 'import torch'": [sys.executable, "-c", "import torch"],
+        "rlrun --help": [*console, "--help"],
+        "rlrun list": [*console, "list"],
+        "a config error": [*console, CONFIG_ERROR],
+        "rlrun … to the first env step": [sys.executable, "-c", FIRST_STEP, "algo=dqn", "env=cartpole"],
+    }
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(options.rounds + 1):  # the first round only warms the file cache
+            for name, command in commands.items():
+                found[name].append(cpu_seconds(command, folder))
+    found = {name: seconds[1:] for name, seconds in found.items()}
+    torch_seconds = statistics.median(found["python -c 'import torch'"])
+    table = new_table(f"CPU seconds, {options.rounds} rounds", ["", "seconds", "beyond torch", "min – max"])
+    for name, seconds in found.items():
+        middle = statistics.median(seconds)
+        spread = f"{min(seconds):.2f} – {max(seconds):.2f}"
+        table.add_row(name, f"{middle:.2f}", f"{middle - torch_seconds:+.2f}", spread)
+    show(table)
+    return [{"side": name, "cpu_seconds": seconds} for name, seconds in found.items()]
+
+
+def cpu_seconds(command: Sequence[str], cwd: str) -> float:
+    """User plus system time of a process and its children; SystemExit if it failed otherwise than by a config error."""
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != (2 if CONFIG_ERROR in command else 0):
+        raise SystemExit(f"{shlex.join(command)} ended with {process.returncode}")
+    return usage.ru_utime + usage.ru_stime
+
+
+# --- shared ----------------------------------------------------------------------------------------------------------
+
+
+def words(case: str, steps: int, seed: int) -> list[str]:
+    """The overrides of one measurement."""
+    return [*RLRUN[case].split(), *LIKE_WITH_LIKE.split(), f"total_timesteps={steps}", f"seed={seed}"]
+
+
+def make_run(overrides: Sequence[str], folder: Path) -> Any:
+    """A run as the command makes it, ready to train."""
+    from rlrun import compose, config
+    from rlrun.build import build
+    from rlrun.rundir import RunDir
+
+    compose.set_up(overrides)
+    return build(config.validate(compose.compose(overrides).data), lambda _: RunDir.create(folder))
+
+
+def import_tensorboard() -> None:
+    """What the first logged row imports; importing is not training."""
+    import tensorboard.compat.proto.event_pb2
+    import tensorboard.summary.writer.record_writer  # noqa: F401
+
+
+class Stopwatch:
+    """A callback that knows when the last chunk was done with."""
+
+    at = 0.0
+
+    def __call__(self, run: Any, chunk: Any, metrics: Any) -> None:
+        self.at = time.perf_counter()
+
+    def finish(self, run: Any) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def time_first_call(cls: type) -> dict[str, float]:
+    """Filled with the seconds that the first call of an instance of `cls` takes: a compiled update compiles there."""
+    found: dict[str, float] = {}
+    call = cls.__call__
+
+    def timed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if found:
+            return call(self, *args, **kwargs)
+        begun = time.perf_counter()
+        result = call(self, *args, **kwargs)
+        found["seconds"] = time.perf_counter() - begun
+        return result
+
+    cls.__call__ = timed  # type: ignore[method-assign]
+    return found
+
+
+def foreign_load() -> Callable[[], float]:
+    """Returns a function that says how many cores other processes kept busy since now (NaN where /proc is missing)."""
+
+    def jiffies() -> tuple[float, float]:
+        user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+        own = sum(os.times()[:4]) * os.sysconf("SC_CLK_TCK")
+        return user + nice + system + irq + softirq + steal, own
+
+    if not Path("/proc/stat").exists():
+        return lambda: float("nan")
+    begun, (busy, own) = time.perf_counter(), jiffies()
+
+    def load() -> float:
+        now_busy, now_own = jiffies()
+        seconds = time.perf_counter() - begun
+        return max(0.0, ((now_busy - busy) - (now_own - own)) / os.sysconf("SC_CLK_TCK") / seconds)
+
+    return load
+
+
+def rlrun_command() -> list[str]:
+    script = Path(sys.executable).with_name("rlrun")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "rlrun"]
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "numpy", "gymnasium", "stable_baselines3")}
+
+
+def new_table(title: str, columns: Sequence[str]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("", "part", "what it is") else "right")
+    return table
+
+
+def show(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+WORKERS: dict[str, Callable[[str, int, int], Measurement]] = {
+    "sb3": train_sb3,
+    "rlrun": train_rlrun,
+    "compiled": lambda case, steps, seed: train_rlrun(case, steps, seed, compiled=True),
+    "profile": profile_rlrun,
+    "gymnasium": env_gymnasium,
+    "sb3-vector": env_sb3,
+    "rlrun-vector": env_rlrun,
+}
+
+if __name__ == "__main__":
+    main()

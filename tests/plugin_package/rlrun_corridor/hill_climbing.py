@@ -1,0 +1,86 @@
+"""Hill climbing: try the best weights plus noise for one rollout, and keep them if they earned more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlrun.checks import positive, within
+from rlrun.networks import Inference
+from rlrun.registry import register
+from rlrun.seeding import generator_state, restore_generator
+from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, State, StateDict
+
+
+@dataclass
+class HillClimbingConfig:
+    """Random local search over the weights of a policy."""
+
+    name: str = "hill_climbing"  # registered name of the algorithm
+    n_steps: int = 80  # steps per environment with one candidate
+    noise: float = 0.5  # standard deviation of the steps away from the best weights
+
+    def __post_init__(self) -> None:
+        within("n_steps", self.n_steps, 1)
+        positive("noise", self.noise)
+
+
+class ArgmaxAgent:
+    """The highest score: the candidate's while exploring, the best network's otherwise."""
+
+    def __init__(self, candidate: Inference, best: Inference):
+        self.candidate, self.best = candidate, best
+
+    def initial_state(self, num_envs: int) -> State:
+        return None
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        network = self.candidate if explore else self.best
+        return network(obs).argmax(-1), state, {}
+
+    def fork(self, rng: np.random.Generator) -> ArgmaxAgent:
+        return self  # nothing in it is random
+
+
+@register("algo", "hill_climbing", config=HillClimbingConfig, action={"discrete"}, obs={"box"})
+class HillClimbing:
+    """Random local search over the weights of a policy."""
+
+    def __init__(self, cfg: HillClimbingConfig, env: EnvSpec, *, network: Any, rng: np.random.Generator, **_: Any):
+        self.cfg, self.rng = cfg, rng
+        self.rollout_steps = cfg.n_steps
+        head = HeadSpec("policy", env.num_actions)
+        self.candidate, self.best = network(env.obs_space, head), network(env.obs_space, head)
+        self.agent = ArgmaxAgent(Inference(self.candidate), Inference(self.best))
+        self.best_score = -np.inf
+
+    def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
+        score = float(rollout.reward.mean())
+        if score > self.best_score:
+            self.best_score = score
+            self.best.load_state_dict(self.candidate.state_dict())
+        with torch.no_grad():
+            for ours, best in zip(self.candidate.parameters(), self.best.parameters(), strict=True):
+                step = self.cfg.noise * self.rng.standard_normal(best.shape)
+                ours.copy_(best + torch.from_numpy(step).to(best))
+        return {"train/score": score, "train/best_score": self.best_score}
+
+    def state_dict(self) -> StateDict:
+        return {
+            "candidate": self.candidate.state_dict(),
+            "best": self.best.state_dict(),
+            "best_score": self.best_score,
+            "rng": generator_state(self.rng),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.candidate.load_state_dict(state["candidate"])
+        self.best.load_state_dict(state["best"])
+        self.best_score = state["best_score"]
+        restore_generator(self.rng, state["rng"])

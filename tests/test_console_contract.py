@@ -1,0 +1,181 @@
+"""What the command promises, tried through the command: every algorithm, the run directory, determinism, help."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import RLRUN, ROOT, Rlrun, algorithms
+from kill_and_resume import table
+
+ESCAPE = "\x1b"
+
+# What a finished run's directory holds.
+FILES = {
+    "config.yaml",
+    "overrides.yaml",
+    "command.txt",
+    ".hydra",
+    "meta.json",
+    "status.json",
+    "metrics.csv",
+    "metrics.jsonl",
+    "tb",
+    "eval.csv",
+    "checkpoints",
+    "run.log",
+    "summary.json",
+}
+
+
+@pytest.mark.parametrize(("algo", "env"), [*sorted(algorithms().items()), ("ppo", "pendulum")])
+def test_every_algorithm_leaves_a_complete_run(algo: str, env: str, rlrun: Rlrun, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    done = rlrun(f"algo={algo}", f"env={env}", "+smoke=on", "hydra.run.dir=run")
+    assert time.monotonic() - begun < 60
+    assert ESCAPE not in done.stdout + done.stderr, "no colours in a pipe"
+
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} >= FILES
+    status, summary = json_of(run / "status.json"), json_of(run / "summary.json")
+    assert (status["state"], status["attempts"]) == ("finished", 1)
+    assert status["env_steps"] == summary["env_steps"] >= 500
+    assert summary["final_eval"]["episodes"] == 2
+    assert rows(run / "metrics.csv")[-1]["env_steps"] == str(status["env_steps"])
+    assert (run / "checkpoints" / "last").resolve().name == f"step_{status['env_steps']:09d}"
+
+
+SMOKE = ["algo=dqn", "env=cartpole", "+smoke=on"]
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(rlrun: Rlrun, tmp_path: Path) -> None:
+    for name, words in {
+        "one": [],
+        "two": [],
+        "other": ["seed=1"],
+        "watched": ["eval.freq=100", "checkpoint.freq=50", "logger.tensorboard=false"],
+        "four": ["env.num_envs=4"],
+        "four_again": ["env.num_envs=4"],
+    }.items():
+        rlrun(*SMOKE, *words, f"hydra.run.dir={name}")
+    one, two, other, four, four_again = (
+        table(tmp_path / name / "metrics.csv") for name in ("one", "two", "other", "four", "four_again")
+    )
+    assert one == two
+    assert one != other
+    assert four == four_again
+    assert four != one
+    watched = rows(tmp_path / "watched" / "metrics.csv")
+    trained = [row for row in watched if row["rollout/ep_rew_mean"]]
+    undisturbed = [row for row in rows(tmp_path / "one" / "metrics.csv") if row["rollout/ep_rew_mean"]]
+    columns = [key for key in undisturbed[0] if key.startswith(("rollout/", "train/"))]
+    assert [[row[key] for key in columns] for row in trained] == [[row[key] for key in columns] for row in undisturbed]
+
+
+def test_tensorboard_reads_what_metrics_csv_says(rlrun: Rlrun, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    rlrun(*SMOKE, "eval.freq=200", "hydra.run.dir=run")
+    events = EventAccumulator(str(tmp_path / "run" / "tb"), size_guidance={"scalars": 0})
+    events.Reload()
+    found = {
+        (event.step, tag): np.float32(event.value) for tag in events.Tags()["scalars"] for event in events.Scalars(tag)
+    }
+    expected = {
+        (int(row["env_steps"]), tag): np.float32(value)
+        for row in rows(tmp_path / "run" / "metrics.csv")
+        for tag, value in row.items()
+        if tag != "env_steps" and value
+    }
+    assert len(expected) > 20
+    assert found == expected
+
+
+def test_runs_of_the_same_instant_share_no_directory(tmp_path: Path) -> None:
+    command = [*RLRUN, "algo=random", "env=cartpole", "+smoke=on"]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(4)]
+    assert [process.wait(120) for process in processes] == [0] * 4
+    assert len(list((tmp_path / "outputs" / "cartpole" / "random").iterdir())) == 4
+
+
+def test_a_sweep_has_a_directory_for_each_job(rlrun: Rlrun, tmp_path: Path) -> None:
+    rlrun("-m", "algo=random,fixed", "seed=range(2)", "+smoke=on")
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    configs = [path for path in sweep.iterdir() if (path / "config.yaml").exists()]
+    assert len(configs) == 4
+    assert all(json_of(path / "status.json")["state"] == "finished" for path in configs)
+
+
+def test_the_list_is_the_registry(rlrun: Rlrun) -> None:
+    listed = re.findall(r"^  (\S+)", rlrun("list", "algo").stdout, re.MULTILINE)
+    assert sorted(listed) == sorted(algorithms())
+
+
+def test_readme_names_every_algorithm() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(table) == sorted(algorithms())
+
+
+def test_help_explains_every_group_and_option(rlrun: Rlrun) -> None:
+    from rlrun.config import KINDS
+
+    text = rlrun("algo=ppo", "--help").stdout
+    for kind in KINDS:
+        assert re.search(rf"^{kind}\b", text, re.MULTILINE), kind
+    options = [line.split() for line in text.split("\n") if re.match(r"  [a-z_]+(\.[a-z_]+)+ ", line)]
+    assert len(options) > 50
+    assert [words[0] for words in options if len(words) < 4] == [], "an option without a line of help"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "answer"),
+    [
+        (["algo=dpn"], 2, "did you mean 'dqn'?"),
+        (["algo.lr=1e-3"], 2, "algo.learning_rate"),
+        (["algo.learning_rate=fast"], 2, "algo.learning_rate"),
+        (["algo.gamma=2"], 2, "algo.gamma: must be in [0, 1], got 2"),
+        (["env=pendulum"], 2, "ppo"),  # dqn is discrete; what fits is named
+        (["env.id=CartPole-v9"], 2, "CartPole-v1"),
+        (["resum", "x"], 2, "resume"),
+        (["resume", "no_such_run"], 2, "no_such_run"),
+        (["--lr", "1"], 2, "algo.learning_rate"),
+    ],
+)
+def test_a_mistake_is_answered_in_a_few_lines(
+    rlrun: Rlrun, words: list[str], code: int, answer: str, tmp_path: Path
+) -> None:
+    refused = rlrun(*words, code=code)
+    assert answer in refused.stderr
+    assert 1 <= len(refused.stderr.strip().split("\n")) <= 5
+    assert not (tmp_path / "outputs").exists(), "a mistake leaves no directory behind"
+
+
+def cpu_seconds(*command: str) -> float:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_the_command_answers_at_once() -> None:
+    """One second of CPU time beyond `import torch`; the better of two tries, for the first may read cold files."""
+    torch = min(cpu_seconds(sys.executable, "-c", "import torch") for _ in range(2))
+    for words in (["--help"], ["list"], ["algo.lr=1"]):
+        assert min(cpu_seconds(*RLRUN, *words) for _ in range(2)) < torch + 1, words
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def json_of(path: Path) -> dict:
+    return json.loads(path.read_text())
