@@ -1,7 +1,7 @@
 """From scores to actions: PTAN's selectors. Numpy in, numpy out; one row per environment.
 
 Letters: E environments, A actions. A selector that draws holds a generator; `fork` gives the same rule another one.
-Rows are few, so a short Python loop over them is faster here than masks.
+Rows are mostly few, and then a short Python loop over them is faster than masks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 from rlrun.ops.distributions import inverse_cdf, sample_categorical
 from rlrun.schedules import Constant, Schedule
 from rlrun.types import Array
+
+FEW = 16  # rows up to which a loop is faster
 
 
 class Selector(Protocol):
@@ -129,12 +131,24 @@ class CategoricalSelector:
 def random_argmax(scores: Array, rng: np.random.Generator) -> Array:
     """Index int64 [E] of the highest score of each row [E, A]; among equals each is as likely. Draws only for ties."""
     action = scores.argmax(axis=1)
+    if len(scores) > FEW:
+        return _among_equals(scores, action, rng)
     for row, values in enumerate(scores.tolist()):
         highest = values[action[row]]
         ties = values.count(highest)
         if ties > 1:
             equals = [index for index, value in enumerate(values) if value == highest]
             action[row] = equals[int(rng.random() * ties)]
+    return action
+
+
+def _among_equals(scores: Array, action: Array, rng: np.random.Generator) -> Array:
+    """The loop of `random_argmax` for many rows: the same draws, the same indices."""
+    highest = scores == scores[np.arange(len(scores)), action, None]
+    ties = np.add.reduce(highest, 1)
+    (rows,) = np.nonzero(ties > 1)
+    chosen = (rng.random(len(rows)) * ties[rows]).astype(np.int64)
+    action[rows] = (np.add.accumulate(highest[rows], 1, dtype=np.int64) > chosen[:, None]).argmax(axis=1)
     return action
 
 

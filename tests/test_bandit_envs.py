@@ -82,17 +82,24 @@ def test_regret_by_hand():
     envs.reset([0, 1])
     envs.step(np.array([0, 1]))  # expected regret 1 and 0.25, rewards 0 and 0
     assert envs.metrics() == {
+        "bandit/reward": 0.0,
         "bandit/regret": 0.625,
         "bandit/realised_regret": 0.625,
         "bandit/optimal_share": 0.0,
+        "bandit/reward_moving_avg": 0.0,
+        "bandit/regret_moving_avg": 0.625,
+        "bandit/cumulative_reward": 0.0,
         "bandit/cumulative_regret": 1.25,
+        "bandit/regret_per_step": 0.625,
     }
     assert envs.metrics() == {}
     envs.step(np.array([1, 1]))
     envs.step(np.array([1, 1]))
     metrics = envs.metrics()
     assert (metrics["bandit/regret"], metrics["bandit/optimal_share"]) == (0.125, 0.5)
-    assert metrics["bandit/cumulative_regret"] == 1.75
+    assert (metrics["bandit/reward"], metrics["bandit/cumulative_reward"]) == (0.5, 2.0)
+    assert (metrics["bandit/cumulative_regret"], metrics["bandit/regret_per_step"]) == (1.75, 1.75 / 6)
+    assert envs.state_dict()["regret"]["pulls"].tolist() == [[1, 2], [0, 3]]
 
 
 def test_expected_regret_has_no_noise_and_the_realised_one_averages_to_it():
@@ -106,13 +113,13 @@ def test_expected_regret_has_no_noise_and_the_realised_one_averages_to_it():
 
 def test_parameters_not_given_come_from_the_seed_and_are_shared_with_evaluation():
     factory = BernoulliBandits(BernoulliConfig(bandits=3, arms=7), SeedTree(5))
-    values = factory.train(1)._values
+    values = factory.train(1).values
     assert values.shape == (3, 7)
     assert ((values > 0) & (values < 1)).all()
-    assert np.array_equal(factory.evaluation(2)._values, values)
-    assert np.array_equal(bernoulli(seed=5, bandits=3, arms=7)._values, values)
-    assert not np.array_equal(bernoulli(seed=6, bandits=3, arms=7)._values, values)
-    testbed = gaussian(bandits=2000, arms=10, prior="normal", prior_mean=4.0)._values
+    assert np.array_equal(factory.evaluation(2).values, values)
+    assert np.array_equal(bernoulli(seed=5, bandits=3, arms=7).values, values)
+    assert not np.array_equal(bernoulli(seed=6, bandits=3, arms=7).values, values)
+    testbed = gaussian(bandits=2000, arms=10, prior="normal", prior_mean=4.0).values
     assert (testbed.mean(), testbed.std()) == (pytest.approx(4, abs=0.03), pytest.approx(1, abs=0.03))
 
 
@@ -126,6 +133,7 @@ def test_parameters_not_given_come_from_the_seed_and_are_shared_with_evaluation(
         (BernoulliConfig, {"probs": [0.5, 0.1], "arms": 3}, "arms: is 3, but probs has 2"),
         (GaussianConfig, {"means": [[1, 2], [3, 4]], "bandits": 3}, "bandits: is 3, but means has 2"),
         (GaussianConfig, {"std": -1.0}, "std: must be at least 0"),
+        (GaussianConfig, {"drift": -0.1}, "drift: must be at least 0"),
         (GaussianConfig, {"prior": "normla"}, "did you mean 'normal'"),
         (BernoulliConfig, {"context": "onehot"}, "did you mean 'one_hot'"),
         (BernoulliConfig, {"bandits": 0}, "bandits: must be at least 1"),
@@ -137,12 +145,13 @@ def test_parameters_that_cannot_be_are_refused(config, options, message):
 
 
 def test_one_list_of_arms_serves_all_problems():
-    assert bernoulli(probs=[0.2, 0.3], bandits=3)._values.tolist() == [[0.2, 0.3]] * 3
+    assert bernoulli(probs=[0.2, 0.3], bandits=3).values.tolist() == [[0.2, 0.3]] * 3
 
 
 @pytest.mark.parametrize("make", [bernoulli, gaussian])
-def test_a_saved_bandit_goes_on_exactly(make):
-    whole, resumed = make(4, bandits=3, context="one_hot"), make(4, bandits=3, context="one_hot")
+@pytest.mark.parametrize("drift", [0.0, 0.1])
+def test_a_saved_bandit_goes_on_exactly(make, drift):
+    whole, resumed = (make(4, bandits=3, context="one_hot", drift=drift) for _ in range(2))
     whole.reset([1, 2, 3, 4])
     whole.reset_one(2, 9)
     play(whole, 1, 5)
@@ -155,6 +164,53 @@ def test_a_saved_bandit_goes_on_exactly(make):
 
     assert go_on(resumed) == go_on(whole)
     assert saved["grade"] == "exact"
+
+
+def test_drifting_means_walk_at_random_and_regret_follows_them():
+    envs = gaussian(1, means=np.zeros((1, 4000)).tolist(), std=0.0, drift=0.1)
+    envs.reset([0])
+    before = envs.values.copy()
+    (first, *_) = steps = play(envs, 7, 100)
+    assert first.reward.tolist() == [0.0]  # the means move after the pull
+    assert (envs.values - before).std() == pytest.approx(0.1 * 10, rel=0.05)
+    assert steps[-1].reward[0] != 0.0
+    best = envs.values.max() - envs.values[0, 7]
+    envs.metrics()
+    envs.step(np.array([7]))
+    assert envs.metrics()["bandit/regret"] == pytest.approx(best)
+
+
+def test_drifting_probabilities_are_reflected_at_0_and_1():
+    envs = bernoulli(1, bandits=50, arms=20, drift=0.3)
+    envs.reset([0])
+    for _ in range(50):
+        envs.step(np.array([0]))
+        assert ((envs.values >= 0) & (envs.values <= 1)).all()
+    assert np.histogram(envs.values, 4, (0, 1))[0] / 1000 == pytest.approx([0.25] * 4, abs=0.05)
+
+
+def test_evaluation_plays_the_problems_as_they_stand():
+    factory = GaussianBandits(GaussianConfig(means=[0.0, 1.0], std=0.0, drift=1.0), SeedTree(0))
+    train = factory.train(2)
+    train.reset([0, 1])
+    play(train, 0, 10)
+    now = train.values[0, 1]
+    watch = factory.evaluation(1, train)
+    watch.reset([5])
+    assert [float(step.reward[0]) for step in play(watch, 1, 3)] == [np.float32(now)] * 3
+    assert train.values[0, 1] == now
+
+
+def test_parameters_from_a_file(tmp_path):
+    file = tmp_path / "arms.csv"
+    file.write_text("0.1,0.9\n0.5,0.25\n")
+    assert bernoulli(probs=str(file)).values.tolist() == [[0.1, 0.9], [0.5, 0.25]]
+    assert gaussian(means=str(file)).values.tolist() == [[0.1, 0.9], [0.5, 0.25]]
+    with pytest.raises(ConfigError, match=r"probs: .*none\.csv cannot be read"):
+        BernoulliConfig(probs=str(tmp_path / "none.csv"))
+    file.write_text("0.1,high\n")
+    with pytest.raises(ConfigError, match="probs: must be numbers"):
+        BernoulliConfig(probs=str(file))
 
 
 @pytest.mark.parametrize("config", [BernoulliConfig, GaussianConfig])

@@ -59,24 +59,24 @@ def choose(algo: Any, obs: Any, explore: bool = True) -> Array:
 
 def test_average_by_hand() -> None:
     algo = eps_greedy()
-    assert algo.mean.tolist() == [[0, 0]]
+    assert algo.averages.mean.tolist() == [[0, 0]]
     for reward, mean in ((1.0, 1.0), (0.0, 0.5), (4.0, 5 / 3)):
         pull(algo, [0], [1], [reward])
-        assert algo.mean[0].tolist() == pytest.approx([0, mean])
-    assert algo.count.tolist() == [[0, 3]]
+        assert algo.averages.mean[0].tolist() == pytest.approx([0, mean])
+    assert algo.averages.count.tolist() == [[0, 3]]
 
 
 def test_the_context_that_was_acted_on_learns() -> None:
     algo = eps_greedy(contexts=3)
     pull(algo, [2], [0], [5.0], next_context=[1])
-    assert algo.mean.tolist() == [[0, 0], [0, 0], [5, 0]]
+    assert algo.averages.mean.tolist() == [[0, 0], [0, 0], [5, 0]]
 
 
 def test_one_hot_contexts_are_the_same_as_numbers() -> None:
     algo = eps_greedy(obs=box([0, 0, 0], [1, 1, 1]))
     one_hot = np.eye(3, dtype=np.float32)
     pull(algo, one_hot[[2, 0]], [0, 1], [5.0, 7.0], next_context=one_hot[[1, 1]])
-    assert algo.mean.tolist() == [[0, 7], [0, 0], [5, 0]]
+    assert algo.averages.mean.tolist() == [[0, 7], [0, 0], [5, 0]]
     assert choose(algo, one_hot[[2, 0]], explore=False).tolist() == [0, 1]
 
 
@@ -87,23 +87,23 @@ def test_the_same_arm_several_times_in_one_sweep() -> None:
         pull(together, [0] * 6, [0] * 6, sweep)
         for reward in sweep:
             pull(apart, [0], [0], [reward])
-    assert together.count.item() == 240
-    assert together.mean.item() == apart.mean.item()
-    assert together.mean.item() == pytest.approx(rewards.mean(), abs=1e-6)
+    assert together.averages.count.item() == 240
+    assert together.averages.mean.item() == apart.averages.mean.item()
+    assert together.averages.mean.item() == pytest.approx(rewards.mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize(("arm", "p"), [(0, 0.1), (1, 0.9)])
 def test_always_one_bernoulli_arm(arm: int, p: float) -> None:
     """Arms with success probabilities .1 and .9: 20 000 pulls of either average to it."""
     env = EnvSpec("bandit", discrete(1), discrete(2))
-    fixed, algo = Fixed(FixedConfig(action=arm), env), eps_greedy()
+    fixed, algo = Fixed(FixedConfig(action=arm), env, rng=rng()), eps_greedy()
     world, successes = rng(1), np.array([0.1, 0.9])
     for _ in range(1000):
         arms = choose(fixed, np.zeros(20, np.int64))
         pull(algo, [0] * 20, arms, world.random(20) < successes[arms])
-    assert algo.count[0, arm] == 20_000
-    assert algo.mean[0, arm] == pytest.approx(p, abs=0.01)
-    assert algo.mean[0, 1 - arm] == 0
+    assert algo.averages.count[0, arm] == 20_000
+    assert algo.averages.mean[0, arm] == pytest.approx(p, abs=0.01)
+    assert algo.averages.mean[0, 1 - arm] == 0
 
 
 # Choosing
@@ -154,26 +154,6 @@ def test_ucb_tries_every_arm_once_in_random_order() -> None:
     assert len(orders) > 10
 
 
-@pytest.mark.parametrize(
-    ("algo", "optimal"),
-    [
-        (eps_greedy(300, 10, epsilon=0.1), 0.79),
-        (eps_greedy(300, 10, epsilon=0.0), 0.35),
-        (ucb(300, 10, confidence=math.sqrt(2)), 0.87),  # Sutton & Barto's c = 2
-    ],
-)
-def test_ten_armed_testbed(algo: Any, optimal: float) -> None:
-    """Sutton & Barto 2018, section 2.3: 300 problems, 1000 steps; how often the best arm is pulled in the last 100."""
-    world, problem = rng(4), np.arange(300)
-    means = world.normal(size=(300, 10))
-    best, hits = means.argmax(axis=1), []
-    for _ in range(1000):
-        arm = choose(algo, problem)
-        pull(algo, problem, arm, means[problem, arm] + world.normal(size=300))
-        hits.append((arm == best).mean())
-    assert np.mean(hits[-100:]) == pytest.approx(optimal, abs=0.07)
-
-
 @pytest.mark.parametrize("make", [eps_greedy, ucb])
 def test_resume_continues_averages_and_stream(make: Callable[..., Any]) -> None:
     def play(algo: Any, steps: int, seed: int) -> list[list[int]]:
@@ -192,8 +172,8 @@ def test_resume_continues_averages_and_stream(make: Callable[..., Any]) -> None:
     again = make(contexts=3, arms=4, seed=99)
     again.load_state_dict(state)
     assert play(again, 50, seed=2) == expected
-    assert (again.mean == algo.mean).all()
-    assert (again.count == algo.count).all()
+    assert (again.averages.mean == algo.averages.mean).all()
+    assert (again.averages.count == algo.averages.count).all()
 
 
 @pytest.mark.parametrize("make", [eps_greedy, ucb])
@@ -256,7 +236,7 @@ def test_random_resumes_and_forks() -> None:
 
 
 def fixed(action: Any, action_space: Space) -> Fixed:
-    return Fixed(FixedConfig(action=action), EnvSpec("test", discrete(1), action_space))
+    return Fixed(FixedConfig(action=action), EnvSpec("test", discrete(1), action_space), rng=rng())
 
 
 def test_fixed_plays_its_action() -> None:
@@ -294,3 +274,32 @@ def test_fixed_refuses_actions_outside_the_space(action: Any, space: Space, says
     with pytest.raises(ConfigError, match=says) as error:
         fixed(action, space)
     assert error.value.key == "algo.action"
+
+
+def mixed(p: Any, action_space: Space | None = None) -> Fixed:
+    return Fixed(FixedConfig(p=p), EnvSpec("test", discrete(1), action_space or discrete(3)), rng=rng(1))
+
+
+def test_fixed_probabilities() -> None:
+    algo, obs = mixed([0.2, 0.0, 0.8]), np.zeros(10_000)
+    state = algo.state_dict()
+    drawn = choose(algo, obs)
+    assert np.bincount(drawn, minlength=3) / 10_000 == pytest.approx([0.2, 0, 0.8], abs=0.01)
+    assert choose(algo, obs[:3], explore=False).tolist() == [2, 2, 2]
+    algo.load_state_dict(state)
+    assert (choose(algo, obs) == drawn).all()
+
+
+@pytest.mark.parametrize(
+    ("p", "space", "says"),
+    [
+        ([0.5, 0.5], discrete(3), "must hold 3 probabilities, one per action, got 2"),
+        ([0.5, 0.6, -0.1], discrete(3), "at least 0 and sum to 1"),
+        ([0.5, 0.5, 0.5], discrete(3), "at least 0 and sum to 1"),
+        ([1.0], box([-1], [1]), "continuous"),
+    ],
+)
+def test_fixed_refuses_what_is_no_distribution(p: Any, space: Space, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        mixed(p, space)
+    assert error.value.key == "algo.p"

@@ -195,3 +195,15 @@ def test_streams_resume_and_forks_leave_them_alone(make: Callable[..., Any]) -> 
     expected = play(selector)
     restore_generator(generator, state)
     assert play(selector) == expected
+
+
+def test_many_rows_are_chosen_as_few_are() -> None:
+    """Ties are frequent among so few values; the loop and the masks draw the same numbers for them."""
+    scores = rng(3).integers(3, size=(200, 5)).astype(float)
+    scores[7], scores[9] = np.inf, -np.inf
+    few, many = rng(5), rng(5)
+    one_by_one = np.concatenate([random_argmax(row[None], few) for row in scores])
+    together = random_argmax(scores, many)
+    assert together.dtype == np.int64
+    assert together.tolist() == one_by_one.tolist()
+    assert generator_state(few) == generator_state(many)

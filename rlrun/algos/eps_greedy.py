@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.algos.bandit import SampleAverages
+from rlrun.algos.bandit import Averages, BanditLearner, table_shape
 from rlrun.algos.tabular import TableAgent
 from rlrun.checks import within
 from rlrun.registry import register
@@ -31,10 +31,11 @@ class EpsGreedyConfig:
 
 
 @register("algo", "eps_greedy", config=EpsGreedyConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
-class EpsGreedy(SampleAverages):
+class EpsGreedy(BanditLearner):
     """Bandit: mostly the arm with the best average, sometimes any (Sutton & Barto 2018)."""
 
     def __init__(self, cfg: EpsGreedyConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        super().__init__(env, rng)
+        self.averages = Averages(table_shape(env))
+        super().__init__(env, rng, self.averages)
         selector = EpsilonGreedySelector(cfg.epsilon, rng, RandomArgmaxSelector(rng))
-        self.agent = TableAgent(self.rows, self.mean, selector)
+        self.agent = TableAgent(self.rows, self.averages.mean, selector)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.algos.bandit import SampleAverages
+from rlrun.algos.bandit import Averages, BanditLearner, table_shape
 from rlrun.algos.tabular import TableAgent
 from rlrun.checks import within
 from rlrun.registry import register
@@ -35,17 +35,18 @@ class UCBConfig:
 
 
 @register("algo", "ucb", config=UCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
-class UCB(SampleAverages):
+class UCB(BanditLearner):
     """Bandit: the arm with the highest upper confidence bound, UCB1 (Auer et al. 2002)."""
 
     def __init__(self, cfg: UCBConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        super().__init__(env, rng)
+        self.averages = Averages(table_shape(env))
+        super().__init__(env, rng, self.averages)
         self.confidence = cfg.confidence
-        self.agent = TableAgent(self.rows, self.mean, RandomArgmaxSelector(rng), self.bounds)
+        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxSelector(rng), self.bounds)
 
     def bounds(self, context: Array) -> Array:
         """Upper confidence bounds [E, A] of the arms in contexts [E]; infinite for an arm never pulled."""
-        count = self.count[context]
+        count = self.averages.count[context]
         pulls = np.maximum(np.add.reduce(count, 1, keepdims=True), 1)
         width = self.confidence * np.sqrt(2 * np.log(pulls) / np.maximum(count, 1))
-        return np.where(count == 0, np.inf, self.mean[context] + width)
+        return np.where(count == 0, np.inf, self.averages.mean[context] + width)

@@ -1,5 +1,5 @@
 """Environments: how they are made, normalised, saved, and the small ones with known answers."""
 
-from rlrun.envs import bandits, make, toy
+from rlrun.envs import bandits, gridworlds, make, toy
 
-__all__ = ["bandits", "make", "toy"]
+__all__ = ["bandits", "gridworlds", "make", "toy"]

@@ -1,21 +1,21 @@
 """Bandits: problems of one step, natively vectorised.
 
 The observation (context) says which of P problems is played, the action which of A arms; every step is an episode of
-length 1. Regret is what the best arm would have given: the expected (pseudo-) regret q* - q(a) with the true values,
-and the realised q* - r.
+length 1. With `drift` every mean walks at random, so that what was learned long ago misleads.
 
-Sources: Sutton & Barto, 2nd ed., section 2.3 (testbed); Auer, Cesa-Bianchi & Fischer 2002 (regret).
+Source: Sutton & Barto, 2nd ed., sections 2.3 (testbed) and 2.5 (exercise 2.5: random walks).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
 from rlrun.checks import one_of, within
+from rlrun.envs.regret import RegretMeter
 from rlrun.errors import ConfigError
 from rlrun.registry import register
 from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
@@ -33,11 +33,13 @@ class BanditConfig:
     arms: int | None = None  # arms of each problem; 5 unless the parameters say otherwise
     context: str = "int"  # the problem as a number (int) or as a vector (one_hot)
     assign: str = "random"  # who plays what: a random problem each step, or fixed: environment e has problem e
+    drift: float = 0.0  # standard deviation of the step that every arm's mean takes with each sweep; 0 = stationary
 
     def __post_init__(self) -> None:
         within("num_envs", self.num_envs, low=1)
         within("bandits", self.bandits, low=1)
         within("arms", self.arms, low=1)
+        within("drift", self.drift, low=0)
         one_of("context", self.context, ("int", "one_hot"))
         one_of("assign", self.assign, ("random", "fixed"))
 
@@ -48,7 +50,7 @@ class BernoulliConfig(BanditConfig):
 
     name: str = "bandit/bernoulli"
     id: str = "BernoulliBandit"  # what the run is filed under
-    probs: Any = None  # success probability of each arm, or one row of them per problem; null: drawn from U(0, 1)
+    probs: Any = None  # success probability of each arm, a row of them per problem, or a CSV file; null: from U(0, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +65,7 @@ class GaussianConfig(BanditConfig):
 
     name: str = "bandit/gaussian"
     id: str = "GaussianBandit"  # what the run is filed under
-    means: Any = None  # mean reward of each arm, or one row of them per problem; null: drawn from the prior
+    means: Any = None  # mean reward of each arm, a row of them per problem, or a CSV file; null: from the prior
     std: float = 1.0  # standard deviation of every reward
     prior: str = "uniform"  # means are drawn from U(0, 1) (uniform) or N(prior_mean, 1) (normal)
     prior_mean: float = 0.0  # of the normal prior
@@ -80,7 +82,9 @@ def _table(key: str, values: Any, cfg: BanditConfig) -> Array | None:
     if values is None:
         return None
     try:
-        table = np.array(values, np.float64)
+        table = np.loadtxt(values, delimiter=",") if isinstance(values, str) else np.array(values, np.float64)
+    except OSError as error:
+        raise ConfigError(key, f"{values} cannot be read", "give numbers, or a CSV file of them") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(key, f"must be numbers, in rows of equal length, got {values}") from error
     if table.ndim not in (1, 2) or table.size == 0:
@@ -107,6 +111,8 @@ class BanditVector:
         num_envs: E.
         one_hot: contexts as vectors [P] instead of numbers.
         fixed: environment e always plays problem e (modulo P) instead of a random one each step.
+        drift: standard deviation of the normal step that every value takes after each sweep; probabilities are
+            reflected at 0 and 1.
         separate: give every copy its own stream, which costs time: for evaluation.
     """
 
@@ -119,6 +125,7 @@ class BanditVector:
         *,
         one_hot: bool = False,
         fixed: bool = False,
+        drift: float = 0.0,
         separate: bool = False,
     ):
         problems, arms = values.shape
@@ -129,17 +136,17 @@ class BanditVector:
             action_space=Space("discrete", (), np.dtype(np.int64), n=arms),
             num_envs=num_envs,
             max_episode_steps=1,
+            reward_range=(0.0, 1.0) if std is None else (-np.inf, np.inf),
         )
         self.obs = np.zeros((num_envs, *self.spec.obs_space.shape), self.spec.obs_space.dtype)
-        self._values, self._best, self._std = values, values.max(axis=1), std
+        self.values = values.copy()
+        self._best, self._std, self._drift = values.max(axis=1), std, drift
         self._one_hot, self._fixed, self._separate = one_hot, fixed, separate
         self._problem = np.arange(num_envs) % problems  # [E] being played
         self._rng = np.random.default_rng(0)
         self._own: dict[int, np.random.Generator] = {}
         self._over, self._never = np.ones(num_envs, bool), np.zeros(num_envs, bool)
-        self._steps = 0  # since the last metrics(), as the three sums below
-        self._regret = self._realised = self._optimal = 0.0
-        self._total_regret = 0.0
+        self._meter = RegretMeter(arms, problems)
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start all copies, on one stream made of all seeds or each on its own. Returns obs [E, *obs]."""
@@ -155,51 +162,46 @@ class BanditVector:
         """Start one copy on a stream of its own. Returns its obs [*obs]."""
         self._own[env] = np.random.default_rng(int(seed))
         if not self._fixed:
-            self._problem[env] = int(self._own[env].random() * len(self._values))
+            self._problem[env] = int(self._own[env].random() * len(self.values))
         self._show()
         return self.obs[env]
 
     def step(self, action: Array) -> Step:
         """Pull one arm in every copy; the reward belongs to the context that was shown before."""
-        value, best = self._values[self._problem, action], self._best[self._problem]
+        problem, value = self._problem, self.values[self._problem, action]
+        best = self._best[problem]
         reward = self._pull(value)
-        self._account(value, best, reward)
+        self._meter.add(action, reward, best - value, best - reward, problem)
+        if self._drift:
+            self._walk()
         final_obs = dict(enumerate(self.obs.copy()))
         self._next_problem()
         episodes = [EpisodeStat(r, 1, e) for e, r in enumerate(reward.tolist())]
         return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
 
     def metrics(self) -> Metrics:
-        """Per step since the last call: regret, realised regret, share of best arms; and all regret so far."""
-        if not self._steps:
-            return {}
-        metrics = {
-            "bandit/regret": self._regret / self._steps,
-            "bandit/realised_regret": self._realised / self._steps,
-            "bandit/optimal_share": self._optimal / self._steps,
-            "bandit/cumulative_regret": self._total_regret,
-        }
-        self._steps, self._regret, self._realised, self._optimal = 0, 0.0, 0.0, 0.0
-        return metrics
+        """`bandit/...`: see RegretMeter."""
+        return self._meter.metrics()
 
     def state_dict(self) -> StateDict:
         return {
             "grade": "exact",
+            "values": self.values.copy(),
             "problem": self._problem.copy(),
             "rng": generator_state(self._rng),
             "own": [(e, generator_state(rng)) for e, rng in self._own.items()],
-            "sums": [self._regret, self._realised, self._optimal, self._total_regret],
-            "steps": self._steps,
+            "regret": self._meter.state_dict(),
         }
 
     def load_state_dict(self, state: StateDict) -> None:
+        self.values[:] = state["values"]
+        self._best = self.values.max(axis=1)
         self._problem = np.array(state["problem"])
         restore_generator(self._rng, state["rng"])
         self._own = {e: np.random.default_rng(0) for e, _ in state["own"]}
         for e, saved in state["own"]:
             restore_generator(self._own[e], saved)
-        self._regret, self._realised, self._optimal, self._total_regret = state["sums"]
-        self._steps = state["steps"]
+        self._meter.load_state_dict(state["regret"])
         self._show()
 
     def close(self) -> None:
@@ -217,16 +219,14 @@ class BanditVector:
             noise[e] = rng.standard_normal()
         return value + self._std * noise
 
-    def _account(self, value: Array, best: Array, reward: Array) -> None:
-        regret = float((best - value).sum())
-        self._steps += self.num_envs
-        self._regret += regret
-        self._total_regret += regret
-        self._realised += float((best - reward).sum())
-        self._optimal += float((value == best).sum())
+    def _walk(self) -> None:
+        self.values += self._drift * self._rng.standard_normal(self.values.shape)
+        if self._std is None:
+            self.values = 1 - np.abs(1 - np.abs(self.values) % 2)  # reflected at 0 and 1
+        self._best = self.values.max(axis=1)
 
     def _next_problem(self) -> None:
-        problems = len(self._values)
+        problems = len(self.values)
         if not self._fixed and problems > 1:
             self._problem = self._rng.integers(problems, size=self.num_envs)
             for e, rng in self._own.items():
@@ -249,7 +249,7 @@ def _context_space(problems: int, one_hot: bool) -> Space:
 
 
 class _Bandits:
-    """Base: training and evaluation play the same problems."""
+    """Base: training and evaluation play the same problems, as they stand now if they drift."""
 
     def __init__(self, cfg: BanditConfig, values: Array, std: float | None):
         self._cfg, self._values, self._std = cfg, values, std
@@ -260,19 +260,20 @@ class _Bandits:
 
     def train(self, num_envs: int) -> VectorEnv:
         """The copies a learner plays."""
-        return self._vector(num_envs)
+        return self._vector(num_envs, self._values, drift=self._cfg.drift)
 
     def evaluation(self, num_envs: int, train: VectorEnv | None = None) -> VectorEnv:
-        """Other copies of the same problems, each with a random stream of its own."""
-        return self._vector(num_envs, separate=True)
+        """Other copies of the same problems, each with a random stream of its own; they do not drift."""
+        values = self._values if train is None else cast(BanditVector, train).values
+        return self._vector(num_envs, values, separate=True)
 
     def render(self, mode: str) -> NoReturn:
         raise ConfigError("env", f"{self._cfg.id} has nothing to show")
 
-    def _vector(self, num_envs: int, separate: bool = False) -> BanditVector:
+    def _vector(self, num_envs: int, values: Array, **how: Any) -> BanditVector:
         cfg = self._cfg
         one_hot, fixed = cfg.context == "one_hot", cfg.assign == "fixed"
-        return BanditVector(cfg.id, self._values, self._std, num_envs, one_hot=one_hot, fixed=fixed, separate=separate)
+        return BanditVector(cfg.id, values, self._std, num_envs, one_hot=one_hot, fixed=fixed, **how)
 
 
 @register("env", "bandit/bernoulli", config=BernoulliConfig)

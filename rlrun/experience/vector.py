@@ -25,6 +25,7 @@ from gymnasium.vector import AutoresetMode
 from rlrun.envs import state as env_state
 from rlrun.envs.faults import checked_reset, failure
 from rlrun.envs.make import Recipe
+from rlrun.envs.regret import RegretMeter
 from rlrun.envs.spaces import ActionMap, action_map, plain, read_spec
 from rlrun.errors import ConfigError, EnvError
 from rlrun.experience.children import Children
@@ -132,6 +133,9 @@ class _Vector:
 class InProcess(_Vector):
     """Gymnasium environments in this process, stepped one after the other.
 
+    A bandit says in `info["regret"]` of a step how much its best arm would have brought more on average; that makes it
+    report `bandit/...`, as RegretMeter has it.
+
     Args:
         envs: the environments.
         actions: how an agent's actions become the environments'; by default Box actions are clipped.
@@ -154,6 +158,7 @@ class InProcess(_Vector):
         self._reward = np.zeros(self.num_envs, np.float32)
         self._terminated = np.zeros(self.num_envs, bool)
         self._truncated = np.zeros(self.num_envs, bool)
+        self._meter: RegretMeter | None = None  # made when the first regret is reported
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start every environment from its own seed. Returns obs [E, *obs]."""
@@ -181,7 +186,9 @@ class InProcess(_Vector):
         try:
             # ints rather than NumPy's: environments look actions up in lists and dicts
             for e, one in enumerate(actions.tolist() if self._whole_numbers else actions):
-                next_obs, r, over, cut, _ = envs[e].step(one)
+                next_obs, r, over, cut, info = envs[e].step(one)
+                if info and "regret" in info:
+                    self._account(action[e], r, info["regret"])
                 reward[e], terminated[e], truncated[e] = r, over, cut
                 returns[e] += r
                 lengths[e] += 1
@@ -194,9 +201,28 @@ class InProcess(_Vector):
             raise failure(self.spec.id, e, self._seeds[e], f"step({actions[e]})", error) from error
         return Step(obs, reward, terminated, truncated, final_obs, episodes)
 
+    def metrics(self) -> Metrics:
+        """`bandit/...` if the environments report their regret."""
+        return self._meter.metrics() if self._meter else {}
+
+    def state_dict(self) -> StateDict:
+        regret = {"regret": self._meter.state_dict()} if self._meter else {}
+        return super().state_dict() | regret
+
+    def load_state_dict(self, state: StateDict) -> None:
+        super().load_state_dict(state)
+        if "regret" in state:
+            self._meter = RegretMeter(self.spec.num_actions)
+            self._meter.load_state_dict(state["regret"])
+
     def close(self) -> None:
         for env in self.envs:
             env.close()
+
+    def _account(self, action: Array, reward: Any, regret: Any) -> None:
+        arm = action if self._whole_numbers else 0
+        self._meter = self._meter or RegretMeter(self.spec.num_actions)
+        self._meter.add(*(np.array([value]) for value in (arm, reward, regret)))
 
     def _find_grade(self) -> str:
         return env_state.probe(self._make) if self._make else "episode"
