@@ -161,6 +161,25 @@ def constant_keys(words: Sequence[str], loader: ConfigLoader) -> list[str]:
     return [o.key_or_group for o in overrides if not (o.is_sweep_override() or o.is_hydra_override())]
 
 
+def postponed(words: Sequence[str], loader: ConfigLoader) -> list[str]:
+    """The words of a sweep, ready for Hydra.
+
+    Hydra tries the values that a sweep does not vary on the default components, which need not be those swept over:
+    `env=a,b env.key=1` would be refused. A choice of one is left to the jobs.
+    """
+    overrides = [explain.parse(word, loader) for word in words]
+    if not any(o.is_sweep_override() and o.key_or_group in GROUPS for o in overrides):
+        return list(words)
+    return [
+        f"{o.key_or_group}=choice({o.get_value_element_as_str()})"
+        if o.key_or_group.split(".")[0] in KINDS
+        and "." in o.key_or_group
+        and not (o.is_sweep_override() or o.is_delete())
+        else word
+        for o, word in zip(overrides, words, strict=True)
+    ]
+
+
 def env_label(env_id: str) -> str:
     """An environment in a path: `CartPole-v1` is cartpole, `module:My-v0` my, `bandit/bernoulli` bandit-bernoulli."""
     return _path_part(re.sub(r"-v\d+$", "", str(env_id).rpartition(":")[2])).lower()

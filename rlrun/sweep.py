@@ -48,10 +48,12 @@ def sweep(words: Sequence[str]) -> int:
     """
     words = [*compose.complete(words), "hydra.mode=MULTIRUN"]
     with compose.session() as loader:
+        constant = compose.constant_keys(words, loader)
+        words = compose.postponed(words, loader)
         try:
             folder = choose_folder(words, loader)
             with unmade(folder):
-                code = launch(folder, words, loader)
+                code = launch(folder, words, loader, constant)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain.failure(words, error, loader, sweep=True) from error
     rows = [result(run) for run in runs(folder)]
@@ -81,9 +83,9 @@ def unmade(folder: Path) -> Iterator[None]:
         raise
 
 
-def launch(folder: Path, words: Sequence[str], loader: ConfigLoader) -> int:
+def launch(folder: Path, words: Sequence[str], loader: ConfigLoader, constant: Sequence[str]) -> int:
     """Let Hydra's sweeper and launcher do their work; returns the exit code of the signal that stopped them, or 0."""
-    common = ",".join(repr(key) for key in compose.constant_keys(words, loader))
+    common = ",".join(repr(key) for key in constant)
     names = f"hydra.job.config.override_dirname.exclude_keys=[{common}]"  # a job is named by what it has of its own
     app: Any = GlobalHydra.instance().hydra
     before = signal.signal(signal.SIGTERM, functools.partial(leave, folder))

@@ -81,7 +81,7 @@ def test_provenance_names_the_file_or_the_command_line_for_all_that_is_not_defau
     assert found["seed"] == found["algo.double"] == "command line"
     assert found["env.id"] == "env/cartpole.yaml"
     assert found["algo.train_freq"] == "tuned/dqn-cartpole.yaml"
-    assert "algo.tau" not in found and "logger.csv" not in found
+    assert "algo.loss" not in found and "logger.csv" not in found
 
 
 def test_numbers_in_scientific_notation_are_whole_where_they_can_be():
@@ -351,3 +351,11 @@ def test_a_folder_that_does_not_exist_is_named(monkeypatch):
     monkeypatch.setenv("RLRUN_CONF", "/no/such/folder")
     with pytest.raises(ConfigError, match="RLRUN_CONF: there is no folder /no/such/folder"):
         compose.set_up([])
+
+
+def test_a_sweep_over_components_leaves_their_values_to_the_jobs():
+    """Hydra would try `env.bandits` on CartPole, which is not among the environments swept over."""
+    words = ["env=bandit/bernoulli,bandit/gaussian", "env.bandits=3", "seed=1,2", "total_timesteps=10"]
+    with compose.session() as loader:
+        assert compose.postponed(words, loader) == [words[0], "env.bandits=choice(3)", *words[2:]]
+        assert compose.postponed(["seed=1,2", "algo.gamma=0.9"], loader) == ["seed=1,2", "algo.gamma=0.9"]
