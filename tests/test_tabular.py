@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tabular import discrete, sweeps
 
 from rlrun.algos.q_learning import QLearning, QLearningConfig
 from rlrun.algos.tabular import Rows, TableAgent
@@ -11,11 +12,7 @@ from rlrun.errors import ConfigError
 from rlrun.schedules import ScheduleConfig
 from rlrun.seeding import generator_state
 from rlrun.selectors import RandomArgmaxSelector
-from rlrun.types import EnvSpec, Metrics, Progress, Rollout, Space
-
-
-def discrete(n: int) -> Space:
-    return Space("discrete", (), np.dtype(np.int64), n=n)
+from rlrun.types import EnvSpec, Metrics, Progress, Space
 
 
 def box(low: Any, high: Any) -> Space:
@@ -26,22 +23,6 @@ def box(low: Any, high: Any) -> Space:
 def build(states: int = 4, actions: int = 2, total_timesteps: int = 1000, seed: int = 0, **options: Any) -> QLearning:
     env = EnvSpec("test", discrete(states), discrete(actions))
     return QLearning(QLearningConfig(**options), env, rng=np.random.default_rng(seed), total_timesteps=total_timesteps)
-
-
-def sweeps(
-    obs: Any, action: Any, reward: Any, terminated: Any = None, truncated: Any = None, final_obs: Any = None
-) -> Rollout:
-    """A Rollout from nested lists: obs [T+1][E], the others [T][E]."""
-    nothing = np.zeros(np.shape(action), bool)
-    return Rollout(
-        np.array(obs),
-        np.array(action),
-        np.array(reward, np.float32),
-        nothing if terminated is None else np.array(terminated),
-        nothing if truncated is None else np.array(truncated),
-        final_obs or {},
-        {},
-    )
 
 
 def learn(algo: QLearning, *rollout: Any, **kwargs: Any) -> Metrics:

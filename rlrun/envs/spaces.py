@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlrun.errors import ConfigError
-from rlrun.types import Array, EnvSpec, Space
+from rlrun.types import Array, EnvSpec, Space, TransitionModel
 
 
 def to_space(space: gym.Space, what: str = "observation") -> Space:
@@ -140,4 +140,15 @@ def read_spec(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions
         num_envs=num_envs,
         max_episode_steps=spec.max_episode_steps if spec else None,
         reward_threshold=spec.reward_threshold if spec else None,
+        model=_model(env, obs_space, actions.space),
     )
+
+
+def _model(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions: Space) -> TransitionModel | None:
+    """The environment's table `P` of transitions, if it has one for all its states and actions, counted from 0."""
+    table = getattr(env.unwrapped, "P", None)
+    if not isinstance(table, dict) or not isinstance(obs_space, gym.spaces.Discrete):
+        return None
+    states, pairs = range(int(obs_space.n)), range(actions.n)
+    complete = table.keys() == set(states) and all(table[s].keys() == set(pairs) for s in states)
+    return table if complete else None
