@@ -46,9 +46,7 @@ class Adam:
         # The fused kernel takes gradients to be laid out like the parameters: other strides give silently wrong steps.
         grads = [g.contiguous() for g in torch.autograd.grad(loss, self.params, materialize_grads=True)]
         with torch.no_grad():
-            divisor = (
-                None if self.max_grad_norm is None else clip_divisor(torch._foreach_norm(grads), self.max_grad_norm)
-            )
+            divisor = None if self.max_grad_norm is None else clip_divisor(grads, self.max_grad_norm)
             self.step += 1
             torch._fused_adam_(
                 self.params,
@@ -100,6 +98,8 @@ class GraphAdam(Adam):
         with torch.no_grad():
             self.learning_rate.fill_(learning_rate)
             params = [p.detach() for p in self.params]
+            # Numbers go in as tensors: a new value is no reason to compile another graph.
+            inputs = tuple(torch.tensor(x, device=self.step.device) if isinstance(x, float) else x for x in inputs)
             aux: Aux = self._compiled(params, self.mean, self.square, self.step, self.learning_rate, *inputs)
         return {key: value.clone() for key, value in aux.items()} if self.step.is_cuda else aux
 
@@ -118,7 +118,7 @@ class GraphAdam(Adam):
 
         grads, (value, aux) = grad_and_value(loss, has_aux=True)(params, *inputs)
         if self.max_grad_norm is not None:
-            divisor = clip_divisor([g.square().sum().sqrt() for g in grads], self.max_grad_norm)
+            divisor = clip_divisor(grads, self.max_grad_norm)
             grads = [g / divisor for g in grads]
         step.add_(1)
         step_size = learning_rate / (1 - BETA1**step)
@@ -130,6 +130,7 @@ class GraphAdam(Adam):
         return {"loss": value} | aux
 
 
-def clip_divisor(norms: Sequence[Tensor], max_grad_norm: float) -> Tensor:
-    """What gradients with these norms are divided by for their joint norm to be at most `max_grad_norm`; >= 1."""
-    return (torch.linalg.vector_norm(torch.stack(list(norms))) / max_grad_norm).clamp(min=1.0)
+def clip_divisor(grads: Sequence[Tensor], max_grad_norm: float) -> Tensor:
+    """What gradients are divided by for their joint norm to be at most `max_grad_norm`; at least 1."""
+    norm = torch.linalg.vector_norm(torch.cat([g.reshape(-1) for g in grads]))
+    return (norm / max_grad_norm).clamp(min=1.0)

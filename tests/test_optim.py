@@ -92,9 +92,9 @@ def test_a_state_of_another_network_is_refused() -> None:
 
 def test_clipping_by_hand() -> None:
     """Norms 3 and 4 together are 5: clipped to 1 the gradients are divided by 5, clipped to 10 by 1."""
-    norms = [torch.tensor(3.0), torch.tensor(4.0)]
-    assert clip_divisor(norms, 1.0).item() == pytest.approx(5)
-    assert clip_divisor(norms, 10.0).item() == 1
+    grads = [torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])]
+    assert clip_divisor(grads, 1.0).item() == pytest.approx(5)
+    assert clip_divisor(grads, 10.0).item() == 1
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")

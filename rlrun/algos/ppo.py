@@ -112,7 +112,7 @@ class PPO:
         )
 
     def loss(
-        self, network: Callable[[Tensor], Any], batch: dict[str, Tensor], clip_range: Tensor
+        self, network: Callable[[Tensor], Any], batch: dict[str, Tensor], clip_range: float | Tensor
     ) -> tuple[Tensor, Aux]:
         """The objective above on one minibatch of obs, action, log_prob, value, advantage, returns."""
         policy, value = network(batch["obs"])
@@ -128,20 +128,16 @@ class PPO:
         if self.cfg.ent_coef:
             loss = loss - self.cfg.ent_coef * policy.entropy().mean()
 
-        with torch.no_grad():
-            return loss, {
-                "policy_gradient_loss": policy_loss,
-                "value_loss": value_loss,
-                "approx_kl": approx_kl(ratio).mean(),
-            }
+        return loss, {"policy_gradient_loss": policy_loss, "value_loss": value_loss}
 
     @torch.no_grad()
     def diagnose(self, batch: dict[str, Tensor], clip_range: float) -> Aux:
-        """How far the update went: entropy of the new policy, and the share of samples the clipping holds back."""
+        """How far the policy went on a minibatch: its entropy, the KL from the old one, the share of clipped samples."""
         policy = self.distribution(self.network(batch["obs"])[0])
         ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()
         return {
             "entropy_loss": -policy.entropy().mean(),
+            "approx_kl": approx_kl(ratio).mean(),
             "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
         }
 
@@ -156,12 +152,11 @@ class PPO:
             "returns": advantage + value,
         }
         learning_rate, clip_range = self.learning_rate(progress.env_steps), self.clip_range(progress.env_steps)
-        clip = torch.tensor(clip_range, device=self.optimise.step.device)
         normalize = "advantage" if self.cfg.normalize_advantage else None
         for batch in self.buffer.minibatches(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize):
-            aux = self.optimise(batch, clip, learning_rate=learning_rate)
+            aux = self.optimise(batch, clip_range, learning_rate=learning_rate)
             progress.gradient_steps += 1
-            if self.cfg.target_kl is not None and aux["approx_kl"] > 1.5 * self.cfg.target_kl:
+            if self.cfg.target_kl and self.diagnose(batch, clip_range)["approx_kl"] > 1.5 * self.cfg.target_kl:
                 break
         aux |= self.diagnose(batch, clip_range)
         return {f"train/{key}": value for key, value in aux.items()} | {

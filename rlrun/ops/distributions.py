@@ -1,18 +1,16 @@
 """The two action distributions: in torch for losses (log-probability, entropy), in numpy for acting (draws).
 
 Letters: B samples, E environments, A actions or action dimensions.
-The numpy half calls ufunc methods, as rows are few and the cost of a call is what counts; importing it needs no torch.
+The numpy half calls ufunc methods, as rows are few and the cost of a call is what counts.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
+from torch.nn import functional
 
 Array = np.ndarray
 LOG_2PI = math.log(2 * math.pi)
@@ -22,15 +20,16 @@ class Categorical:
     """softmax(logits [B, A])."""
 
     def __init__(self, logits: Tensor):
-        self.log_p = logits.log_softmax(-1)
+        self.logits = logits
 
     def log_prob(self, action: Tensor) -> Tensor:
         """[B], of actions int64 [B]."""
-        return self.log_p.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        return -functional.cross_entropy(self.logits, action, reduction="none")
 
     def entropy(self) -> Tensor:
         """[B]."""
-        return -(self.log_p.exp() * self.log_p).sum(-1)
+        log_p = self.logits.log_softmax(-1)
+        return -(log_p.exp() * log_p).sum(-1)
 
 
 class Gaussian:
