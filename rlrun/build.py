@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from rlrun import config as configs
 from rlrun import registry
 from rlrun.callbacks import Callback, Log, StopWhenSolved, Summary
 from rlrun.config import RunConfig
+from rlrun.device import Device
 from rlrun.experience.trajectories import Rollouts
 from rlrun.interrupt import Interrupt
 from rlrun.report.bandits import BanditReport
@@ -33,17 +36,22 @@ class Parts:
     buffer: Buffer | None
     algo: Algorithm
     source: Rollouts
+    device: Device
     interrupt: Interrupt
 
 
-def parts(config: RunConfig) -> Parts:
+def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     """Everything that computes, at its beginning.
+
+    Args:
+        interrupt: what the source and the evaluations answer to.
 
     Raises:
         ConfigError: parts that do not go together.
     """
     seeds = SeedTree(config.seed)
-    torch.manual_seed(seeds.integer(Role.NETWORK))
+    for seed in (torch.manual_seed, np.random.seed, random.seed):  # initial weights, and whoever else draws globally
+        seed(seeds.integer(Role.NETWORK))
     environments = configs.environments(config)
     spec = environments.spec(config.env.num_envs)
     device = make("device", config.device)
@@ -62,23 +70,24 @@ def parts(config: RunConfig) -> Parts:
         total_timesteps=config.total_timesteps,
     )
     envs = environments.train(config.env.num_envs)
-    interrupt = Interrupt()
+    interrupt = interrupt or Interrupt()
     source = Rollouts(envs, algo.agent, algo.rollout_steps, seeds.integers(Role.ENV, config.env.num_envs), interrupt)
-    return Parts(seeds, spec, environments, envs, buffer, algo, source, interrupt)
+    return Parts(seeds, spec, environments, envs, buffer, algo, source, device, interrupt)
 
 
-def build(config: RunConfig, claim: Callable[[Parts], RunDir]) -> Run:
+def build(config: RunConfig, claim: Callable[[Parts], RunDir], interrupt: Interrupt | None = None) -> Run:
     """Make a run that stands at its beginning.
 
     Args:
         config: as `config.validate` returned it.
         claim: opens the run's directory. Called once nothing can refuse the config any more, so that a mistake leaves
             no directory behind.
+        interrupt: what the run answers to.
 
     Raises:
         ConfigError: parts that do not go together, or a directory that is taken.
     """
-    made = parts(config)
+    made = parts(config, interrupt)
     run_dir = claim(made)
     title = f"{config.algo.name} on {made.spec.id}"
     evaluation = made.environments.evaluation

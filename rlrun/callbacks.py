@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,8 @@ class Log(Callback):
         return {"time/fps": fps, "time/elapsed": progress.wall_seconds}
 
     def _rollout(self, progress: Progress) -> dict[str, float]:
-        return {**self._episodes.metrics(), "rollout/episodes": progress.episodes}
+        updates = {"train/n_updates": progress.gradient_steps} if progress.gradient_steps else {}
+        return {**self._episodes.metrics(), "rollout/episodes": progress.episodes, **updates}
 
     def state_dict(self) -> StateDict:
         return {
@@ -194,7 +195,10 @@ class Checkpoint(Callback):
         env_steps, best = run.progress.env_steps, self._is_best
         self._every.consume(env_steps)
         self._is_best = False
-        checkpoint.save(run.dir.checkpoints, run.state_dict(), env_steps, best=best, keep_last=self.cfg.keep_last)
+        state = run.state_dict()
+        if _has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
+            raise Diverged(f"what was learned is not a number at env step {env_steps:,}; it was not saved")
+        checkpoint.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
         run.dir.set_status("running", env_steps=env_steps)
 
     def state_dict(self) -> StateDict:
@@ -257,7 +261,7 @@ class Evaluate(Callback):
         env_steps, start = run.progress.env_steps, time.perf_counter()
         result = self._play(run, role)
         outcome = {"env_steps": env_steps, **result.to_dict()}
-        if self.best is None or result.mean > self.best["mean"]:
+        if self.best is None or not result.mean <= self.best["mean"]:  # a best that is not a number gives way
             self.best = outcome
             self._saver.mark_best()
         how = {"policy": self.cfg.policy, "time_seconds": time.perf_counter() - start}
@@ -306,9 +310,6 @@ class Summary(Callback):
 
     def __init__(self, evaluation: Evaluate):
         self._evaluation = evaluation
-
-    def finish(self, run: Run) -> None:
-        self.write(run, "finished")
 
     def write(self, run: Run, state: str) -> None:
         summary = {
@@ -403,6 +404,15 @@ class Means:
 
     def load_state_dict(self, state: StateDict) -> None:
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+
+
+def _has_nan(node: Any) -> bool:
+    """Whether a state holds a NaN anywhere in its arrays and tensors."""
+    if isinstance(node, Mapping):
+        return any(_has_nan(value) for value in node.values())
+    if isinstance(node, list | tuple):
+        return any(_has_nan(value) for value in node)
+    return hasattr(node, "shape") and bool((node != node).any())
 
 
 def numbers(values: list[Any]) -> list[float]:

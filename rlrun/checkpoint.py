@@ -236,9 +236,9 @@ def save(root: Path, state: StateDict, env_steps: int, *, best: bool = False, ke
         root.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(root)
         directory = _publish(_write(root, encoded, env_steps), root / f"step_{env_steps:09d}")
-        _link(root / "last", directory)
-        if best:
+        if best:  # first: the state says that this is done, so nobody would do it again
             _link(root / "best", directory)
+        _link(root / "last", directory)
         sync_directory(root)  # before anything older is deleted
         _prune(root, env_steps, keep_last)
     except (OSError, SafetensorError) as error:

@@ -34,7 +34,7 @@ class DeviceConfig:
         "auto"  # true | false | auto: one compiled graph per update, auto if the run has 300k updates or more
     )
     matmul_precision: str = "highest"  # float32 products on a GPU: highest | high (TF32) | medium (bfloat16)
-    deterministic: bool = True  # refuse GPU kernels whose result may differ from run to run
+    deterministic: bool = True  # choose GPU kernels whose results repeat, and warn where there are none
 
     def __post_init__(self) -> None:
         within("threads", self.threads, 1, 1024)
@@ -99,9 +99,10 @@ def _set_up(cfg: DeviceConfig, device: torch.device) -> None:
     # Adam's moments of dead ReLU units decay into denormals, on which CPUs are many times slower.
     torch.set_flush_denormal(True)
     torch.set_float32_matmul_precision(cfg.matmul_precision)
-    if device.type == "cuda" and cfg.deterministic:
+    strict = cfg.deterministic and device.type == "cuda"
+    if strict:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(strict, warn_only=True)
     # Compiled graphs outlive the run, so that the second run of a kind starts in seconds.
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlrun" / "inductor"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))

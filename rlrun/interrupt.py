@@ -1,12 +1,13 @@
 """Ctrl-C and SIGTERM as an exception that is raised only where the run's state is whole.
 
-The handler notes the signal; every loop that may run long (collection, evaluation, learning) calls `check()` once a
-turn. A second Ctrl-C leaves at once.
+The handler notes the signal; collection and evaluation call `check()` once a sweep. An update in progress is finished
+first, as half of it could not be saved. A second Ctrl-C leaves at once.
 """
 
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -28,7 +29,8 @@ class Interrupt:
             raise Interrupted(self.signum)
 
     def __enter__(self) -> Interrupt:
-        for signum in SIGNALS:
+        in_main_thread = threading.current_thread() is threading.main_thread()  # the only one that may handle signals
+        for signum in SIGNALS if in_main_thread else ():
             self._previous[signum] = signal.signal(signum, self._note)
         return self
 

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from rlrun import checkpoint, compose, config, hints
+from rlrun import checkpoint, compose, config, hints, registry
 from rlrun.build import Parts, build
 from rlrun.callbacks import Checkpoint, Evaluate, Summary
 from rlrun.compose import Composed
-from rlrun.config import literal
+from rlrun.config import RunConfig, literal
 from rlrun.errors import ConfigError, Diverged, Interrupted, RlrunError
+from rlrun.interrupt import Interrupt
 from rlrun.loggers import console
 from rlrun.loggers.runlog import run_log
 from rlrun.rundir import RunDir, command_line
@@ -46,8 +47,9 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
         The mean return of the final evaluation.
     """
     cfg = config.validate(composed.data)
-    run = build(cfg, lambda parts: _claim(composed, argv, parts))
-    return _attempt(run, None, [f"run: {run.dir.path}", *_tuned(composed)])
+    with Interrupt() as interrupt:
+        run = build(cfg, lambda parts: _claim(composed, argv, parts, cfg), interrupt)
+        return _attempt(run, None, [f"run: {run.dir.path}", *_tuned(composed)])
 
 
 def resume(path: str, words: Sequence[str]) -> int:
@@ -62,25 +64,32 @@ def resume(path: str, words: Sequence[str]) -> int:
             f"{path} finished at {status['env_steps']:,} env steps; total_timesteps=N, greater than that, continues it"
         )
         return 0
-    run = build(cfg, lambda _: _continue(run_dir, new))
-    found, state = _newest(run_dir)
-    _attempt(run, state, [f"resumed from {found}", *_differences(old, new)])
+    with Interrupt() as interrupt:
+        found, state = _newest(run_dir)  # before anything is touched
+        run = build(cfg, lambda _: _continue(run_dir), interrupt)
+        _attempt(run, state, [f"resumed from {found}", *_differences(old, new)], config.to_yaml(new))
     return 0
 
 
-def _attempt(run: Run, state: StateDict | None, messages: Sequence[str]) -> float:
+def _attempt(run: Run, state: StateDict | None, messages: Sequence[str], changed: str = "") -> float:
     """Train a run to its end, from a saved state or the beginning, and record what became of it.
+
+    Args:
+        changed: a new `config.yaml`, written once the state has been found to fit it.
 
     Raises:
         RlrunError: the run stopped before its end; status.json says why, run.log how.
     """
-    with run_log(run.dir.log, console.mode(run.cfg.logger.console)), run.interrupt, _recorded(run):
+    with run_log(run.dir.log, console.mode(run.cfg.logger.console)), _recorded(run):
         for message in messages:
             log.info("%s", message)
+        run.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
+        if state is not None:
+            with checkpoint.must_fit(run.dir.checkpoints):
+                run.load_state_dict(state)
+        if changed:
+            run.dir.write_text(run.dir.config, changed)
         try:
-            if state is not None:
-                with checkpoint.must_fit(run.dir.checkpoints):
-                    run.load_state_dict(state)
             run_loop(run)
         except Interrupted:
             cast(Checkpoint, run.callbacks["checkpoint"]).save(run)
@@ -120,7 +129,7 @@ def _recorded(run: Run) -> Iterator[None]:
         cast(Summary, run.callbacks["summary"]).write(run, state)
 
 
-def _claim(composed: Composed, argv: Sequence[str], parts: Parts) -> RunDir:
+def _claim(composed: Composed, argv: Sequence[str], parts: Parts, cfg: RunConfig) -> RunDir:
     """Take possession of a new run's directory and write down what was asked for."""
     run_dir = RunDir.create(composed.dir)
     overrides = config.to_yaml(composed.overrides)
@@ -136,16 +145,27 @@ def _claim(composed: Composed, argv: Sequence[str], parts: Parts) -> RunDir:
         seed=parts.seeds.seed,
         seeds={role.name.lower(): parts.seeds.integer(role) for role in Role},
         provenance=composed.provenance,
-        resume=parts.envs.state_dict()["grade"],
+        resume=_promise(parts, cfg),
     )
     run_dir.begin_attempt()
     return run_dir
 
 
-def _continue(run_dir: RunDir, data: Mapping[str, Any]) -> RunDir:
+def _promise(parts: Parts, cfg: RunConfig) -> str:
+    """What a resumed run will be: "exact", or in what it will differ from an undisturbed one."""
+    differs = []
+    if parts.envs.state_dict()["grade"] != "exact":
+        differs.append("new episodes are begun")
+    if not cfg.checkpoint.replay and registry.get("algo", cfg.algo.name).capabilities.get("memory") == "replay":
+        differs.append("replay is collected anew")
+    if not parts.device.is_cpu:
+        differs.append("a GPU may round differently")
+    return ", ".join(differs) or "exact"
+
+
+def _continue(run_dir: RunDir) -> RunDir:
     """Take possession of a run that exists."""
     run_dir.begin_attempt()
-    run_dir.write_text(run_dir.config, config.to_yaml(data))
     return run_dir
 
 
@@ -173,7 +193,10 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line for every value that is not what it was."""
     before, after = config.flat(old), config.flat(new)
     changed = [key for key, value in after.items() if before[key] != value and not isinstance(value, dict)]
-    return [f"{key}: {literal(before[key])} -> {literal(after[key])}" for key in changed]
+    lines = [f"{key}: {literal(before[key])} -> {literal(after[key])}" for key in changed]
+    if "total_timesteps" in changed:
+        lines.append("schedules over a share of the run (learning rate, epsilon) now span the new total")
+    return lines
 
 
 def _tuned(composed: Composed) -> list[str]:

@@ -64,7 +64,11 @@ class Restored:
 
     def how(self, policy: str) -> dict[str, Any]:
         """Arguments for `evaluation.evaluate`."""
-        return {"explore": policy == "stochastic", "env_steps": self.env_steps}
+        return {
+            "explore": policy == "stochastic",
+            "env_steps": self.env_steps,
+            "max_steps": self.cfg.eval.max_steps,
+        }
 
 
 def evaluate(path: str, words: Sequence[str]) -> int:
@@ -78,7 +82,7 @@ def evaluate(path: str, words: Sequence[str]) -> int:
     name = f"{run.checkpoint.name}_{options.policy}_{options.episodes}"
     file, film = run_dir.path / "evaluations" / f"{name}.json", run_dir.videos / f"{name}.mp4"
     with closing(parts.envs), closing(run.evaluation_envs(options.episodes)) as envs:
-        result = evaluation.evaluate(agent, envs, seeds, max_steps=run.cfg.eval.max_steps, **how)
+        result = evaluation.evaluate(agent, envs, seeds, **how)
         filmed = options.video and evaluation.record(agent, parts.environments, seeds[0], film, train=parts.envs, **how)
     report = {"run": str(run_dir.path), "checkpoint": run.checkpoint.name, "policy": options.policy, **result.to_dict()}
     report |= {"video": str(film)} if filmed else {}

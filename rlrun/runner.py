@@ -6,11 +6,13 @@ It serves tabular, bandit, replay, rollout and actor-learner families alike; the
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from rlrun.callbacks import Callback
@@ -48,11 +50,11 @@ class Run:
             "source": self.source.state_dict(),
             "logger": self.logger.state_dict(),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
-            "torch_rng": torch.get_rng_state(),
+            "random": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
         }
 
     def load_state_dict(self, state: StateDict) -> None:
-        """Put every part back. The random stream comes last, so that nothing restored before can move it."""
+        """Put every part back. The global random streams come last, so that nothing restored before can move them."""
         self.progress.load_state_dict(state["progress"])
         self.algo.load_state_dict(state["algo"])
         if self.buffer is not None:
@@ -61,7 +63,9 @@ class Run:
         self.logger.load_state_dict(state["logger"])
         for name, callback in self.callbacks.items():
             callback.load_state_dict(state["callbacks"][name])
-        torch.set_rng_state(state["torch_rng"])
+        torch.set_rng_state(state["random"]["torch"])
+        np.random.set_state(state["random"]["numpy"])
+        random.setstate(state["random"]["python"])
 
     def close(self) -> None:
         self.source.close()

@@ -549,6 +549,7 @@ def test_the_summary(run_dir: RunDir) -> None:
     run.algo.weight[0] = 0.5
     run.chunk(100, {"train/entropy": 3.0})
     run.finish()
+    run.callbacks["summary"].write(run, "finished")  # type: ignore[attr-defined]
     summary = json.loads(run_dir.summary.read_text())
     best, final = sum(lengths(Role.EVAL)) / 4, sum(lengths(Role.FINAL_EVAL)) / 8
     assert (summary["best_eval"]["mean"], summary["best_eval"]["env_steps"]) == (best, 100)
@@ -584,3 +585,16 @@ def test_impossible_values_name_their_key(schema: Any, key: str, value: object) 
     with pytest.raises(ConfigError) as error:
         schema(**{key: value})
     assert error.value.key == key
+
+
+def test_what_is_not_a_number_is_not_saved(run_dir: RunDir) -> None:
+    class Broken:
+        def state_dict(self) -> dict:
+            return {"weights": [np.array([1.0, np.nan])]}
+
+    run = saving_run(run_dir)
+    state = run.state_dict()
+    run.state_dict = lambda: state | {"algo": Broken().state_dict()}  # type: ignore[method-assign]
+    with pytest.raises(Diverged, match="not a number"):
+        run.callbacks["checkpoint"].save(run)  # type: ignore[attr-defined]
+    assert not list(run_dir.checkpoints.glob("step_*"))

@@ -165,6 +165,16 @@ def test_random_steps_come_first() -> None:
     assert len(late) == 1
 
 
+def test_a_buffer_that_came_back_empty_warms_up_again() -> None:
+    """As after a resume without replay: learning_starts counts what is stored."""
+    algo = dqn(batch_size=4, learning_starts=12, train_freq=4)
+    progress = Progress(1000, env_steps=500)
+    for expected in (0, 0, 1, 2):
+        progress.env_steps += 4
+        algo.learn(steps(4), progress)
+        assert progress.gradient_steps == expected
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -173,6 +183,7 @@ def test_random_steps_come_first() -> None:
         ({"tau": 0.0}, "tau: must be greater than 0"),
         ({"tau": 0.01, "target_update_interval": 10}, "target_update_interval: has no meaning with tau < 1"),
         ({"epsilon": ScheduleConfig("constant", 1.5)}, r"epsilon.start: must be in \[0, 1\]"),
+        ({"capacity": 40, "train_freq": 41}, "buffer.capacity: 40 transitions are less than one chunk"),
         ({"batch_size": 101}, "algo.batch_size: 101 transitions can't be drawn from a buffer of 100"),
     ],
 )

@@ -93,7 +93,8 @@ def test_the_objective_in_numpy(clip_range_vf: float | None, ent_coef: float) ->
     entropy = -(p * np.log(p)).sum(1).mean()
     loss, aux = algo.loss(algo.network, batch, torch.tensor(0.2))
     assert loss.item() == pytest.approx(policy_loss + 0.7 * errors.mean() - ent_coef * entropy, rel=1e-5)
-    assert aux["approx_kl"].item() == pytest.approx((ratio - 1 - np.log(ratio)).mean(), rel=1e-4)
+    assert aux["value_loss"].item() == pytest.approx(errors.mean(), rel=1e-5)
+    assert algo.diagnose(batch, 0.2)["approx_kl"].item() == pytest.approx((ratio - 1 - np.log(ratio)).mean(), rel=1e-4)
     assert algo.diagnose(batch, 0.2)["entropy_loss"].item() == pytest.approx(-entropy, rel=1e-5)
     assert algo.diagnose(batch, 0.2)["clip_fraction"].item() == pytest.approx((abs(ratio - 1) > 0.2).mean())
 
@@ -136,11 +137,14 @@ def test_the_first_epoch_starts_at_the_policy_that_acted() -> None:
     for space in (DISCRETE, Space("box", (2,), np.dtype(np.float32))):
         algo = ppo(space)
         data = rollout(algo)
-        metrics = algo.learn(data, Progress(1000))
-        assert metrics["train/approx_kl"].item() == pytest.approx(0, abs=1e-6)
+        columns = {"obs": data.obs[:-1], "action": data.action, "log_prob": data.extras["log_prob"]}
+        (batch,) = algo.buffer.minibatches(columns, T * E, epochs=1)
+        found = algo.diagnose(batch, 0.2)
+        assert found["approx_kl"].item() == pytest.approx(0, abs=1e-6)
+        assert found["clip_fraction"] == 0
 
 
-@pytest.mark.parametrize(("batch_size", "updates"), [(16, 3), (8, 6), (5, 12)])
+@pytest.mark.parametrize(("batch_size", "updates"), [(16, 3), (8, 6), (6, 9)])
 def test_updates_per_rollout(batch_size: int, updates: int) -> None:
     algo, progress = ppo(batch_size=batch_size, n_epochs=3), Progress(1000)
     algo.learn(rollout(algo), progress)
@@ -148,7 +152,7 @@ def test_updates_per_rollout(batch_size: int, updates: int) -> None:
 
 
 def test_the_kl_stops_the_epochs() -> None:
-    algo, progress = ppo(n_epochs=50, learning_rate=0.05, target_kl=0.01), Progress(1000)
+    algo, progress = ppo(n_epochs=50, learning_rate=0.001, target_kl=0.01), Progress(1000)
     metrics = algo.learn(rollout(algo), progress)
     assert 1 < progress.gradient_steps < 50
     assert metrics["train/approx_kl"] > 0.015
@@ -156,10 +160,23 @@ def test_the_kl_stops_the_epochs() -> None:
 
 def test_rates_fall_to_nothing() -> None:
     algo = ppo(learning_rate=0.01, learning_rate_schedule="linear", clip_range_schedule="linear")
-    progress = Progress(1000, env_steps=750)
+    progress = Progress(1000, env_steps=750 + T * E)
     metrics = algo.learn(rollout(algo), progress)
     assert metrics["train/learning_rate"] == pytest.approx(0.0025)
     assert metrics["train/clip_range"] == pytest.approx(0.05)
+
+
+def test_a_single_rollout_learns() -> None:
+    """A schedule that falls to 0 at the end of the run has not done so at the start of its last rollout."""
+    algo = ppo(learning_rate=0.01, learning_rate_schedule="linear")
+    before = algo.network.branches[0][0].weight.clone()
+    algo.learn(rollout(algo), Progress(1000, env_steps=1000))
+    assert not torch.equal(before, algo.network.branches[0][0].weight)
+
+
+def test_a_rest_of_one_transition_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"algo.batch_size: leaves a minibatch of one"):
+        ppo(batch_size=5, n_epochs=1)
 
 
 def test_explained_variance() -> None:

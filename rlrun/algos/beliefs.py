@@ -78,7 +78,7 @@ def make(cfg: BeliefConfig, env: EnvSpec) -> Belief:
 def special_functions() -> ModuleType:
     """SciPy's, which quantiles need; ConfigError if it is not there."""
     try:
-        from scipy import special  # type: ignore[import-untyped]
+        from scipy import special
     except ImportError as error:
         raise ConfigError("algo.index", "quantile needs SciPy", "pip install scipy") from error
     return special

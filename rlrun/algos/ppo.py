@@ -92,6 +92,10 @@ class PPO:
     ):
         self.cfg, self.buffer = cfg, buffer
         self.rollout_steps = cfg.n_steps
+        if cfg.normalize_advantage and (cfg.n_steps * env.num_envs) % cfg.batch_size == 1:
+            raise ConfigError(
+                "algo.batch_size", "leaves a minibatch of one, whose advantage has no spread", "choose another"
+            )
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
         self.clip_range = annealed(cfg.clip_range, cfg.clip_range_schedule, total_timesteps)
 
@@ -132,7 +136,7 @@ class PPO:
 
     @torch.no_grad()
     def diagnose(self, batch: dict[str, Tensor], clip_range: float) -> Aux:
-        """How far the policy went on a minibatch: its entropy, the KL from the old one, the share of clipped samples."""
+        """How far the policy has gone: its entropy, the KL from the old one, the share of clipped samples."""
         policy = self.distribution(self.network(batch["obs"])[0])
         ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()
         return {
@@ -151,7 +155,8 @@ class PPO:
             "advantage": advantage,
             "returns": advantage + value,
         }
-        learning_rate, clip_range = self.learning_rate(progress.env_steps), self.clip_range(progress.env_steps)
+        begun = progress.env_steps - rollout.reward.size  # the rates of the rollout's start: the last one learns too
+        learning_rate, clip_range = self.learning_rate(begun), self.clip_range(begun)
         normalize = "advantage" if self.cfg.normalize_advantage else None
         for batch in self.buffer.minibatches(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize):
             aux = self.optimise(batch, clip_range, learning_rate=learning_rate)

@@ -65,6 +65,10 @@ class ReplayLearner:
                 "algo.batch_size", f"{cfg.batch_size} transitions can't be drawn from a buffer of {buffer.capacity}"
             )
         self.rollout_steps = max(1, cfg.train_freq // env.num_envs)
+        if self.rollout_steps * env.num_envs > buffer.capacity:
+            raise ConfigError("buffer.capacity", f"{buffer.capacity} transitions are less than one chunk of experience")
+        # Counted in what is stored, so that a run resumed without its replay warms up again.
+        self.warm = max(cfg.batch_size, min(cfg.learning_starts, buffer.capacity))
         self.ratio = Ratio(cfg.gradient_steps, cfg.train_freq)
         self.updates_ahead = total_timesteps * cfg.gradient_steps // cfg.train_freq
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
@@ -75,7 +79,7 @@ class ReplayLearner:
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         self.buffer.add(rollout)
-        if progress.env_steps < self.cfg.learning_starts or len(self.buffer) < self.cfg.batch_size:
+        if len(self.buffer) < self.warm:
             return {}
         aux: Aux = {}
         owed = self.ratio.owed(rollout.reward.size)

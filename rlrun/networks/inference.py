@@ -49,7 +49,9 @@ def translate(network: nn.Module) -> Callable[[Array], Any] | None:
     return translator(network) if translator else None
 
 
-def _linear(layer: nn.Linear) -> Forward:
+def _linear(layer: nn.Linear) -> Forward | None:
+    if layer.bias is None:
+        return None
     weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
 
     def forward(x: Array) -> Array:
@@ -60,7 +62,9 @@ def _linear(layer: nn.Linear) -> Forward:
     return forward
 
 
-def _layer_norm(layer: nn.LayerNorm) -> Forward:
+def _layer_norm(layer: nn.LayerNorm) -> Forward | None:
+    if layer.weight is None or layer.bias is None or len(layer.normalized_shape) != 1:
+        return None
     scale, shift, eps = layer.weight.detach().numpy(), layer.bias.detach().numpy(), layer.eps
 
     def forward(x: Array) -> Array:
@@ -71,15 +75,19 @@ def _layer_norm(layer: nn.LayerNorm) -> Forward:
 
 
 def _one_hot(layer: OneHot) -> Forward:
-    rows = np.eye(layer.n, dtype=np.float32)
-    return lambda x: rows[x]
+    def forward(x: Array) -> Array:
+        rows = np.zeros((len(x), layer.n), np.float32)
+        rows[np.arange(len(x)), x] = 1.0
+        return rows
+
+    return forward
 
 
 def _gaussian_head(layer: GaussianHead) -> Forward:
-    mean, log_std = _linear(layer.mean), layer.log_std.detach().numpy()
+    mean, log_std = translate(layer.mean), layer.log_std.detach().numpy()
 
     def forward(x: Array) -> Array:
-        mu = mean(x)
+        mu = mean(x)  # type: ignore[misc]
         return np.concatenate([mu, np.broadcast_to(log_std, mu.shape)], -1)
 
     return forward

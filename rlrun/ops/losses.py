@@ -16,7 +16,8 @@ def gather(q: Tensor, action: Tensor) -> Tensor:
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip_range: float | Tensor) -> Tensor:
     """PPO's policy loss [B]: -min(r A, clip(r, 1 - c, 1 + c) A) with r = pi / pi_old (Schulman et al. 2017, eq. 7)."""
-    return -torch.min(ratio * advantage, torch.clamp(ratio, 1 - clip_range, 1 + clip_range) * advantage)
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)  # type: ignore[arg-type]  # the stubs want two of a kind
+    return -torch.min(ratio * advantage, clipped * advantage)
 
 
 def clipped_value_loss(value: Tensor, old_value: Tensor, target: Tensor, clip_range: float) -> Tensor:
