@@ -86,13 +86,13 @@ class GraphAdam(Adam):
         super().__init__(loss, module, max_grad_norm=max_grad_norm, eps=eps)
         self.names = [name for name, p in module.named_parameters() if p.requires_grad]
         self.learning_rate = torch.zeros((), device=self.params[0].device)
-        mode = None
+        options: dict[str, Any] = {"cpp_wrapper": True, "size_asserts": False, "alignment_asserts": False}
         if self.step.is_cuda:  # CUDA graphs replay on fixed addresses
-            mode = "reduce-overhead"
+            options = {"triton.cudagraphs": True}
             for tensor in [*self.params, *self.mean, *self.square, self.step, self.learning_rate]:
                 torch._dynamo.mark_static_address(tensor)
         torch.compiler.reset()  # each run compiles its own losses: without this a sweep runs into the recompile limit
-        self._compiled = torch.compile(self._graph, fullgraph=True, dynamic=False, mode=mode)
+        self._compiled = torch.compile(self._graph, fullgraph=True, dynamic=False, options=options)
 
     def __call__(self, *inputs: Any, learning_rate: float) -> Aux:
         with torch.no_grad():

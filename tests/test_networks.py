@@ -14,6 +14,7 @@ from rlrun.errors import ConfigError
 from rlrun.networks import Inference, NetworkConfig
 from rlrun.networks.builder import Network, build_mlp
 from rlrun.networks.inference import NUMPY_BATCH, translate
+from rlrun.networks.layers import Tanh
 from rlrun.types import HeadSpec, Space
 
 BOX = Space("box", (2, 3), np.dtype(np.float32))
@@ -104,3 +105,11 @@ def test_what_cannot_be_is_refused() -> None:
         NetworkConfig(activation="rellu")
     with pytest.raises(ConfigError, match="hidden: must be greater than 0"):
         NetworkConfig(hidden=[64, 0])
+
+
+def test_tanh_is_tanh() -> None:
+    """To the last digits of float32, gradient included, also where it saturates."""
+    x = torch.linspace(-30, 30, 601, requires_grad=True)
+    ours, theirs = Tanh()(x), torch.tanh(x)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-7)
+    torch.testing.assert_close(torch.autograd.grad(ours.sum(), x), torch.autograd.grad(theirs.sum(), x))

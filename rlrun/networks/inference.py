@@ -16,7 +16,7 @@ from torch import nn
 
 from rlrun.networks.builder import Network
 from rlrun.networks.heads import GaussianHead
-from rlrun.networks.layers import Flat, OneHot
+from rlrun.networks.layers import Flat, OneHot, Tanh
 from rlrun.types import Array
 
 NUMPY_BATCH = 32  # above this torch's kernels win
@@ -134,6 +134,7 @@ TRANSLATORS: dict[type[nn.Module], Callable[[Any], Any]] = {
     nn.LayerNorm: _layer_norm,
     nn.ReLU: lambda _: _relu,
     nn.Tanh: lambda _: np.tanh,
+    Tanh: lambda _: np.tanh,
     nn.Sequential: _sequential,
     OneHot: _one_hot,
     Flat: lambda _: _flat,

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from rlrun.networks.layers import Tanh
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
-    "tanh": nn.Tanh,
+    "tanh": Tanh,
     "elu": nn.ELU,
     "silu": nn.SiLU,
     "gelu": nn.GELU,
