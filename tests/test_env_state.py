@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import deque
 
@@ -33,6 +34,10 @@ EXACT = [
 
 def vector(kind="in_process", env_id="CartPole-v1", num_envs=3, **options):
     return GymEnvs(EnvConfig(id=env_id, **options), SeedTree(0), kind).train(num_envs)
+
+
+def capture(env):
+    return state.capture(env, state.tables(env))
 
 
 @pytest.mark.parametrize("env_id", EXACT)
@@ -80,12 +85,67 @@ gym.register("tests/Engine-v0", EngineEnv)
 
 
 def test_hidden_state_is_found_out():
-    assert state.capture(EngineEnv()) is None
+    assert capture(EngineEnv()) is None
     assert state.probe(EngineEnv) == "episode"
     hidden = ClosureEnv()
     hidden.reset(seed=0)
-    assert state.capture(hidden) is not None
+    assert capture(hidden) is not None
     assert state.probe(ClosureEnv) == "episode"
+
+
+class DiaryEnv(gym.Env):
+    """Writes every step into a list and, in its drawer, keeps a table as long as a diary gets."""
+
+    observation_space, action_space = gym.spaces.Discrete(1000), gym.spaces.Discrete(2)
+
+    def __init__(self):
+        self.table = {row: [row, [2.5] * 3, np.arange(row)] for row in range(100)}
+        self.diary = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return len(self.diary), {}
+
+    def step(self, action):
+        self.diary.append(int(action))
+        return len(self.diary), 1.0, False, False, {}
+
+
+gym.register("tests/Diary-v0", DiaryEnv)
+
+
+@pytest.mark.parametrize("kind", ["in_process", "subprocess"])
+def test_state_that_outgrows_the_limit_is_not_dropped_in_silence(kind):
+    envs = vector(kind, "tests/Diary-v0", 2)
+    try:
+        envs.reset([1, 2])
+        assert envs.state_dict()["grade"] == "exact"
+        list(play(envs, np.zeros((state.MAX_ITEMS, 2), int)))
+        assert envs.state_dict()["grade"] == "exact"
+        list(play(envs, np.zeros((1, 2), int)))
+        assert envs.state_dict()["grade"] == "episode"
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize("change", ["an item", "a key", "an array", "another table", "new"])
+def test_a_table_that_changes_is_state(change):
+    env = DiaryEnv()
+    tables = state.tables(env)
+    assert "table" not in state.capture(env, tables)["layers"][0]
+    env.table = copy.deepcopy(env.table)
+    assert state.capture(env, tables) is not None
+    if change == "an item":
+        env.table[70][1][2] = 0.5
+    elif change == "a key":
+        env.table[100] = env.table.pop(99)
+    elif change == "an array":
+        env.table[70][2][9] = 0
+    elif change == "another table":
+        env.table = list(range(1000))
+    else:
+        env.atlas = list(range(1000))
+    assert state.capture(env, tables) is None
 
 
 def test_an_environment_that_is_no_twin_is_not_played_with():
@@ -112,7 +172,7 @@ def test_plain_attributes_of_every_kind_come_back():
     env.rng = np.random.default_rng(1)
     env.rng.random(7)
     other.rng = shared = np.random.default_rng(2)
-    saved = state.capture(env)
+    saved = capture(env)
     expected = env.rng.random()
     env.array[:] = 0
     env.values["queue"].append(9)
@@ -135,7 +195,7 @@ def test_plain_attributes_of_every_kind_come_back():
 def test_a_state_is_plain_data():
     env = gym.make("FrozenLake-v1")
     env.reset(seed=0)
-    leaves = json.dumps(state.capture(env), default=lambda array: array.tolist())
+    leaves = json.dumps(capture(env), default=lambda array: array.tolist())
     assert '"_elapsed_steps": 0' in leaves
 
 

@@ -108,6 +108,36 @@ def test_no_child_outlives_the_run(signum: int, group: bool, code: int, tmp_path
     assert wait_until_alone(process.pid) == []
 
 
+STARTING = """
+import os, sys
+from multiprocessing.process import BaseProcess
+from rlrun import cli
+
+start, started = BaseProcess.start, []
+
+def start_and_signal(process):
+    start(process)
+    started.append(process)
+    if len(started) == 3:  # the first of an evaluation
+        os.killpg(0, int(sys.argv[1]))
+
+BaseProcess.start = start_and_signal
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_all_while_environments_start_preempts(signum: int, tmp_path: Path) -> None:
+    training = ["algo=random", "env=cartpole", "experience=subprocess", "env.num_envs=2", "total_timesteps=200"]
+    options = ["eval.freq=100", "eval.episodes=2", "hydra.run.dir=run"]
+    process = launch([sys.executable, "-c", STARTING, str(int(signum)), *training, *options], tmp_path)
+    assert process.wait(60) == PREEMPTED, (tmp_path / "log").read_text()[-3000:]
+    assert wait_until_alone(process.pid) == []
+    assert status(tmp_path / "run")["state"] == "preempted"
+    run(tmp_path, "resume", "run")
+    assert status(tmp_path / "run")["state"] == "finished"
+
+
 def test_a_run_at_work_cannot_be_resumed_twice(tmp_path: Path) -> None:
     process = launch([*RLRUN, "algo=random", "total_timesteps=10_000_000", "hydra.run.dir=run"], tmp_path)
     wait_for(lambda: status(tmp_path / "run").get("attempts") == 1, process)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import gymnasium as gym
@@ -377,6 +378,34 @@ def test_a_failing_reset_says_why(kind, how, message):
         envs.close()
 
 
+class ShrinkingEnv(gym.Env):
+    """Forgets the shape of its observations after the first episode."""
+
+    observation_space, action_space = gym.spaces.Box(0, 1, (3,)), gym.spaces.Discrete(2)
+    episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.episodes += 1
+        return np.zeros(3 if self.episodes == 1 else (), np.float32), {}
+
+    def step(self, action):
+        return np.zeros(3, np.float32), 0.0, True, False, {}
+
+
+gym.register("tests/Shrinking-v0", ShrinkingEnv)
+
+
+@pytest.mark.parametrize("kind", ["in_process", "subprocess"])
+def test_every_reset_must_return_an_observation_of_the_space(kind):
+    envs = vector(kind, "tests/Shrinking-v0", num_envs=1)
+    try:
+        envs.reset([4])
+        with pytest.raises(EnvError, match=r"its space is float32 \(3,\), but the observation is float32 \(\)"):
+            envs.step(np.array([0]))
+    finally:
+        envs.close()
+
+
 def test_a_dying_child_is_named_and_leaves_no_sibling(capfd):
     envs = failing("subprocess", "exit")
     processes = envs._children.processes
@@ -390,11 +419,38 @@ def test_a_dying_child_is_named_and_leaves_no_sibling(capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_child_that_cannot_start_is_named_and_leaves_no_sibling(monkeypatch):
+    started = []
+
+    def start(process):
+        if started:
+            raise EOFError("unexpected EOF")
+        started.append(process)
+        really_start(process)
+
+    really_start = BaseProcess.start
+    monkeypatch.setattr(BaseProcess, "start", start)
+    with pytest.raises(EnvError, match=r"process of environment 1 could not be started: EOFError: unexpected EOF"):
+        failing("subprocess", "")
+    assert not started[0].is_alive()
+
+
+def test_starting_children_leaves_the_parents_signals_as_they_were():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        envs = failing("subprocess", "")
+        envs.close()
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before | {signal.SIGUSR1}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def test_children_ignore_signals():
     envs = failing("subprocess", "")
     processes = envs._children.processes
     envs.reset([4, 5])
     for process in processes:
+        assert "SigBlk:\t0000000000000000\n" in Path(f"/proc/{process.pid}/status").read_text()
         os.kill(process.pid, signal.SIGTERM)
         os.kill(process.pid, signal.SIGINT)
     assert envs.step(np.array([1, 2])).obs.ravel().tolist() == [1.0, 2.0]

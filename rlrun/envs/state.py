@@ -2,13 +2,15 @@
 
 A layer (wrapper or environment) with `state_dict` and `load_state_dict` speaks for itself. Of any other, the attributes
 that hold plain data are taken: numbers, strings, arrays, random generators, and small lists, tuples, sets, dicts and
-deques of those. What cannot change (spaces, functions, large tables) is left out. An attribute of any other kind, such
-as a physics engine's, may hide state: then there is no capture. Since even a complete-looking capture may miss
-something, `probe` proves it on two twins before anyone relies on it.
+deques of those. What cannot change (spaces, functions) is left out, and so are large tables, such as a transition
+model, while they are as they were in the new environment; `tables` remembers that. An attribute of any other kind, such
+as a physics engine's or a container that has grown too large, may hide state: then there is no capture. Since even a
+complete-looking capture may miss something, `probe` proves it on two twins before anyone relies on it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import types
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,10 +23,13 @@ from gymnasium.envs.registration import EnvSpec as GymSpec
 from rlrun.seeding import generator_state, restore_generator
 from rlrun.types import StateDict
 
-MAX_ITEMS = 256  # a container with more is a table, not state
+MAX_ITEMS = 256  # a container with more is not captured
 STEPS_BEFORE, STEPS_AFTER = 7, 60  # of the probe, around the moment of capture
 
+CONTAINERS = (list, tuple, set, deque, dict)
 STATIC = (gym.Space, GymSpec, gym.Env, types.ModuleType)  # and whatever can be called
+
+Tables = list[dict[str, bytes]]  # of every layer, outermost first: the fingerprints of its large attributes
 
 
 class _Unknown(Exception):
@@ -35,10 +40,22 @@ class _Static(Exception):
     """A value that cannot be part of the state."""
 
 
-def capture(env: gym.Env) -> StateDict | None:
-    """The state of every layer, outermost first; None if some attribute is of an unknown kind."""
+def tables(env: gym.Env) -> Tables:
+    """The large containers of a new environment, by which `capture` knows what has not changed since."""
+    return [
+        {name: _fingerprint(value) for name, value in vars(layer).items() if _is_large(value)} for layer in _layers(env)
+    ]
+
+
+def capture(env: gym.Env, tables: Tables) -> StateDict | None:
+    """The state of every layer, outermost first; None if some attribute is of an unknown kind.
+
+    Args:
+        env: in whatever state.
+        tables: those that it had when it was new.
+    """
     try:
-        return {"layers": [_layer_state(layer) for layer in _layers(env)]}
+        return {"layers": [_layer_state(layer, known) for layer, known in zip(_layers(env), tables, strict=True)]}
     except _Unknown:
         return None
 
@@ -74,6 +91,7 @@ def probe(make: Callable[[], gym.Env]) -> str:
 
 
 def _continues_alike(original: gym.Env, twin: gym.Env) -> bool:
+    when_new = tables(original)
     original.reset(seed=1)
     twin.reset(seed=2)
     actions = original.action_space
@@ -82,7 +100,7 @@ def _continues_alike(original: gym.Env, twin: gym.Env) -> bool:
         _, _, terminated, truncated, _ = original.step(actions.sample())
         if terminated or truncated:
             original.reset()
-    state = capture(original)
+    state = capture(original, when_new)
     if state is None:
         return False
     restore(twin, state)
@@ -113,11 +131,15 @@ def _speaks_for_itself(layer: Any) -> bool:
     return hasattr(type(layer), "state_dict") and hasattr(type(layer), "load_state_dict")
 
 
-def _layer_state(layer: Any) -> StateDict:
+def _layer_state(layer: Any, known: dict[str, bytes]) -> StateDict:
     if _speaks_for_itself(layer):
         return layer.state_dict()
     state = {}
     for name, value in vars(layer).items():
+        if _is_large(value):
+            if _fingerprint(value) != known.get(name):
+                raise _Unknown(name)
+            continue
         try:
             state[name] = _encode(value)
         except _Static:
@@ -139,7 +161,7 @@ def _encode(value: Any) -> Any:
         return _encode_array(value)
     if isinstance(value, np.random.Generator):
         return {"type": "generator", "state": generator_state(value)}
-    if type(value) in (list, tuple, set, deque, dict):
+    if type(value) in CONTAINERS:
         return _encode_container(value)
     if isinstance(value, STATIC) or callable(value):
         raise _Static
@@ -155,8 +177,6 @@ def _encode_array(value: np.ndarray) -> np.ndarray:
 
 
 def _encode_container(value: Any) -> Any:
-    if _count(value) > MAX_ITEMS:
-        raise _Static
     if type(value) is dict:
         return {"type": "dict", "items": [(_encode(key), _encode(item)) for key, item in value.items()]}
     items = [_encode(item) for item in value]
@@ -167,11 +187,31 @@ def _encode_container(value: Any) -> Any:
     return type(value)(items)
 
 
+def _is_large(value: Any) -> bool:
+    return type(value) in CONTAINERS and _count(value) > MAX_ITEMS
+
+
+def _fingerprint(value: Any) -> bytes:
+    """A digest of nested containers that changes with anything in them, but for the insides of unknown objects."""
+    digest = hashlib.blake2b()
+    rest = [value]
+    while rest:
+        part = rest.pop()
+        if type(part) in CONTAINERS:
+            digest.update(f"{type(part).__name__} {len(part)};".encode())
+            rest += [*part, *part.values()] if type(part) is dict else part
+        elif isinstance(part, np.ndarray) and not part.dtype.hasobject:
+            digest.update(f"{part.dtype} {part.shape};".encode() + part.tobytes())
+        else:
+            digest.update(f"{part!r};".encode())
+    return digest.digest()
+
+
 def _count(value: Any) -> int:
     """Leaves of nested containers."""
     if type(value) is dict:
         value = [*value.values()]
-    return sum(map(_count, value)) if type(value) in (list, tuple, set, deque) else 1
+    return sum(map(_count, value)) if type(value) in CONTAINERS else 1
 
 
 def _decode(value: Any) -> Any:

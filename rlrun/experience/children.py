@@ -1,9 +1,9 @@
 """Environments in child processes: how they start, fail and end.
 
 Gymnasium's AsyncVectorEnv carries the messages and shares the observations' memory. What it leaves open is settled
-here: a child computes with one thread; it ignores Ctrl-C and the signals that a scheduler sends to the whole group, for
-the parent has yet to finish its step and save; it reports an error as data, with the seed and action that led to it;
-and it never outlives its parent. A child that dies is named in an EnvError.
+here: a child computes with one thread; from its first moment it ignores Ctrl-C and the signals that a scheduler sends
+to the whole group, for the parent has yet to finish its step and save; it reports an error as data, with the seed and
+action that led to it; and it never outlives its parent. A child that dies is named in an EnvError.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
@@ -78,9 +79,9 @@ class Children(AsyncVectorEnv):
                 with contextlib.suppress(OSError):
                     pipe.send(("close", None))
             end = time.monotonic() + PATIENCE
-            for process in self.processes:
+            for process in self._started():
                 process.join(max(0.0, end - time.monotonic()))
-        _kill(self.processes)
+        _kill(self._started())
         for pipe in pipes:
             pipe.close()
 
@@ -97,8 +98,16 @@ class Children(AsyncVectorEnv):
             raise EnvError(next(text for text in info["error"] if text))
         return result
 
+    def _started(self) -> list[BaseProcess]:
+        """All processes, unless the last one failed to start."""
+        return [process for process in self.processes if process.pid is not None]
+
     def _lost(self, error: Exception) -> EnvError:
         """Which child died, how and when; a pipe may break a moment before its process is gone."""
+        if (e := len(self._started())) < self.num_envs:
+            return EnvError(
+                f"{self._env_id}: the process of environment {e} could not be started: {type(error).__name__}: {error}"
+            )
         gone = wait([process.sentinel for process in self.processes], timeout=PATIENCE)
         dead = [(e, process) for e, process in enumerate(self.processes) if process.sentinel in gone]
         if not dead:
@@ -125,6 +134,7 @@ class _Start:
         if in_child:
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
         return _Child(plain(self._recipe()), self._index, in_child)
 
 
@@ -137,6 +147,7 @@ class _Child(gym.Wrapper):
         self._env_id = env.spec.id if env.spec else type(env.unwrapped).__name__
         self._space = to_space(env.observation_space)
         self._nothing = np.zeros(self._space.shape, self._space.dtype)
+        self._tables = env_state.tables(env)
         self._whole_numbers = isinstance(env.action_space, gym.spaces.Discrete)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -154,7 +165,7 @@ class _Child(gym.Wrapper):
             return self._nothing, 0.0, False, False, self._report(f"step({action})", error)
 
     def capture(self) -> StateDict | None:
-        return env_state.capture(self.env)
+        return env_state.capture(self.env, self._tables)
 
     def restore(self, states: Sequence[StateDict]) -> None:
         env_state.restore(self.env, states[self._index])
@@ -177,10 +188,20 @@ def _kill(processes: Sequence[BaseProcess]) -> None:
 
 
 def _start_method() -> str:
-    """Children start from a small server without the parent's threads and locks, or from nothing."""
+    """Children start from a small server without the parent's threads and locks, or from nothing.
+
+    The server is started here, with signals blocked: it and all that it forks begin with what their parent has blocked.
+    """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
     multiprocessing.set_forkserver_preload([__name__])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # the server needs it; having started it, Python unblocks signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
 
 

@@ -154,6 +154,7 @@ class InProcess(_Vector):
         actions = actions or action_map(envs[0].action_space)
         super().__init__(read_spec(self.envs[0], self.envs[0].observation_space, actions, len(envs)), actions)
         self._make = make
+        self._tables = [env_state.tables(env) for env in self.envs]
         self._whole_numbers = self.spec.action_space.kind == "discrete"
         self._reward = np.zeros(self.num_envs, np.float32)
         self._terminated = np.zeros(self.num_envs, bool)
@@ -178,7 +179,7 @@ class InProcess(_Vector):
     def step(self, action: Array) -> Step:
         """Step every environment; one whose episode ends is reset at once."""
         obs, reward, terminated, truncated = self.obs, self._reward, self._terminated, self._truncated
-        envs, returns, lengths = self.envs, self._return, self._length
+        envs, returns, lengths, space = self.envs, self._return, self._length, self.spec.obs_space
         final_obs: dict[int, Array] = {}
         episodes: list[EpisodeStat] = []
         actions = self._actions(action)
@@ -195,7 +196,7 @@ class InProcess(_Vector):
                 if over or cut:
                     final_obs[e] = np.array(next_obs, obs.dtype)
                     episodes.append(self._end(e))
-                    next_obs, _ = envs[e].reset()
+                    next_obs = checked_reset(envs[e].reset(), space)
                 obs[e] = next_obs
         except Exception as error:
             raise failure(self.spec.id, e, self._seeds[e], f"step({actions[e]})", error) from error
@@ -228,7 +229,7 @@ class InProcess(_Vector):
         return env_state.probe(self._make) if self._make else "episode"
 
     def _capture(self) -> list[StateDict | None]:
-        return [env_state.capture(env) for env in self.envs]
+        return [env_state.capture(env, tables) for env, tables in zip(self.envs, self._tables, strict=True)]
 
     def _restore(self, states: list[StateDict]) -> None:
         for env, state in zip(self.envs, states, strict=True):
