@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from rlrun import choices, compose, config, help, hints, plugins, registry
 from rlrun.compose import Composed
 from rlrun.config import RunConfig
+from rlrun.envs.datasets import UCI
 from rlrun.errors import ConfigError
 
 
@@ -134,11 +135,17 @@ def test_every_algorithm_composes_and_smoke_shrinks_it(algo, env):
     assert getattr(cfg.buffer, "capacity", 0) <= 1000
 
 
+DATA = Path(__file__).with_name("data")
+NEEDS = {f"bandit/{name}": [f"env.path={DATA}"] for name in UCI} | {
+    "gym": ["env.id=CartPole-v1"],
+    "bandit/csv": [f"env.path={DATA / 'adult.data'}", "env.header=false"],
+}
+
+
 @pytest.mark.parametrize("env", yaml_files("env"))
 def test_every_environment_composes(env):
-    words = ["env.id=CartPole-v1"] if env == "gym" else []
     try:
-        cfg = config.validate(data("algo=random", f"env={env}", *words))
+        cfg = config.validate(data("algo=random", f"env={env}", *NEEDS.get(env, [])))
     except ConfigError as error:
         assert "pip install" in error.hint  # an extra is not installed here
     else:

@@ -343,7 +343,8 @@ class CSVBandits(_DataBandits):
     def __init__(self, cfg: CSVConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
         if cfg.path is None:
             raise ConfigError("env.path", "needs a value", "write env.path=FILE.csv")
-        read = functools.partial(datasets.read_table, Path(cfg.path), delimiter=cfg.delimiter, header=cfg.header)
+        path = Path(cfg.path).expanduser()
+        read = functools.partial(datasets.read_table, path, delimiter=cfg.delimiter, header=cfg.header)
         data = _load(cfg, seeds, read, cfg.label, leave_out=cfg.leave_out)
         super().__init__(cfg, data, one_for_the_right_arm(len(data.classes)))
 
@@ -354,7 +355,9 @@ def _load_uci(cfg: FileConfig, name: str, label: str | None, seeds: SeedTree) ->
     if path is None and not cfg.download:
         hint = f"write env.path=FOLDER/{layout.file}, or env.download=true"
         raise ConfigError("env.path", f"{name} is a file of the UCI repository", hint)
-    read = functools.partial(datasets.fetch, name) if path is None else lambda: datasets.read_uci(name, Path(path))
+    read = functools.partial(datasets.fetch, name)
+    if path is not None:
+        read = functools.partial(datasets.read_uci, name, Path(path).expanduser())
     return _load(
         cfg,
         seeds,

@@ -11,10 +11,12 @@ Source: the data sets and encodings of Riquelme, Tucker & Snoek 2018, arXiv:1802
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import importlib
 import itertools
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,10 +132,12 @@ def fetch(name: str) -> Table:
     if layout.fetcher is None and layout.openml is None:
         raise ConfigError("env.download", f"there is no place to fetch {name} from", hint)
     try:
-        if layout.fetcher is not None:
-            bunch = getattr(datasets, layout.fetcher)(n_retries=0)
-        else:
-            bunch = datasets.fetch_openml(data_id=layout.openml, as_frame=False, parser="liac-arff", n_retries=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of every attempt
+            if layout.fetcher is not None:
+                bunch = getattr(datasets, layout.fetcher)(n_retries=1)
+            else:
+                bunch = datasets.fetch_openml(data_id=layout.openml, as_frame=False, parser="liac-arff", n_retries=1)
     except (OSError, ValueError) as error:  # no network; an answer that is not the data
         reason = " ".join(str(error).split())
         raise ConfigError("env.download", f"{name} could not be fetched: {reason}", hint) from error
@@ -179,20 +183,20 @@ def read_table(path: Path, columns: Sequence[str] | None = None, delimiter: str 
         header: the first line has the names; without it they are "0", "1", ...
 
     Raises:
-        ConfigError: there is no such file, nothing in it, or its lines are of different lengths.
+        ConfigError: there is no such file, nothing in it, or its rows are of different lengths.
     """
     header = header and columns is None
     with _opened(path) as file:
-        first = next(_lines(file, delimiter), None)
+        first, second = (next(lines, None) for lines in [_lines(file, delimiter)] * 2)
     if first is None:
         raise ConfigError("env.path", f"{path} is empty")
+    if header and second is None:
+        raise ConfigError("env.path", f"{path} has a line of names and no rows")
     names = list(columns or (first if header else map(str, range(len(first)))))
     _check_first_line(path, first, names, delimiter, header)
     values = _numbers(path, delimiter, header)
     if values is None:
         values = _words(path, len(names), delimiter, header)
-    if len(values) == 0:
-        raise ConfigError("env.path", f"{path} has a line of names and no rows")
     return {name: _parsed(column) for name, column in zip(names, values.T, strict=True)}
 
 
@@ -230,17 +234,20 @@ def _words(path: Path, width: int, delimiter: str, header: bool) -> Array:
     return np.array(rows, object)
 
 
-def _opened(path: Path) -> TextIO:
-    """The text of a file, gzipped or not."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """The text of a file, gzipped or not; ConfigError if it cannot be read."""
     if path.suffix in (".Z", ".zip"):
         raise ConfigError("env.path", f"{path} is packed", "unpack it first; .gz can be read as it is")
+    opener: Any = gzip.open if path.suffix == ".gz" else open
     try:
-        if path.suffix == ".gz":
-            return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-        return path.open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        reason = f"there is no file {path}" if not path.exists() else f"{path} cannot be read: {error.strerror}"
-        raise ConfigError("env.path", reason) from error
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise ConfigError("env.path", f"there is no file {path}") from error
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError("env.path", f"{path} cannot be read as a table: {reason}") from error
 
 
 def _lines(file: TextIO, delimiter: str) -> Iterator[list[str]]:
@@ -312,6 +319,8 @@ def encode(
     if len(classes) < 2:
         only = f"only {classes[0]}" if len(classes) else "no label at all"
         raise ConfigError("env.label", f"a choice needs two classes, but column {label!r} has {only}")
+    if len(classes) > MAX_CATEGORIES or len(classes) == len(target):
+        raise ConfigError("env.label", f"column {label!r} has {len(classes)} different values, too many for classes")
     contexts = _contexts(used, standardize, categorical, keep_constant)
     names = [f"{value:g}" if target.dtype.kind == "f" else str(value) for value in classes]
     return Dataset(contexts, labels.astype(np.int64), names)
