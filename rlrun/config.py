@@ -252,7 +252,11 @@ def _check_spaces(config: RunConfig, env: EnvSpec) -> None:
         problem = f"{algo.name} plans on the environment's model, {env.id} does not tell it"
         raise ConfigError("algo", problem, f"these fit: {fitting}")
     if not _lasts_long_enough(algo, env):
-        raise ConfigError("algo", f"{algo.name} is for bandits, the episodes of {env.id} last", f"these fit: {fitting}")
+        raise ConfigError(
+            "algo",
+            f"{algo.name} is for bandits, whose episodes are one step (max_episode_steps=1)",
+            f"for {env.id} these fit: {fitting}",
+        )
 
 
 def _fits(algo: Entry, env: EnvSpec) -> bool:

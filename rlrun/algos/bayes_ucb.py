@@ -40,7 +40,9 @@ class BayesUCBConfig(BeliefConfig):
         within("confidence", self.confidence, 0)
 
 
-@register("algo", "bayes_ucb", config=BayesUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo", "bayes_ucb", config=BayesUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True
+)
 class BayesUCB(BanditLearner):
     """Bandit: the arm with the highest upper bound of its posterior (Kaufmann et al. 2012)."""
 

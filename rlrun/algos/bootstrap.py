@@ -49,7 +49,15 @@ class BootstrapConfig(NeuralConfig):
         check_dropout(self.dropout)
 
 
-@register("algo", "bootstrap", config=BootstrapConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo",
+    "bootstrap",
+    config=BootstrapConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+)
 class Bootstrap(NeuralLearner):
     """Contextual bandit: a random one of several networks on resampled histories acts (Osband et al. 2016)."""
 

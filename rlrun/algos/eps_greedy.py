@@ -30,7 +30,15 @@ class EpsGreedyConfig:
         within("epsilon", self.epsilon, 0, 1)
 
 
-@register("algo", "eps_greedy", config=EpsGreedyConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo",
+    "eps_greedy",
+    config=EpsGreedyConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+)
 class EpsGreedy(BanditLearner):
     """Bandit: mostly the arm with the best average, sometimes any (Sutton & Barto 2018)."""
 

@@ -71,7 +71,7 @@ class Gains:
         np.add.at(self.values, (context, arm), self.rewards.scaled(reward) / chance)
 
 
-@register("algo", "exp3", config=Exp3Config, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register("algo", "exp3", config=Exp3Config, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True)
 class Exp3(BanditLearner):
     """Bandit: exponential weights, for rewards of any origin (Auer et al. 2002)."""
 

@@ -76,7 +76,13 @@ class Preferences:
 
 
 @register(
-    "algo", "gradient_bandit", config=GradientBanditConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None
+    "algo",
+    "gradient_bandit",
+    config=GradientBanditConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
 )
 class GradientBandit(BanditLearner):
     """Bandit: a softmax of preferences that follow the policy gradient (Sutton & Barto 2018)."""

@@ -45,7 +45,9 @@ class KLUCBConfig:
         within("c", self.c, 0)
 
 
-@register("algo", "kl_ucb", config=KLUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo", "kl_ucb", config=KLUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True
+)
 class KLUCB(BanditLearner):
     """Bandit: the arm with the highest Kullback-Leibler upper confidence bound (Garivier & Cappé 2011)."""
 

@@ -37,7 +37,9 @@ class LinUCBConfig:
         positive("ridge", self.ridge)
 
 
-@register("algo", "lin_ucb", config=LinUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo", "lin_ucb", config=LinUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True
+)
 class LinUCB(LinearLearner):
     """Contextual bandit: the arm with the highest linear upper confidence bound (Li et al. 2010)."""
 

@@ -36,7 +36,13 @@ class LinearPosteriorConfig:
 
 
 @register(
-    "algo", "linear_posterior", config=LinearPosteriorConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None
+    "algo",
+    "linear_posterior",
+    config=LinearPosteriorConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
 )
 class LinearPosterior(LinearLearner):
     """Contextual bandit: Thompson sampling on exact Bayesian linear regressions (Riquelme et al. 2018)."""

@@ -39,7 +39,15 @@ class NeuralGreedyConfig(NeuralConfig):
         check_dropout(self.dropout)
 
 
-@register("algo", "neural_greedy", config=NeuralGreedyConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo",
+    "neural_greedy",
+    config=NeuralGreedyConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+)
 class NeuralGreedy(NeuralLearner):
     """Contextual bandit: epsilon-greedy on a network's predictions, or MC-dropout (Riquelme et al. 2018)."""
 

@@ -49,7 +49,15 @@ class NeuralLinearConfig(NeuralConfig):
         check_dropout(self.dropout)
 
 
-@register("algo", "neural_linear", config=NeuralLinearConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo",
+    "neural_linear",
+    config=NeuralLinearConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+)
 class NeuralLinear(NeuralLearner):
     """Contextual bandit: Thompson sampling on a network's last hidden layer (Riquelme et al. 2018)."""
 

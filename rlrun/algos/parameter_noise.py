@@ -56,7 +56,13 @@ class ParameterNoiseConfig(NeuralConfig):
 
 
 @register(
-    "algo", "parameter_noise", config=ParameterNoiseConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None
+    "algo",
+    "parameter_noise",
+    config=ParameterNoiseConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
 )
 class ParameterNoise(NeuralLearner):
     """Contextual bandit: a network with noisy parameters acts (Plappert et al. 2017)."""

@@ -50,7 +50,9 @@ class ThompsonAgent:
         return ThompsonAgent(self.rows, self.belief, rng)
 
 
-@register("algo", "thompson", config=ThompsonConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo", "thompson", config=ThompsonConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True
+)
 class Thompson(BanditLearner):
     """Bandit: the arm that is best in a draw from the posterior (Thompson 1933)."""
 

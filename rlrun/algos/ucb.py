@@ -34,7 +34,7 @@ class UCBConfig:
         within("confidence", self.confidence, 0)
 
 
-@register("algo", "ucb", config=UCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register("algo", "ucb", config=UCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True)
 class UCB(BanditLearner):
     """Bandit: the arm with the highest upper confidence bound, UCB1 (Auer et al. 2002)."""
 

@@ -47,7 +47,15 @@ class VariationalConfig(NeuralConfig):
             positive(key, getattr(self, key))
 
 
-@register("algo", "variational", config=VariationalConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None)
+@register(
+    "algo",
+    "variational",
+    config=VariationalConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+)
 class Variational(NeuralLearner):
     """Contextual bandit: Thompson sampling on a Bayesian neural network (Blundell et al. 2015)."""
 
