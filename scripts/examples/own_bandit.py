@@ -3,7 +3,7 @@
     cd scripts/examples
     rlrun imports=[own_bandit] algo=linear_posterior env.id=OwnBandit-v0 total_timesteps=2000
 
-Any Gymnasium environment will do. Its episodes have one step; `info["regret"]` says how much more the best arm would
+Any Gymnasium environment whose episodes are one step will do. `info["regret"]` says how much more the best arm would
 have brought on average, which gives the run its `bandit/...` metrics. The label must not be in the observation.
 
 If all you have is a table, write nothing: env=bandit/csv env.path=FILE.csv env.label=COLUMN.
@@ -37,4 +37,4 @@ class OwnBandit(gym.Env):
         return self.contexts[self.row], reward, True, False, {"regret": 1.0 - reward}
 
 
-gym.register("OwnBandit-v0", "own_bandit:OwnBandit")
+gym.register("OwnBandit-v0", "own_bandit:OwnBandit", max_episode_steps=1)  # one step: what bandit algorithms ask for
