@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import choices, explain, hints, plugins, registry
 from rlrun.choices import GROUPS, ROOT, conf_dir
-from rlrun.config import KINDS, RunConfig, flat
+from rlrun.config import KINDS, OPTIONAL, RunConfig, flat
 from rlrun.errors import ConfigError
 from rlrun.rundir import letters
 
@@ -85,7 +85,7 @@ def compose(words: Sequence[str]) -> Composed:
         ConfigError: a word is not an override, or names a key, an option or a value that cannot be.
     """
     with session() as loader:
-        words = complete(words)
+        words = fitting(complete(words), loader)
         explain.check_tuned(words, loader)
         try:
             cfg = hydra_compose(ROOT, words, return_hydra_config=True)
@@ -139,11 +139,35 @@ def complete(words: Sequence[str]) -> list[str]:
     return [_normal(word) for word in [*added, *words]]
 
 
+def fitting(words: Sequence[str], loader: ConfigLoader) -> list[str]:
+    """Tuned values were found with certain components: another network or buffer than that leaves them out."""
+    replaced = {word.partition("=")[0] for word in words} & OPTIONAL
+    if not replaced or any(word.lstrip("~").partition("=")[0] == "tuned" for word in words):
+        return list(words)
+    choices_made = [word for word in words if word.partition("=")[0] in GROUPS]
+    usual = [word for word in choices_made if word.partition("=")[0] not in replaced]
+    try:
+        given, meant = (loader.load_configuration(ROOT, [*w, "~tuned"], RunMode.RUN) for w in (choices_made, usual))
+    except (HydraException, OmegaConfBaseException):
+        return list(words)  # what is wrong comes to light, and is explained, when all of it is composed
+    same = all(_component(given, kind) == _component(meant, kind) for kind in replaced)
+    return list(words) if same else [*words, "~tuned"]
+
+
+def _component(cfg: DictConfig, kind: str) -> tuple[str | None, str | None]:
+    node = cfg[kind] or {}
+    return node.get("name"), node.get("_target_")
+
+
 def _normal(word: str) -> str:
     key, equals, value = word.partition("=")
     group, _, leaf = key.partition(".")
     if group in KINDS and leaf == "name":
         raise ConfigError(key, "is set by choosing another component", f"write {group}={value}")
+    if group.lstrip("+") in GROUPS and not leaf and value.lower() in ("true", "false"):
+        raise ConfigError(
+            group.lstrip("+"), f"{value} is no option of it", f"{group}=on? `rlrun --help` lists them all"
+        )
     if value == "null" and group in GROUPS and not leaf:
         return f"~{group}"
     value = re.sub(r"(?<![\w.'\"])\d+(\.\d+)?[eE]\+?\d+(?![\w.'\"])", _whole, value)

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import choices, hints, registry
 from rlrun.choices import GROUPS, ROOT
-from rlrun.config import KINDS, OPTIONAL, RunConfig, check_buffer, flat, needs_value, wrong_type
+from rlrun.config import KINDS, OPTIONAL, RunConfig, flat, needs_value, wrong_type
 from rlrun.errors import ConfigError
 
 
@@ -39,24 +39,12 @@ def failure(words: Sequence[str], error: Exception, loader: ConfigLoader, sweep:
     try:
         base = loader.load_configuration(ROOT, chosen, RunMode.MULTIRUN if sweep else RunMode.RUN)
     except (HydraException, OmegaConfBaseException) as cause:
-        return _misfit(chosen, loader) or _from_file(cause)
+        return _from_file(cause)
     for override in overrides:
         if override.key_or_group not in GROUPS and not override.key_or_group.startswith("hydra"):
             _check_value(override, base)
     missing = re.search(r"Missing mandatory value: (\S+)", str(error))
     return needs_value(missing[1]) if missing else ConfigError("config", _first_lines(error))
-
-
-def _misfit(chosen: Sequence[str], loader: ConfigLoader) -> ConfigError | None:
-    """The chosen buffer is not of the algorithm's kind, so the tuned values for the right one do not fit either."""
-    try:
-        cfg = loader.load_configuration(ROOT, [*chosen, "~tuned"], RunMode.RUN)
-        check_buffer(cfg.algo.name, cfg.buffer and cfg.buffer.name)
-    except ConfigError as error:
-        return error
-    except (HydraException, OmegaConfBaseException):
-        return None
-    return None
 
 
 def parse(word: str, loader: ConfigLoader) -> Override:

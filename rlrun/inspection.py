@@ -66,7 +66,7 @@ def inspect(path: str, words: Sequence[str]) -> int:
 def read(parts: Parts, name: str) -> Table:
     """The table that an algorithm's agent plays from; ConfigError if it has none."""
     preferences = getattr(parts.algo.agent, "values", None)  # [S, A] a TableAgent's; the highest of a row is played
-    if preferences is None:
+    if not isinstance(preferences, np.ndarray):
         shown = [n for n in registry.names("algo") if registry.get("algo", n).capabilities.get("table")]
         raise ConfigError("inspect", f"{name} keeps no table to show", f"these do: {', '.join(shown)}")
     q = getattr(parts.algo, "q", preferences)

@@ -16,7 +16,7 @@ from rlrun.build import Parts, build
 from rlrun.callbacks import Checkpoint, Evaluate, Summary
 from rlrun.compose import Composed
 from rlrun.config import RunConfig, literal
-from rlrun.errors import ConfigError, Diverged, Interrupted, RlrunError
+from rlrun.errors import CheckpointError, ConfigError, Diverged, Interrupted, RlrunError
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import console
 from rlrun.loggers.runlog import run_log
@@ -49,7 +49,7 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     cfg = config.validate(composed.data)
     with Interrupt() as interrupt:
         run = build(cfg, lambda parts: _claim(composed, argv, parts, cfg), interrupt)
-        return _attempt(run, None, [f"run: {run.dir.path}", *_tuned(composed)])
+        return _attempt(run, None, [f"run: {run.dir.path}", *_tuned(composed, argv)])
 
 
 def resume(path: str, words: Sequence[str]) -> int:
@@ -59,6 +59,8 @@ def resume(path: str, words: Sequence[str]) -> int:
     new = _changed(old, words)
     cfg = config.validate(new)
     status = run_dir.read_status()
+    if cfg.total_timesteps < status["env_steps"] and new != old:
+        raise ConfigError("total_timesteps", f"the run is at {status['env_steps']:,} env steps already", "give more")
     if status["state"] == "finished" and status["env_steps"] >= cfg.total_timesteps:
         print(
             f"{path} finished at {status['env_steps']:,} env steps; total_timesteps=N, greater than that, continues it"
@@ -172,6 +174,10 @@ def _continue(run_dir: RunDir) -> RunDir:
 def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
     """Where to go on from, and the state there."""
     if not any(run_dir.checkpoints.glob("step_*")):
+        if steps := run_dir.read_status()["env_steps"]:
+            raise CheckpointError(
+                f"{run_dir.checkpoints}: the checkpoints are gone, the run had reached {steps:,} env steps"
+            )
         return "the beginning", None
     return checkpoint.load_latest(run_dir.checkpoints, lambda text: print(text, file=sys.stderr))
 
@@ -199,7 +205,9 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _tuned(composed: Composed) -> list[str]:
+def _tuned(composed: Composed, argv: Sequence[str]) -> list[str]:
     """A line on the tuned values in use, if there are any."""
+    if "~tuned" in composed.overrides and "~tuned" not in argv:
+        return ["tuned values were left out: they are for another network or buffer"]
     files = [source for source in composed.provenance.values() if source.startswith("tuned/")]
     return [f"tuned: {files[0]} ({len(files)} values; '~tuned' leaves them out)"] if files else []

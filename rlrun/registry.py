@@ -87,5 +87,5 @@ def kinds() -> list[str]:
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """'did you mean X?' for a near miss, otherwise the list of choices."""
     choices = sorted(choices)
-    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(choices)}"

@@ -366,3 +366,13 @@ def test_a_sweep_over_components_leaves_their_values_to_the_jobs():
     with compose.session() as loader:
         assert compose.postponed(words, loader) == [words[0], "env.bandits=choice(3)", *words[2:]]
         assert compose.postponed(["seed=1,2", "algo.gamma=0.9"], loader) == ["seed=1,2", "algo.gamma=0.9"]
+
+
+def test_tuned_values_are_left_out_for_another_network_than_theirs():
+    """They would be `network.hidden` of something that has no such key."""
+    words = ["algo=ppo", "env=cartpole"]
+    with compose.session() as loader:
+        assert compose.fitting([*words, "network=mlp"], loader) == [*words, "network=mlp"]
+        assert compose.fitting([*words, "buffer=uniform"], loader) == [*words, "buffer=uniform", "~tuned"]
+        assert compose.fitting([*words, "buffer=uniform", "tuned=ppo-cartpole"], loader)[-1] == "tuned=ppo-cartpole"
+        assert compose.fitting(words, loader) == words

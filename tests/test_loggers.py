@@ -348,9 +348,9 @@ def test_the_table_lines_up(caplog: pytest.LogCaptureFixture) -> None:
     table.log(METRICS, 100_000_000)
     table.log(EVALUATION, 100_000_000)
     assert caplog.messages == [
-        "       steps    %    return   length      loss  steps/s   elapsed      left",
-        "       1,000   0%         -        -         -    9.500   0:01:40    115.7d",
-        " 100,000,000 100%     187.3    187.3   0.01320   12,346   0:00:02   0:00:00",
+        "       steps    %    return   length      loss    steps/s   elapsed      left",
+        "       1,000   0%         -        -         -      9.500   0:01:40    115.7d",
+        " 100,000,000 100%     187.3    187.3   0.01320     12,346   0:00:02   0:00:00",
         "evaluation at 100,000,000 steps: 412.5 ± 83.1, best 487.3",
     ]
 

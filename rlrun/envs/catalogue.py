@@ -20,7 +20,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 # part of an entry point -> the extra of rlrun that installs what it needs
-EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
+EXTRAS = {"box2d": "box2d", "mujoco": "mujoco"}
 
 
 def find(env_id: str) -> GymSpec:
@@ -81,7 +81,7 @@ def _import_atari() -> None:
     try:
         importlib.import_module("ale_py")  # registers its games with Gymnasium
     except ImportError as error:
-        raise ConfigError("env.id", "Atari games need ale-py", "pip install 'rlrun[atari]'") from error
+        raise ConfigError("env.id", "Atari games need ale-py", "pip install ale-py") from error
 
 
 def _newest(name: str) -> str | None:

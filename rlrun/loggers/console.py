@@ -9,7 +9,16 @@ from collections.abc import Mapping
 
 ROWS = logging.getLogger("rlrun.rows")  # a logger of their own: a live panel makes them superfluous on the console
 HEADER_EVERY = 25
-COLUMNS = {"steps": 12, "%": 5, "return": 10, "length": 9, "loss": 10, "steps/s": 9, "elapsed": 10, "left": 10}  # width
+COLUMNS = {
+    "steps": 12,
+    "%": 5,
+    "return": 10,
+    "length": 9,
+    "loss": 10,
+    "steps/s": 11,
+    "elapsed": 10,
+    "left": 10,
+}  # width
 
 
 def mode(wanted: str) -> str:
