@@ -65,7 +65,10 @@ def ranked(table: Table) -> list[str]:
 
 
 def cell(values: Sequence[float]) -> str:
-    return f"{statistics.mean(values):.4f} ± {statistics.pstdev(values):.4f}" if values else "-"
+    if not values:
+        return "-"
+    spread = f" ± {statistics.pstdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}"
 
 
 def write_csv(table: Table, path: Path) -> None:
@@ -98,10 +101,12 @@ def main(words: Sequence[str]) -> int:
     if not table:
         print("usage: python scripts/bandit_report.py FOLDER...: no finished bandit run found there", file=sys.stderr)
         return 2
-    print(markdown(table))
+    print("regret per step, less is better; mean and spread over seeds\n", markdown(table), "", sep="\n")
     write_csv(table, folders[0] / "bandits.csv")
+    print(folders[0] / "bandits.csv")
     try:
         draw(table, folders[0] / "bandits.png")
+        print(folders[0] / "bandits.png")
     except ImportError:
         print("no figure: matplotlib is not installed; get it with `pip install 'rlrun[plot]'`", file=sys.stderr)
     return 0
