@@ -19,9 +19,9 @@ def within(key: str, value: float | None, low: float = -math.inf, high: float = 
 
 
 def positive(key: str, value: float | None) -> None:
-    """`value > 0`; None passes."""
-    if value is not None and not value > 0:
-        raise ConfigError(key, f"must be greater than 0, got {value:g}")
+    """`0 < value < inf`; None passes."""
+    if value is not None and not 0 < value < math.inf:
+        raise ConfigError(key, f"must be greater than 0 and finite, got {value:g}")
 
 
 def overwrite(array: np.ndarray, saved: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -119,8 +120,11 @@ def literal(value: Any) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A config file as plain data."""
-    data: Any = OmegaConf.to_container(OmegaConf.load(path))
+    """A config file as plain data; ConfigError if it is damaged."""
+    try:
+        data: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"cannot be read: {' '.join(str(error).split())[:200]}") from error
     return data
 
 

@@ -376,3 +376,16 @@ def test_tuned_values_are_left_out_for_another_network_than_theirs():
         assert compose.fitting([*words, "buffer=uniform"], loader) == [*words, "buffer=uniform", "~tuned"]
         assert compose.fitting([*words, "buffer=uniform", "tuned=ppo-cartpole"], loader)[-1] == "tuned=ppo-cartpole"
         assert compose.fitting(words, loader) == words
+
+
+def test_a_damaged_config_file_is_named(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("algo: {name: [")
+    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be read: while parsing") as refused:
+        config.read(file)
+    assert "\n" not in str(refused.value)
+
+
+def test_no_rate_is_infinite():
+    with pytest.raises(ConfigError, match=r"algo\.learning_rate: must be greater than 0 and finite"):
+        config.validate(data("algo.learning_rate=inf"))
