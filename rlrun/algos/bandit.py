@@ -15,7 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from rlrun.algos.tabular import Rows, restore_table
+from rlrun.algos.tabular import Rows
+from rlrun.checks import overwrite
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.seeding import generator_state, restore_generator
 from rlrun.types import Agent, Array, EnvSpec, Metrics, Progress, Rollout, StateDict
@@ -53,7 +54,7 @@ class BanditLearner:
 
     def load_state_dict(self, state: StateDict) -> None:
         for name, table in self.memory.tables.items():
-            restore_table(table, state["tables"][name])
+            overwrite(table, state["tables"][name])
         restore_generator(self.rng, state["rng"])
 
 

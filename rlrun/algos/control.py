@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.algos.tabular import Rows, TableAgent, restore_table
-from rlrun.checks import positive, within
+from rlrun.algos.tabular import Rows, TableAgent
+from rlrun.checks import overwrite, positive, within
 from rlrun.schedules import ScheduleConfig, make
 from rlrun.seeding import generator_state, restore_generator
 from rlrun.selectors import EpsilonGreedySelector, RandomArgmaxSelector
@@ -80,7 +80,7 @@ class ControlLearner:
         return {"q": self.q.copy(), "rng": generator_state(self.rng)}
 
     def load_state_dict(self, state: StateDict) -> None:
-        restore_table(self.q, state["q"])
+        overwrite(self.q, state["q"])
         restore_generator(self.rng, state["rng"])
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlrun.algos.tabular import Rows, TableAgent, restore_table
+from rlrun.algos.tabular import Rows, TableAgent
+from rlrun.checks import overwrite
 from rlrun.errors import ConfigError
 from rlrun.selectors import ArgmaxSelector
 from rlrun.types import Array, EnvSpec, StateDict
@@ -117,5 +118,5 @@ class Planner:
         return {"q": self.q.copy(), "policy": self.policy.copy()}
 
     def load_state_dict(self, state: StateDict) -> None:
-        restore_table(self.q, state["q"])
-        restore_table(self.policy, state["policy"])
+        overwrite(self.q, state["q"])
+        overwrite(self.policy, state["policy"])

@@ -68,10 +68,3 @@ class TableAgent:
 
     def fork(self, rng: np.random.Generator) -> TableAgent:
         return TableAgent(self.rows, self.values, self.selector.fork(rng), self.scores)
-
-
-def restore_table(table: Array, saved: Array) -> None:
-    """Overwrite a table in place, so that agents keep seeing it; ValueError if the saved one is of another shape."""
-    if table.shape != saved.shape:
-        raise ValueError(f"a table of shape {saved.shape} was saved, expected {table.shape}")
-    table[:] = saved
