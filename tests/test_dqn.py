@@ -156,6 +156,13 @@ def test_hard_copies_follow_env_steps_and_soft_ones_every_update() -> None:
     torch.testing.assert_close(soft.q_target.module.branches[0][0].weight, expected)
 
 
+def test_the_exploration_rate_is_reported() -> None:
+    """Also before the first update; 1 to .2 over half of 1000 steps is .6 at step 250."""
+    algo = dqn(epsilon=ScheduleConfig("linear", 1.0, 0.2, fraction=0.5))
+    metrics = algo.learn(steps(4), Progress(1000, env_steps=250))
+    assert metrics == {"rollout/exploration_rate": pytest.approx(0.6)}
+
+
 def test_random_steps_come_first() -> None:
     algo = dqn(random_steps=100, epsilon=ScheduleConfig("constant", 0.0))
     obs = np.zeros((1, 4), np.float32)

@@ -30,7 +30,7 @@ from rlrun.ops.polyak import Target
 from rlrun.optim import Aux
 from rlrun.registry import register
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.types import Batch, EnvSpec, HeadSpec, Progress, StateDict
+from rlrun.types import Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict
 
 LOSSES: dict[str, Callable[..., Tensor]] = {"huber": functional.huber_loss, "mse": functional.mse_loss}
 
@@ -93,6 +93,10 @@ class DQN(ReplayLearner):
         aux = self.optimise(batch, learning_rate=self.learning_rate(progress.env_steps))
         self.q_target.follow(progress.env_steps)
         return aux
+
+    def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
+        epsilon = self.agent.epsilon(progress.env_steps)
+        return {**super().learn(rollout, progress), "rollout/exploration_rate": epsilon}
 
     def state_dict(self) -> StateDict:
         return {
