@@ -71,7 +71,7 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     if line.version:
         print(f"rlrun {__version__}")
         return 0
-    from rlrun import compose, help, inspection, launch, review, sweep  # imports torch
+    from rlrun import compose, help, inspection, launch, listing, review, sweep  # imports torch
 
     if line.unknown:
         compose.set_up([], line.config_dirs)
@@ -84,6 +84,8 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
             return help.show_verb(verb)
         if verb == "list":
             return help.show_list(words)
+        if verb == "runs":
+            return listing.show(words)
         path = words.pop(0) if words and is_verb(words[0]) else ""
         if not path:
             raise ConfigError(verb, "needs the directory of a run", f"rlrun {verb} outputs/…")

@@ -21,6 +21,7 @@ from rlrun.choices import GROUPS
 from rlrun.config import KINDS, RunConfig, literal
 from rlrun.errors import ConfigError
 from rlrun.inspection import InspectOptions
+from rlrun.listing import RunsOptions
 from rlrun.registry import did_you_mean
 from rlrun.review import EvalOptions, PlayOptions
 
@@ -33,8 +34,10 @@ rlrun trains, evaluates, resumes and compares reinforcement-learning agents.
   rlrun eval RUN [option=value ...]    evaluate a checkpoint of a run
   rlrun play RUN [option=value ...]    watch its agent, or film it
   rlrun inspect RUN [option=value ...] show what a tabular run has learned
+  rlrun runs [DIR]                     the runs under a folder, with state and score
   rlrun list [KIND ...]                what there is to choose from
 
+  RUN: a directory; `last`; the four letters at its end; 3 (job 3 of the newest sweep) or SWEEP/3
   VERB --help, or --help behind options: theirs      --config-dir DIR: more YAML files (also RLRUN_CONF=DIR)
   --cfg job: the composed config                     --version
 """
@@ -45,9 +48,15 @@ VERBS = {
     "eval": "rlrun eval RUN [option=value ...]",
     "play": "rlrun play RUN [option=value ...]",
     "inspect": "rlrun inspect RUN [option=value ...]",
+    "runs": "rlrun runs [DIR] [option=value ...]",
     "list": "rlrun list [KIND ...]\n\nList what there is to choose from: algo, network, buffer, env, device, ...",
 }
-VERB_OPTIONS: dict[str, type] = {"eval": EvalOptions, "play": PlayOptions, "inspect": InspectOptions}
+VERB_OPTIONS: dict[str, type] = {
+    "eval": EvalOptions,
+    "play": PlayOptions,
+    "inspect": InspectOptions,
+    "runs": RunsOptions,
+}
 
 
 def show_help(words: Sequence[str]) -> int:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rlrun import config, registry, review
+from rlrun import config, registry, review, runs
 from rlrun.build import Parts
 from rlrun.envs import gridworlds
 from rlrun.envs.gridworlds import Grid
 from rlrun.errors import ConfigError
-from rlrun.rundir import RunDir
 from rlrun.types import Array
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class Table:
 def inspect(path: str, words: Sequence[str]) -> int:
     """Print the table of a run, and draw it."""
     options = config.from_words(InspectOptions, words)
-    run_dir = RunDir.open(path)
+    run_dir = runs.open_run(path)
     run = review.restore(run_dir, options.ckpt)
     with closing(run.parts.envs):
         table = read(run.parts, run.cfg.algo.name)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from rlrun import checkpoint, compose, config, hints, registry
+from rlrun import checkpoint, compose, config, hints, registry, runs
 from rlrun.build import Parts, build
 from rlrun.callbacks import Checkpoint, Evaluate, Summary
 from rlrun.compose import Composed
@@ -54,7 +54,7 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
 
 def resume(path: str, words: Sequence[str]) -> int:
     """Continue a run from its newest intact checkpoint, or from the beginning if it has none yet."""
-    run_dir = RunDir.open(path)
+    run_dir = runs.open_run(path)
     old = config.read(run_dir.config)
     new = _changed(old, words)
     cfg = config.validate(new)

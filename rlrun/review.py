@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlrun import build, checkpoint, config, evaluation
+from rlrun import build, checkpoint, config, evaluation, runs
 from rlrun.build import Parts
 from rlrun.checks import one_of, within
 from rlrun.config import RunConfig
@@ -74,7 +74,7 @@ class Restored:
 def evaluate(path: str, words: Sequence[str]) -> int:
     """Play fresh episodes, say how they went, and write it down."""
     options = config.from_words(EvalOptions, words)
-    run_dir = RunDir.open(path)
+    run_dir = runs.open_run(path)
     run = restore(run_dir, options.ckpt)
     parts, how = run.parts, run.how(options.policy)
     seeds = parts.seeds.integers(Role.TEST, options.episodes)
@@ -98,7 +98,7 @@ def evaluate(path: str, words: Sequence[str]) -> int:
 def play(path: str, words: Sequence[str]) -> int:
     """Show or film episodes."""
     options = config.from_words(PlayOptions, words)
-    run_dir = RunDir.open(path)
+    run_dir = runs.open_run(path)
     run = restore(run_dir, options.ckpt)
     parts, how = run.parts, run.how(options.policy)
     agent = parts.algo.agent.fork(parts.seeds.generator(Role.TEST, options.episodes))

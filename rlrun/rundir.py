@@ -7,7 +7,6 @@ ever meets half of one.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import importlib.metadata
 import json
@@ -77,20 +76,29 @@ class RunDir:
         return run
 
     @classmethod
+    def at(cls, path: str | os.PathLike[str]) -> RunDir:
+        """The run at a path, which may also be the run's `checkpoints/` or a checkpoint in there."""
+        path = Path(path)
+        above = [cls(parent.parent) for parent in (path, path.parent) if parent.name == "checkpoints"]
+        return next((run for run in (cls(path), *above) if run.exists), cls(path))
+
+    @property
+    def exists(self) -> bool:
+        """Whether something is here that is a run, or what is left of one."""
+        return self.config.is_file() or self.status.is_file()
+
+    @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunDir:
-        """The run at a path, which may also be the run's `checkpoints/` or a checkpoint in there.
+        """The run at a path, as `at` finds it.
 
         Raises:
-            RlrunError: there is no run; says what is missing and which run is near.
+            RlrunError: there is no run; says what is missing.
         """
-        path = Path(path)
-        above = [parent.parent for parent in (path, path.parent) if parent.name == "checkpoints"]
-        run = cls(next((place for place in (path, *above) if (place / "config.yaml").is_file()), path))
-        missing = [file.name for file in (run.config, run.status) if not file.is_file()]
+        run = cls.at(path)
         if not run.path.is_dir():
-            raise RlrunError(f"{path}: there is no such run directory\n{_nearest_run(path)}")
-        if missing:
-            raise RlrunError(f"{path}: not a run directory, it has no {' and no '.join(missing)}\n{_nearest_run(path)}")
+            raise RlrunError(f"{path}: there is no such run directory")
+        if missing := [file.name for file in (run.config, run.status) if not file.is_file()]:
+            raise RlrunError(f"{path}: not a run directory, it has no {' and no '.join(missing)}")
         return run
 
     # Status: who is at work here, and how it ended.
@@ -309,17 +317,6 @@ def _write_whole(path: Path, text: str, *, exclusive: bool = False) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
-
-
-def _nearest_run(path: Path) -> str:
-    """A hint at runs at or beside a path, or under `outputs/` where the path leads nowhere."""
-    base = next((place for place in (path, path.parent) if place.is_dir() and place != Path()), Path("outputs"))
-    found = [status for depth in ("*", "*/*", "*/*/*") for status in base.glob(f"{depth}/status.json")]
-    if near := difflib.get_close_matches(path.name, [status.parent.name for status in found], n=1):
-        return f"did you mean {next(status.parent for status in found if status.parent.name == near[0])}?"
-    if found:
-        return f"the newest run under {base} is {max(found, key=lambda status: status.stat().st_mtime).parent}"
-    return "give the directory of a run, or start one: `rlrun algo=dqn env=cartpole`"
 
 
 def _versions() -> dict[str, str]:

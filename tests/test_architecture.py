@@ -22,10 +22,10 @@ LEVELS: list[set[str]] = [
     {"ops", "schedules", "noise", "selectors", "inference", "agents", "device", "optim"},
     {"networks", "buffers", "envs"},
     {"experience", "algos", "loggers"},
-    {"evaluation", "checkpoint", "callbacks", "report", "rundir"},
+    {"evaluation", "checkpoint", "callbacks", "report", "rundir", "runs"},
     {"runner"},
     {"config", "choices", "explain", "compose", "hints", "plugins", "build"},
-    {"launch", "review", "inspection", "sweep", "help"},
+    {"launch", "review", "inspection", "listing", "sweep", "help"},
     {"cli"},
     {"__main__"},
 ]

@@ -161,33 +161,9 @@ def test_open_finds_the_run_from_its_checkpoints(run: RunDir, inside: str) -> No
     assert RunDir.open(run.path / inside).path == run.path
 
 
-def test_open_suggests_the_nearest_run(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RlrunError) as caught:
-        RunDir.open(str(run.path).replace("abcd", "abxd"))
-    assert str(caught.value).splitlines()[1] == f"did you mean {run.path}?"
-
-    with pytest.raises(RlrunError) as caught:
-        RunDir.open(tmp_path / "outputs")
-    assert str(caught.value).splitlines() == [
-        f"{tmp_path / 'outputs'}: not a run directory, it has no config.yaml and no status.json",
-        f"the newest run under {tmp_path / 'outputs'} is {run.path}",
-    ]
-
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RlrunError, match=r"nowhere: there is no such run directory\nthe newest run under outputs is"):
-        RunDir.open("nowhere")
-
-
-def test_open_where_there_is_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RlrunError, match="start one: `rlrun algo=dqn env=cartpole`") as caught:
-        RunDir.open("best")
-    assert caught.value.exit_code == 2
-
-
 def test_open_names_the_missing_file(run: RunDir) -> None:
     run.config.unlink()
-    with pytest.raises(RlrunError, match=r"it has no config\.yaml\n"):
+    with pytest.raises(RlrunError, match=r"it has no config\.yaml$"):
         RunDir.open(run.path)
 
 
