@@ -15,7 +15,9 @@ from rlrun import config as configs
 from rlrun import registry
 from rlrun.callbacks import Callback, Log, StopWhenSolved, Summary
 from rlrun.config import RunConfig
+from rlrun.custom import one_line
 from rlrun.device import Device
+from rlrun.errors import CallbackError, ConfigError, RlrunError
 from rlrun.experience.trajectories import Rollouts
 from rlrun.interrupt import Interrupt
 from rlrun.report.bandits import BanditReport
@@ -88,6 +90,7 @@ def build(config: RunConfig, claim: Callable[[Parts], RunDir], interrupt: Interr
         ConfigError: parts that do not go together, or a directory that is taken.
     """
     made = parts(config, interrupt)
+    own = own_callbacks(config)
     run_dir = claim(made)
     title = f"{config.algo.name} on {made.spec.id}"
     evaluation = made.environments.evaluation
@@ -99,7 +102,7 @@ def build(config: RunConfig, claim: Callable[[Parts], RunDir], interrupt: Interr
         buffer=made.buffer,
         source=made.source,
         logger=make("logger", config.logger, run_dir, title, config.total_timesteps),
-        callbacks=_callbacks(config, run_dir),
+        callbacks=_callbacks(config, run_dir, own),
         progress=Progress(config.total_timesteps),
         evaluation_envs=functools.partial(evaluation, min(config.eval.num_envs, config.eval.episodes), made.envs),
         interrupt=made.interrupt,
@@ -111,12 +114,31 @@ def make(kind: str, cfg: Any, *args: Any, **parts: Any) -> Any:
     return registry.get(kind, cfg.name).factory(cfg, *args, **parts)
 
 
-def _callbacks(config: RunConfig, run_dir: RunDir) -> dict[str, Callback]:
+def own_callbacks(config: RunConfig) -> dict[str, Callback]:
+    """The callbacks that the user brings, by number and name."""
+    found: dict[str, Callback] = {}
+    for number, item in enumerate(config.callbacks, start=1):
+        factory = configs.callback_factory(item)
+        name = f"#{number} {item['_target_'] if isinstance(item, dict) else item}"
+        try:
+            callback = factory()
+        except RlrunError:
+            raise
+        except Exception as error:
+            raise CallbackError(f"callback {name} cannot be made: {one_line(error)}") from error
+        if not isinstance(callback, Callback):
+            raise ConfigError("callbacks", f"{name} made a {type(callback).__name__}", "it must make a Callback")
+        found[name] = callback
+    return found
+
+
+def _callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> dict[str, Callback]:
     """In the order that callbacks.py asks for."""
     callbacks: dict[str, Callback] = {"log": Log(config.logger.freq, config.logger.window)}
     if config.stop.mean_return is not None:
         callbacks["stop"] = StopWhenSolved(config.stop.mean_return, config.stop.window)
     checkpoint = make("checkpoint", config.checkpoint)
     evaluate = make("eval", config.eval, run_dir.eval_csv, checkpoint)
-    callbacks |= {"evaluate": evaluate, "checkpoint": checkpoint, "summary": Summary(evaluate)}
+    callbacks |= {"evaluate": evaluate} | own  # before the checkpoint, which saves what they remember
+    callbacks |= {"checkpoint": checkpoint, "summary": Summary(evaluate)}
     return callbacks | {"bandit": BanditReport()}

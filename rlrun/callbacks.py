@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlrun import checkpoint, checks
-from rlrun.errors import Diverged
+from rlrun.errors import CallbackError, Diverged, RlrunError
 from rlrun.evaluation import EvalResult, evaluate
 from rlrun.loggers.console import number
 from rlrun.loggers.csv import CsvTable
@@ -38,19 +38,75 @@ MAX_PENDING = 4096  # chunks whose metrics are kept as they came
 
 
 class Callback:
-    """Does nothing; a callback overrides what it needs."""
+    """Does nothing; a callback overrides what it needs.
 
-    def __call__(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
+    It looks at the run and may set `run.should_stop`; the rest of the run is not its to change. What it remembers from
+    one call to the next belongs into its state, or a resumed run forgets it.
+    """
+
+    def on_start(self, run: Run) -> None:
+        """Before the first chunk of every attempt; a resumed run stands at its checkpoint."""
+
+    def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         """After every chunk, and once with an empty one after a resume: work that was cut off is done then."""
 
-    def finish(self, run: Run) -> None:
-        """After the last chunk."""
+    def on_episode_end(self, run: Run, episode: EpisodeStat) -> None:
+        """For every training episode that ended in a chunk, before `on_chunk`."""
+
+    def on_evaluation(self, run: Run, result: EvalResult, kind: str) -> None:
+        """After an evaluation; `kind` is "periodic" or "final"."""
+
+    def on_best(self, run: Run, result: EvalResult) -> None:
+        """After an evaluation whose mean return is the highest so far, the first included."""
+
+    def on_solved(self, run: Run) -> None:
+        """Once the mean training return has reached `stop.mean_return`."""
+
+    def on_end(self, run: Run) -> None:
+        """After the last chunk, before the last checkpoint; not where a run is interrupted or fails."""
 
     def state_dict(self) -> StateDict:
         return {}
 
     def load_state_dict(self, state: StateDict) -> None:
         pass
+
+
+def listeners(run: Run, hook: str) -> list[Callable[..., None]]:
+    """What is to be called at a hook, in the order of the callbacks; nothing of those that do nothing there."""
+    nothing = getattr(Callback, hook)
+    return [
+        _named(name, callback, hook)
+        for name, callback in run.callbacks.items()
+        if getattr(type(callback), hook, nothing) is not nothing
+    ]
+
+
+def tell(run: Run, hook: str, *args: Any) -> None:
+    """Call a hook of all callbacks.
+
+    Raises:
+        CallbackError: a callback of the user's failed.
+    """
+    for listener in listeners(run, hook):
+        listener(run, *args)
+
+
+def _named(name: str, callback: Callback, hook: str) -> Callable[..., None]:
+    """A hook of a callback; the failure of a user's says whose it is."""
+    call: Callable[..., None] = getattr(callback, hook)
+    if type(callback).__module__.startswith("rlrun."):
+        return call
+
+    def guarded(*args: Any) -> None:
+        try:
+            call(*args)
+        except RlrunError:
+            raise
+        except Exception as error:
+            raise CallbackError(f"callback {name}: {hook}() failed: {type(error).__name__}: {error}") from error
+
+    return guarded
 
 
 class Log(Callback):
@@ -73,7 +129,7 @@ class Log(Callback):
         self._means = Means()
         self._steps, self._seconds = 0, 0.0  # at the last row
 
-    def __call__(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
+    def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         progress = run.progress
         if chunk.episodes:
             self._episodes.add(chunk.episodes)
@@ -83,7 +139,7 @@ class Log(Callback):
             self._write(run)
         run.logger.tick(progress.env_steps, progress.wall_seconds)
 
-    def finish(self, run: Run) -> None:
+    def on_end(self, run: Run) -> None:
         if run.progress.env_steps > self._steps:
             self._write(run)
 
@@ -136,7 +192,7 @@ class StopWhenSolved(Callback):
         self._episodes = EpisodeWindow(window)
         self._solved = False
 
-    def __call__(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
+    def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         if chunk.episodes:
             self._episodes.add(chunk.episodes)
             self._solved = self._episodes.is_full and self._episodes.mean_return >= self._bound
@@ -145,6 +201,7 @@ class StopWhenSolved(Callback):
             log.info(
                 "solved: mean return %s at env step %s", number(self._episodes.mean_return), run.progress.env_steps
             )
+            tell(run, "on_solved")
 
     def state_dict(self) -> StateDict:
         return {"episodes": self._episodes.state_dict(), "solved": self._solved}
@@ -182,12 +239,12 @@ class Checkpoint(Callback):
         """The next checkpoint, due with this chunk, is the best so far."""
         self._is_best = self.cfg.keep_best
 
-    def __call__(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
+    def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         ends = run.progress.done or run.should_stop  # then it is saved after the final evaluation
         if not ends and (self._is_best or self._every.due(run.progress.env_steps)):
             self.save(run)
 
-    def finish(self, run: Run) -> None:
+    def on_end(self, run: Run) -> None:
         self.save(run)
 
     def save(self, run: Run) -> None:
@@ -247,12 +304,12 @@ class Evaluate(Callback):
         self._table = CsvTable(table, ["env_steps", "kind"])
         self._saver = saver
 
-    def __call__(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
+    def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         ends = run.progress.done or run.should_stop  # then the final evaluation follows
         if not ends and self._every.due(run.progress.env_steps):
             self._evaluate(run, "periodic", Role.EVAL)
 
-    def finish(self, run: Run) -> None:
+    def on_end(self, run: Run) -> None:
         if self.final is None or self.final["env_steps"] != run.progress.env_steps:
             self.final = self._evaluate(run, "final", Role.FINAL_EVAL)
 
@@ -274,6 +331,9 @@ class Evaluate(Callback):
         }
         run.logger.log(metrics, env_steps)
         self._every.consume(env_steps)
+        tell(run, "on_evaluation", result, kind)
+        if self.best is outcome:
+            tell(run, "on_best", result)
         return outcome
 
     def _play(self, run: Run, role: Role) -> EvalResult:

@@ -7,8 +7,9 @@ readable line, before anything is built.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -17,7 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import hints, plugins, registry
+from rlrun import custom, hints, plugins, registry
 from rlrun.checks import within
 from rlrun.errors import ConfigError
 from rlrun.registry import Entry
@@ -55,6 +56,7 @@ class RunConfig:
     eval: Any = None  # evaluation while training and at the end
     checkpoint: Any = None  # what is saved, and when
     stop: StopConfig = field(default_factory=StopConfig)  # early stopping
+    callbacks: list[Any] = field(default_factory=list)  # callbacks of yours, in order: [my.module.Class, {_target_: …}]
     imports: list[str] = field(default_factory=list)  # modules to import first; they register components of yours
 
     def __post_init__(self) -> None:
@@ -81,6 +83,8 @@ def validate(data: Mapping[str, Any]) -> RunConfig:
     config = typed(RunConfig, plain, known=flat(data))
     for kind in KINDS:
         setattr(config, kind, _component(kind, data.get(kind)))
+    for item in config.callbacks:
+        callback_factory(item)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
     _check_spaces(config, env_spec(config))
     return config
@@ -159,6 +163,24 @@ def environments(config: RunConfig) -> Any:
     entry = registry.get("env", config.env.name)
     gamma = getattr(config.algo, "gamma", 1.0)
     return entry.factory(config.env, SeedTree(config.seed), vector=config.experience.name, gamma=gamma)
+
+
+def callback_factory(item: Any) -> Callable[[], Any]:
+    """What makes one of `callbacks`: a class by its dotted path, or by the name it is registered under.
+
+    Raises:
+        ConfigError: it cannot be imported, is no callback, or its arguments do not fit.
+    """
+    own = custom.entry("callbacks", item)
+    known = registry.names("callback")
+    if "." not in own.path and own.path not in known:
+        hint = f"these are: {', '.join(known)}" if known else '@register("callback", "its_name") does that'
+        raise ConfigError("callbacks", f"{own.path} is not registered; a dotted path needs no registration", hint)
+    factory = registry.get("callback", own.path).factory if own.path in known else own.factory()
+    if isinstance(factory, type) and not hasattr(factory, "on_chunk"):
+        raise ConfigError("callbacks", f"{own.path} is no callback", "derive it from rlrun.callbacks.Callback")
+    own.check(factory)
+    return functools.partial(factory, **own.arguments)
 
 
 def flat(data: Any, prefix: str = "") -> dict[str, Any]:

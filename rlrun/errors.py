@@ -39,6 +39,12 @@ class EnvError(RlrunError):
     exit_code = 1
 
 
+class CallbackError(RlrunError):
+    """A callback of the user's that failed: names it, the hook, and what it said."""
+
+    exit_code = 1
+
+
 class Diverged(RlrunError):
     """A number that should be finite is not."""
 

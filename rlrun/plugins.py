@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rlrun import registry
+from rlrun.custom import import_module, locate, one_line
 from rlrun.errors import ConfigError
 from rlrun.registry import Entry
 
@@ -47,9 +47,9 @@ def load_named(modules: Sequence[str]) -> None:
     """Import the modules of `imports=[...]`, from the current directory too; ConfigError names one that fails."""
     for name in modules:
         try:
-            _import(name)
+            import_module(name)
         except Exception as error:
-            raise ConfigError("imports", f"{name} cannot be imported", _one_line(error)) from error
+            raise ConfigError("imports", f"{name} cannot be imported", one_line(error)) from error
 
 
 def entry_of(kind: str, node: dict[str, Any]) -> Entry:
@@ -63,7 +63,7 @@ def entry_of(kind: str, node: dict[str, Any]) -> Entry:
     path = node.get("_target_")
     if path is None:
         return registry.get(kind, node.get("name", ""))
-    factory = _locate(f"{kind}._target_", path)
+    factory = locate(f"{kind}._target_", path)
     known = (registry.get(kind, name) for name in registry.names(kind))
     return next((entry for entry in known if entry.factory is factory), None) or _adopt(kind, path, factory)
 
@@ -79,32 +79,13 @@ def _adopt(kind: str, path: str, factory: Any) -> Entry:
     return registry.get(kind, name)
 
 
-def _locate(key: str, path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(_import(module), name)
-    except Exception as error:
-        raise ConfigError(key, f"{path!r} cannot be imported", _one_line(error)) from error
-
-
-def _import(name: str) -> ModuleType:
-    """Import from the current directory too, as `python -m` would."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    return importlib.import_module(name)
-
-
 def _load_entry_point(point: EntryPoint) -> Path | None:
     """A broken plug-in costs a line, not the runs that do not need it."""
     try:
         loaded = point.load()
     except Exception as error:
         owner = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
-        print(f"plug-in {point.name!r}{owner} cannot be imported: {_one_line(error)}", file=sys.stderr)
+        print(f"plug-in {point.name!r}{owner} cannot be imported: {one_line(error)}", file=sys.stderr)
         return None
     folder = Path(getattr(loaded, "__file__", None) or os.devnull).parent / "conf"
     return folder if hasattr(loaded, "__path__") and folder.is_dir() else None
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlrun.callbacks import Callback
+from rlrun.callbacks import Callback, listeners, tell
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import Loggers
 from rlrun.rundir import RunDir
@@ -79,20 +79,23 @@ def train(run: Run) -> None:
         Interrupted: a signal came; the state is whole and can be saved.
         Diverged: a number is not finite.
     """
-    progress, callbacks = run.progress, list(run.callbacks.values())
+    progress = run.progress
+    of_episodes, of_chunks = listeners(run, "on_episode_end"), listeners(run, "on_chunk")
     clock = time.monotonic() - progress.wall_seconds
+    tell(run, "on_start")
     if progress.env_steps:  # resumed: work that the interruption cut off, such as an evaluation, is still due
-        for callback in callbacks:
-            callback(run, NOTHING, {})
+        tell(run, "on_chunk", NOTHING, {})
     if not (progress.done or run.should_stop):
         for chunk in run.source:
             progress.advance(chunk)
             metrics = run.algo.learn(chunk.data, progress)
             run.source.publish(run.algo.agent)
             progress.wall_seconds = time.monotonic() - clock
-            for callback in callbacks:
-                callback(run, chunk, metrics)
+            for episode in chunk.episodes if of_episodes else ():
+                for listener in of_episodes:
+                    listener(run, episode)
+            for listener in of_chunks:
+                listener(run, chunk, metrics)
             if progress.done or run.should_stop:
                 break
-    for callback in callbacks:
-        callback.finish(run)
+    tell(run, "on_end")

@@ -497,11 +497,8 @@ class Stopwatch:
 
     at = 0.0
 
-    def __call__(self, run: Any, chunk: Any, metrics: Any) -> None:
+    def on_chunk(self, run: Any, chunk: Any, metrics: Any) -> None:
         self.at = time.perf_counter()
-
-    def finish(self, run: Any) -> None:
-        pass
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -129,11 +129,11 @@ class Run:
 
     def look_on(self, chunk: Chunk, metrics: Mapping[str, Any]) -> None:
         for callback in self.callbacks.values():
-            callback(self, chunk, metrics)  # type: ignore[arg-type]
+            callback.on_chunk(self, chunk, metrics)  # type: ignore[arg-type]
 
     def finish(self) -> None:
         for callback in self.callbacks.values():
-            callback.finish(self)  # type: ignore[arg-type]
+            callback.on_end(self)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -534,7 +534,7 @@ def test_a_bandit_leaves_counts_and_a_figure(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     run = finished(tmp_path / "run", {"bandit/regret": 0.25}, [[3, 0], [1, 2]])
     run.dir.metrics_jsonl.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    BanditReport().finish(run)
+    BanditReport().on_end(run)
     assert (tmp_path / "run" / "arm_counts.csv").read_text() == "problem,arm,pulls\n0,0,3\n0,1,0\n1,0,1\n1,1,2\n"
     assert (tmp_path / "run" / "figures" / "bandit.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -546,7 +546,7 @@ def test_without_matplotlib_one_line_says_how_to_get_it(
     run = finished(tmp_path / "run", {"bandit/regret": 0.25}, [[3, 0]])
     run.dir.metrics_jsonl.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     with caplog.at_level(logging.INFO):
-        BanditReport().finish(run)
+        BanditReport().on_end(run)
     assert [record.message for record in caplog.records] == [
         "no figure: matplotlib is not installed; get it with `pip install 'rlrun[plot]'`"
     ]
@@ -554,7 +554,7 @@ def test_without_matplotlib_one_line_says_how_to_get_it(
 
 
 def test_other_runs_leave_nothing(tmp_path: Path) -> None:
-    BanditReport().finish(finished(tmp_path / "run", {"rollout/ep_rew_mean": 1.0}, []))
+    BanditReport().on_end(finished(tmp_path / "run", {"rollout/ep_rew_mean": 1.0}, []))
     assert list((tmp_path / "run").iterdir()) == []
 
 

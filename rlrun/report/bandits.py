@@ -31,7 +31,7 @@ PANELS = {
 class BanditReport(Callback):
     """Writes the report of a run whose environments told of regret; does nothing for others."""
 
-    def finish(self, run: Run) -> None:
+    def on_end(self, run: Run) -> None:
         if "bandit/regret" not in run.logger.last:
             return
         write_counts(run.dir.path / "arm_counts.csv", run.source.state_dict()["envs"]["regret"]["pulls"])
