@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from rlrun import __version__
 from rlrun.errors import ConfigError, RlrunError
+from rlrun.lazy import deferred
 
 INTERRUPTED = 128 + signal.SIGINT
 SHORT = {"-h": "--help", "-m": "--multirun", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-i": "--info"}
@@ -71,7 +72,8 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     if line.version:
         print(f"rlrun {__version__}")
         return 0
-    from rlrun import compose, help, inspection, launch, listing, review, sweep  # imports torch
+    with deferred("torch"):
+        from rlrun import compose, help, inspection, launch, listing, review, sweep
 
     if line.unknown:
         compose.set_up([], line.config_dirs)

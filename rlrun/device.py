@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from rlrun.checks import one_of, within
 from rlrun.errors import ConfigError
@@ -18,6 +17,7 @@ from rlrun.registry import register
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import nn
 
 # A graph costs 15-25 s to build cold, 3-6 s from the cache, and saves 0.1-0.3 ms an update on small networks.
 COMPILE_PAYS_AFTER = 300_000
@@ -102,7 +102,8 @@ def _set_up(cfg: DeviceConfig, device: torch.device) -> None:
     strict = cfg.deterministic and device.type == "cuda"
     if strict:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(strict, warn_only=True)
+    if strict or torch.are_deterministic_algorithms_enabled():  # switching them off imports the compiler
+        torch.use_deterministic_algorithms(strict, warn_only=True)
     # Compiled graphs outlive the run, so that the second run of a kind starts in seconds.
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlrun" / "inductor"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))

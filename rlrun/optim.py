@@ -8,13 +8,14 @@ runs of small networks and is what CUDA graphs need.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
 
-from rlrun.types import StateDict
+from rlrun.types import StateDict, Tensor
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Aux = dict[str, Tensor]
 LossFn = Callable[..., tuple[Tensor, Aux]]
@@ -114,9 +115,9 @@ class GraphAdam(Adam):
     ) -> Aux:
         def loss(params: list[Tensor], *inputs: Any) -> tuple[Tensor, Aux]:
             weights = dict(zip(self.names, params, strict=True))
-            return self.loss(lambda *args: functional_call(self.module, weights, args), *inputs)
+            return self.loss(lambda *args: torch.func.functional_call(self.module, weights, args), *inputs)
 
-        grads, (value, aux) = grad_and_value(loss, has_aux=True)(params, *inputs)
+        grads, (value, aux) = torch.func.grad_and_value(loss, has_aux=True)(params, *inputs)
         if self.max_grad_norm is not None:
             divisor = clip_divisor(grads, self.max_grad_norm)
             grads = [g / divisor for g in grads]

@@ -19,10 +19,11 @@ from typing import Any
 from rlrun import registry
 from rlrun.custom import import_module, locate, one_line
 from rlrun.errors import ConfigError
+from rlrun.lazy import deferred
 from rlrun.registry import Entry
 
-PACKAGES = ("algos", "networks", "buffers", "envs", "experience", "loggers")
-MODULES = ("device", "callbacks")
+PACKAGES = ("algos", "buffers", "envs", "experience", "loggers")  # all modules of these
+MODULES = ("device", "callbacks", "networks")
 ENTRY_POINTS = "rlrun.plugins"
 
 
@@ -33,12 +34,13 @@ def load_installed() -> tuple[Path, ...]:
     Returns:
         The `conf` folders that plug-in packages bring along.
     """
-    for name in MODULES:
-        importlib.import_module(f"rlrun.{name}")
-    for name in PACKAGES:
-        package = importlib.import_module(f"rlrun.{name}")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+    with deferred("torch"):
+        for name in MODULES:
+            importlib.import_module(f"rlrun.{name}")
+        for name in PACKAGES:
+            package = importlib.import_module(f"rlrun.{name}")
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{package.__name__}.{module.name}")
     folders = (_load_entry_point(point) for point in entry_points(group=ENTRY_POINTS))
     return tuple(folder for folder in folders if folder is not None)
 

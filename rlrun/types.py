@@ -13,6 +13,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from torch import Tensor
+else:
+    Tensor = "torch.Tensor"  # a name for annotations: torch itself is imported when it is needed (see lazy.py)
 
 Array = np.ndarray
 State = Any  # an agent's memory between steps, one row per environment; None for memoryless agents

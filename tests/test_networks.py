@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from rlrun.errors import ConfigError
-from rlrun.networks import Inference, NetworkConfig
-from rlrun.networks.builder import Network, build_mlp
+from rlrun.networks import Inference, Network, NetworkConfig
+from rlrun.networks.builder import build_mlp
 from rlrun.networks.inference import NUMPY_BATCH, translate
 from rlrun.networks.layers import Tanh
 from rlrun.types import HeadSpec, Space

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from rlrun.networks import Network, chain
 from rlrun.networks.bayesian import BayesianLinear, BayesianNetwork, gaussian_kl
-from rlrun.networks.builder import Network, NetworkConfig, build_mlp
-from rlrun.networks.chain import chain
+from rlrun.networks.builder import NetworkConfig, build_mlp
 from rlrun.networks.dropout import Dropout, DropoutInference
 from rlrun.networks.ensemble import Ensemble
 from rlrun.types import HeadSpec, Space

@@ -14,20 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from rlrun import networks
 from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.neural_bandit import Batch, NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
 from rlrun.device import Device
-from rlrun.networks import NetworkBuilder
-from rlrun.networks.chain import chain
-from rlrun.networks.dropout import Dropout, DropoutInference
-from rlrun.networks.ensemble import Ensemble
 from rlrun.ops.losses import gather
 from rlrun.optim import Aux
 from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, HeadSpec, Rollout
+from rlrun.types import Array, EnvSpec, HeadSpec, Rollout, Tensor
 
 
 @dataclass
@@ -68,21 +64,21 @@ class Bootstrap(NeuralLearner):
         cfg: BootstrapConfig,
         env: EnvSpec,
         *,
-        network: NetworkBuilder,
+        network: networks.NetworkBuilder,
         device: Device,
         rng: np.random.Generator,
         total_timesteps: int,
         **_: Any,
     ):
-        def member() -> Dropout:
-            layers = chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
-            return Dropout(layers, cfg.dropout).to(device.torch)
+        def member() -> networks.Dropout:
+            layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
+            return networks.Dropout(layers, cfg.dropout).to(device.torch)
 
         members = [member() for _ in range(cfg.n_members)]
         batch_shape = (cfg.n_members, cfg.batch_size)
-        super().__init__(cfg, Ensemble(members), device, rng, total_timesteps, batch_shape)
+        super().__init__(cfg, networks.Ensemble(members), device, rng, total_timesteps, batch_shape)
         self.rng, self.arms = rng, env.num_actions
-        self.members = [DropoutInference(member, cfg.dropout_when_acting) for member in members]
+        self.members = [networks.DropoutInference(member, cfg.dropout_when_acting) for member in members]
         self.agent = ContextualAgent(self.values, self.scores, env.num_actions, cfg.init_pulls, rng)
 
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> tuple[Tensor, Aux]:

@@ -16,23 +16,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
 
+from rlrun import networks
 from rlrun.agents import DQNAgent
 from rlrun.algos.replay import ReplayConfig, ReplayLearner
 from rlrun.buffers import UniformRing
 from rlrun.checks import one_of
 from rlrun.device import Device
-from rlrun.networks import Inference, NetworkBuilder
 from rlrun.ops.losses import gather
 from rlrun.ops.polyak import Target
 from rlrun.optim import Aux
 from rlrun.registry import register
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.types import Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict
+from rlrun.types import Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
 
-LOSSES: dict[str, Callable[..., Tensor]] = {"huber": functional.huber_loss, "mse": functional.mse_loss}
+LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
 
 
 @dataclass
@@ -61,7 +59,7 @@ class DQN(ReplayLearner):
         cfg: DQNConfig,
         env: EnvSpec,
         *,
-        network: NetworkBuilder,
+        network: networks.NetworkBuilder,
         buffer: UniformRing,
         device: Device,
         rng: np.random.Generator,
@@ -72,11 +70,12 @@ class DQN(ReplayLearner):
         self.q_target = Target(
             self.q, tau=cfg.tau, interval=None if cfg.tau < 1 else cfg.target_update_interval or 10_000
         )
-        self.error = LOSSES[cfg.loss]
+        self.error: Callable[..., Tensor] = getattr(torch.nn.functional, LOSSES[cfg.loss])
         self.optimise = device.optimiser(
             self.loss, self.q, updates_ahead=self.updates_ahead, max_grad_norm=cfg.max_grad_norm
         )
-        self.agent = DQNAgent(Inference(self.q), make(cfg.epsilon, total_timesteps), rng, random_steps=cfg.random_steps)
+        scores = networks.Inference(self.q)
+        self.agent = DQNAgent(scores, make(cfg.epsilon, total_timesteps), rng, random_steps=cfg.random_steps)
 
     def loss(self, q: Callable[[Tensor], Tensor], batch: Batch) -> tuple[Tensor, Aux]:
         """Weighted TD loss of the taken actions; the target gets no gradient."""

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from rlrun.algos.contextual import ContextualAgent
 from rlrun.checks import positive, within
@@ -25,7 +23,7 @@ from rlrun.device import Device
 from rlrun.ops.losses import gather
 from rlrun.optim import Aux
 from rlrun.schedules import Ratio, ScheduleConfig, make
-from rlrun.types import Array, Metrics, Progress, Rollout, StateDict
+from rlrun.types import Array, Metrics, Progress, Rollout, StateDict, Tensor
 
 Batch = dict[str, Tensor]  # rows by name: obs, action, reward, noise, ...
 
@@ -134,7 +132,7 @@ class NeuralLearner:
     def loss(self, network: Callable[..., Any], batch: Batch) -> tuple[Tensor, Aux]:
         """Mean squared error of the arms that were pulled."""
         predicted = gather(network(batch["obs"], batch["noise"]), batch["action"])  # [B]
-        return functional.mse_loss(predicted, batch["reward"]), {}
+        return torch.nn.functional.mse_loss(predicted, batch["reward"]), {}
 
     def columns(self, rollout: Rollout) -> dict[str, Array]:
         """What is stored of a rollout, one row per pull."""

@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from rlrun import networks
 from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.neural_bandit import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.device import Device
-from rlrun.networks import NetworkBuilder
-from rlrun.networks.chain import chain
-from rlrun.networks.dropout import Dropout, DropoutInference
 from rlrun.registry import register
 from rlrun.schedules import ScheduleConfig, make
 from rlrun.selectors import EpsilonGreedySelector
@@ -56,16 +54,16 @@ class NeuralGreedy(NeuralLearner):
         cfg: NeuralGreedyConfig,
         env: EnvSpec,
         *,
-        network: NetworkBuilder,
+        network: networks.NetworkBuilder,
         device: Device,
         rng: np.random.Generator,
         total_timesteps: int,
         **_: Any,
     ):
-        layers = chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
-        net = Dropout(layers, cfg.dropout).to(device.torch)
+        layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
+        net = networks.Dropout(layers, cfg.dropout).to(device.torch)
         super().__init__(cfg, net, device, rng, total_timesteps)
-        predict = DropoutInference(net, cfg.dropout_when_acting)
+        predict = networks.DropoutInference(net, cfg.dropout_when_acting)
         self.selector = EpsilonGreedySelector(make(cfg.epsilon, total_timesteps), rng)
         self.agent = ContextualAgent(predict, predict.sample, env.num_actions, cfg.init_pulls, rng, self.selector)
 

@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlrun import networks
 from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.linear_bandit import with_intercept
 from rlrun.algos.neural_bandit import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
 from rlrun.device import Device
 from rlrun.errors import ConfigError
-from rlrun.networks import NetworkBuilder
-from rlrun.networks.chain import chain
-from rlrun.networks.dropout import Dropout, DropoutInference
 from rlrun.ops.bayes import LinearRegressions
 from rlrun.registry import register
 from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict
@@ -68,19 +66,19 @@ class NeuralLinear(NeuralLearner):
         cfg: NeuralLinearConfig,
         env: EnvSpec,
         *,
-        network: NetworkBuilder,
+        network: networks.NetworkBuilder,
         device: Device,
         rng: np.random.Generator,
         total_timesteps: int,
         **_: Any,
     ):
-        *hidden, head = chain(network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch))
+        *hidden, head = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch))
         if not any(True for layer in hidden for _ in layer.parameters()):
             raise ConfigError(
                 "network.hidden", "there is no hidden layer to regress on", "or choose algo=linear_posterior"
             )
-        super().__init__(cfg, Dropout([*hidden, head], cfg.dropout), device, rng, total_timesteps)
-        self.features = DropoutInference(Dropout(hidden, cfg.dropout), cfg.dropout_when_acting)
+        super().__init__(cfg, networks.Dropout([*hidden, head], cfg.dropout), device, rng, total_timesteps)
+        self.features = networks.DropoutInference(networks.Dropout(hidden, cfg.dropout), cfg.dropout_when_acting)
         size = head.get_parameter("weight").shape[1] + 1
         self.regressions = LinearRegressions(env.num_actions, size, cfg.lambda_prior, cfg.a0, cfg.b0)
         self.agent = ContextualAgent(self.values, self.scores, env.num_actions, cfg.init_pulls, rng)
@@ -109,10 +107,10 @@ class NeuralLinear(NeuralLearner):
         self.refit()
         return metrics
 
-    @torch.no_grad()
     def refit(self) -> None:
         """The posteriors of all observations, seen through the network as it is now."""
-        features = self.features.network(self.history["obs"])
+        with torch.no_grad():
+            features = self.features.network(self.history["obs"])
         arm, x, reward = (column.cpu().numpy() for column in (self.history["action"], features, self.history["reward"]))
         self.regressions.fit(arm, with_intercept(x), reward.astype(np.float64))
 

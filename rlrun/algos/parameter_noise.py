@@ -19,17 +19,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from rlrun import networks
 from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.neural_bandit import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
 from rlrun.device import Device
-from rlrun.networks import NetworkBuilder
-from rlrun.networks.chain import chain
-from rlrun.networks.dropout import Dropout, DropoutInference
 from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, StateDict
+from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, StateDict, Tensor
 
 STEP = 1.01  # factor by which the noise grows or shrinks
 
@@ -74,19 +71,19 @@ class ParameterNoise(NeuralLearner):
         cfg: ParameterNoiseConfig,
         env: EnvSpec,
         *,
-        network: NetworkBuilder,
+        network: networks.NetworkBuilder,
         device: Device,
         rng: np.random.Generator,
         total_timesteps: int,
         **_: Any,
     ):
-        layers = chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
-        super().__init__(cfg, Dropout(layers, cfg.dropout).to(device.torch), device, rng, total_timesteps)
+        layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
+        super().__init__(cfg, networks.Dropout(layers, cfg.dropout).to(device.torch), device, rng, total_timesteps)
         self.rng, self.arms = rng, env.num_actions
         self.std, self.epsilon = cfg.noise_std, cfg.epsilon
         self.noisy = copy.deepcopy(self.network)
-        self.predict_noisy = DropoutInference(self.noisy, cfg.dropout_when_acting)
-        predict = DropoutInference(self.network, when_acting=False)
+        self.predict_noisy = networks.DropoutInference(self.noisy, cfg.dropout_when_acting)
+        predict = networks.DropoutInference(self.network, when_acting=False)
         self.agent = ContextualAgent(predict, self.scores, env.num_actions, cfg.init_pulls, rng)
 
     def scores(self, obs: Array, rng: np.random.Generator) -> Array:
@@ -94,16 +91,15 @@ class ParameterNoise(NeuralLearner):
         self.perturb(rng)
         return self.predict_noisy.sample(obs, rng)
 
-    @torch.no_grad()
     def perturb(self, rng: np.random.Generator) -> None:
-        for clean, noisy in zip(self.network.parameters(), self.noisy.parameters(), strict=True):
-            noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-            noisy.copy_(clean).add_(noise.to(clean.device), alpha=self.std)
+        with torch.no_grad():
+            for clean, noisy in zip(self.network.parameters(), self.noisy.parameters(), strict=True):
+                noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+                noisy.copy_(clean).add_(noise.to(clean.device), alpha=self.std)
 
     def train(self, progress: Progress) -> Metrics:
         return {**super().train(progress), **self.adapt()}
 
-    @torch.no_grad()
     def adapt(self) -> Metrics:
         """Make the noise a little larger or smaller, so that it comes closer to its target, and lower the target."""
         index = torch.randint(
@@ -111,7 +107,8 @@ class ParameterNoise(NeuralLearner):
         )
         obs = self.history["obs"][index]
         self.perturb(self.rng)
-        distance = policy_kl(self.network(obs), self.noisy(obs)).mean().item()
+        with torch.no_grad():
+            distance = policy_kl(self.network(obs), self.noisy(obs)).mean().item()
         target = -math.log(1 - self.epsilon + self.epsilon / self.arms)
         self.std *= STEP if distance < target else 1 / STEP
         self.epsilon *= self.cfg.epsilon_decay

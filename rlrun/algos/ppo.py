@@ -17,22 +17,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
 
+from rlrun import networks
 from rlrun.agents import ActorCriticAgent
 from rlrun.buffers import RolloutBuffer
 from rlrun.checks import one_of, positive, within
 from rlrun.device import Device
 from rlrun.errors import ConfigError
-from rlrun.networks import Inference, NetworkBuilder
 from rlrun.ops.distributions import Categorical, Gaussian
 from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss
 from rlrun.ops.returns import gae
 from rlrun.optim import Aux
 from rlrun.registry import register
 from rlrun.schedules import annealed
-from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict
+from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
 
 
 @dataclass
@@ -84,7 +82,7 @@ class PPO:
         cfg: PPOConfig,
         env: EnvSpec,
         *,
-        network: NetworkBuilder,
+        network: networks.NetworkBuilder,
         buffer: RolloutBuffer,
         device: Device,
         rng: np.random.Generator,
@@ -103,7 +101,7 @@ class PPO:
         policy_head = HeadSpec("policy" if discrete else "gaussian", env.num_actions)
         self.network = network(env.obs_space, policy_head, HeadSpec("value", 1)).to(device.torch)
         self.distribution = Categorical if discrete else Gaussian
-        self.agent = ActorCriticAgent(Inference(self.network), discrete, rng)
+        self.agent = ActorCriticAgent(networks.Inference(self.network), discrete, rng)
 
         minibatches = -(-cfg.n_steps * env.num_envs // cfg.batch_size)  # rounded up
         rollouts = -(-total_timesteps // (cfg.n_steps * env.num_envs))
@@ -125,7 +123,7 @@ class PPO:
         ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()  # [B]
         policy_loss = clipped_surrogate(ratio, batch["advantage"], clip_range).mean()
         if self.cfg.clip_range_vf is None:
-            value_loss = functional.mse_loss(value, batch["returns"])
+            value_loss = torch.nn.functional.mse_loss(value, batch["returns"])
         else:
             value_loss = clipped_value_loss(value, batch["value"], batch["returns"], self.cfg.clip_range_vf).mean()
         loss = policy_loss + self.cfg.vf_coef * value_loss
@@ -134,16 +132,16 @@ class PPO:
 
         return loss, {"policy_gradient_loss": policy_loss, "value_loss": value_loss}
 
-    @torch.no_grad()
     def diagnose(self, batch: dict[str, Tensor], clip_range: float) -> Aux:
         """How far the policy has gone: its entropy, the KL from the old one, the share of clipped samples."""
-        policy = self.distribution(self.network(batch["obs"])[0])
-        ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()
-        return {
-            "entropy_loss": -policy.entropy().mean(),
-            "approx_kl": approx_kl(ratio).mean(),
-            "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
-        }
+        with torch.no_grad():
+            policy = self.distribution(self.network(batch["obs"])[0])
+            ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()
+            return {
+                "entropy_loss": -policy.entropy().mean(),
+                "approx_kl": approx_kl(ratio).mean(),
+                "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
+            }
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         advantage, value = self.advantages(rollout), rollout.extras["value"]

@@ -17,19 +17,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
+from rlrun import networks
 from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.neural_bandit import Batch, NeuralConfig, NeuralLearner
 from rlrun.checks import positive
 from rlrun.device import Device
-from rlrun.networks import Inference, NetworkBuilder
-from rlrun.networks.bayesian import BayesianNetwork
-from rlrun.networks.chain import chain
 from rlrun.ops.losses import gather
 from rlrun.optim import Aux
 from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, HeadSpec
+from rlrun.types import Array, EnvSpec, HeadSpec, Tensor
 
 
 @dataclass
@@ -60,22 +57,23 @@ class Variational(NeuralLearner):
     """Contextual bandit: Thompson sampling on a Bayesian neural network (Blundell et al. 2015)."""
 
     cfg: VariationalConfig
-    network: BayesianNetwork
+    network: networks.BayesianNetwork
 
     def __init__(
         self,
         cfg: VariationalConfig,
         env: EnvSpec,
         *,
-        network: NetworkBuilder,
+        network: networks.NetworkBuilder,
         device: Device,
         rng: np.random.Generator,
         total_timesteps: int,
         **_: Any,
     ):
-        layers = chain(network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch))
-        super().__init__(cfg, BayesianNetwork(layers, cfg.init_std, cfg.prior_std), device, rng, total_timesteps)
-        mean = Inference(nn.Sequential(*layers))
+        layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch))
+        network = networks.BayesianNetwork(layers, cfg.init_std, cfg.prior_std)
+        super().__init__(cfg, network, device, rng, total_timesteps)
+        mean = networks.Inference(torch.nn.Sequential(*layers))
         self.agent = ContextualAgent(mean, self.scores, env.num_actions, cfg.init_pulls, rng)
 
     def loss(self, network: Callable[..., tuple[Tensor, Tensor]], batch: Batch) -> tuple[Tensor, Aux]:
@@ -89,10 +87,10 @@ class Variational(NeuralLearner):
         observations = torch.tensor(float(self.history.size), device=self.generator.device)
         return (batch | {"observations": observations} for batch in super().batches(count))
 
-    @torch.no_grad()
     def scores(self, obs: Array, rng: np.random.Generator) -> Array:
         """Rewards [E, K] under weights drawn for every context."""
         noise = rng.standard_normal((len(obs), self.network.units), dtype=np.float32)
         device = self.generator.device
-        sampled = self.network.sample(torch.as_tensor(obs, device=device), torch.from_numpy(noise).to(device))
+        with torch.no_grad():
+            sampled = self.network.sample(torch.as_tensor(obs, device=device), torch.from_numpy(noise).to(device))
         return sampled.cpu().numpy()

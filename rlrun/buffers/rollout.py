@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from rlrun.device import Device
 from rlrun.registry import register
 from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Array, EnvSpec, StateDict
+from rlrun.types import Array, EnvSpec, StateDict, Tensor
 
 
 @dataclass

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rlrun.checks import overwrite, within
 from rlrun.device import Device
 from rlrun.errors import RlrunError
 from rlrun.registry import register
 from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict
+from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
 
 
 @dataclass

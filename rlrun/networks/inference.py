@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from rlrun.networks.builder import Network
 from rlrun.networks.heads import GaussianHead
 from rlrun.networks.layers import Flat, OneHot, Tanh
+from rlrun.networks.network import Network
 from rlrun.types import Array
 
 NUMPY_BATCH = 32  # above this torch's kernels win

@@ -7,10 +7,13 @@ The numpy half calls ufunc methods, as rows are few and the cost of a call is wh
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
-from torch.nn import functional
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = np.ndarray
 LOG_2PI = math.log(2 * math.pi)
@@ -24,7 +27,7 @@ class Categorical:
 
     def log_prob(self, action: Tensor) -> Tensor:
         """[B], of actions int64 [B]."""
-        return -functional.cross_entropy(self.logits, action, reduction="none")
+        return -torch.nn.functional.cross_entropy(self.logits, action, reduction="none")
 
     def entropy(self) -> Tensor:
         """[B]."""

@@ -5,8 +5,12 @@ No `.item()` and no branch on data, so they can be compiled, captured and vmappe
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def gather(q: Tensor, action: Tensor) -> Tensor:

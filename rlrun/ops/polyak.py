@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class Target:
@@ -52,20 +54,20 @@ class Target:
             self._copy()
             self._copied_at = env_steps
 
-    @torch.no_grad()
     def _blend(self) -> None:
-        torch._foreach_lerp_(self._ours, self._theirs, self.tau)
-        for ours, theirs in self._buffers():
-            if ours.is_floating_point():
-                ours.lerp_(theirs, self.tau)
-            else:
-                ours.copy_(theirs)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._ours, self._theirs, self.tau)
+            for ours, theirs in self._buffers():
+                if ours.is_floating_point():
+                    ours.lerp_(theirs, self.tau)
+                else:
+                    ours.copy_(theirs)
 
-    @torch.no_grad()
     def _copy(self) -> None:
-        torch._foreach_copy_(self._ours, self._theirs)
-        for ours, theirs in self._buffers():
-            ours.copy_(theirs)
+        with torch.no_grad():
+            torch._foreach_copy_(self._ours, self._theirs)
+            for ours, theirs in self._buffers():
+                ours.copy_(theirs)
 
     def _buffers(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Looked up every time, as modules may replace their buffers; parameters stay the same objects."""
