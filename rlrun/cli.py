@@ -33,7 +33,7 @@ class CommandLine:
     words: list[str] = field(default_factory=list)  # verb, paths and overrides in the order given
     config_dirs: list[str] = field(default_factory=list)  # folders given with --config-dir
     hydra: list[str] = field(default_factory=list)  # flags that Hydra answers, with their values
-    unknown: tuple[str, str] | None = None  # the first flag that nobody knows, and the word after it
+    flags: dict[str, str] = field(default_factory=dict)  # other flags, each with the word after it
     help: bool = False
     version: bool = False
     multirun: bool = False
@@ -73,36 +73,22 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
         print(f"rlrun {__version__}")
         return 0
     with deferred("torch"):
-        from rlrun import compose, help, inspection, launch, listing, review, sweep
+        from rlrun import compose, help, launch, sweep, verbs
 
-    if line.unknown:
+    verb = line.words[0] if line.words and is_verb(line.words[0]) else ""
+    known = verbs.VERBS.get(verb, verbs.TRAIN).flags
+    if strange := next((flag for flag in line.flags if flag not in known), None):
         compose.set_up([], line.config_dirs)
-        raise compose.unknown_flag(*line.unknown)
-    if line.words and is_verb(line.words[0]):
-        verb, *words = line.words
-        if verb not in help.VERBS:
-            raise help.unknown_verb(verb)
-        if line.help:
-            return help.show_verb(verb)
-        if verb == "list":
-            return help.show_list(words)
-        if verb == "runs":
-            return listing.show(words)
-        path = words.pop(0) if words and is_verb(words[0]) else ""
-        if not path:
-            raise ConfigError(verb, "needs the directory of a run", f"rlrun {verb} outputs/…")
-        verbs = {
-            "resume": launch.resume,
-            "eval": review.evaluate,
-            "play": review.play,
-            "inspect": inspection.inspect,
-        }
-        return verbs[verb](path, words)
+        raise compose.unknown_flag(strange, line.flags[strange])
+    if verb and verb not in verbs.VERBS:
+        raise verbs.unknown(verb)
+    if verb:
+        return verbs.show(verb) if line.help else verbs.call(verb, line.words[1:], line.flags)
     compose.set_up(line.words, line.config_dirs)
     if line.hydra:
         return sweep.ask_hydra(line.hydra, line.words)
     if line.help:
-        return help.show_help(line.words)
+        return help.show_help(verbs.usage(), line.words)
     if line.multirun or "hydra.mode=MULTIRUN" in line.words:
         return sweep.sweep(line.words)
     return launch.train(line.words, argv)
@@ -137,7 +123,7 @@ def take_apart(argv: Sequence[str]) -> CommandLine:
             case _ if flag in HYDRA_FLAGS:
                 line.hydra += [flag, value] if value else [flag]
             case _ if flag.startswith("-"):
-                line.unknown = line.unknown or (word, rest[0] if rest else "")
+                line.flags.setdefault(word, rest[0] if rest else "")
             case _:
                 line.words.append(word)
     return line

@@ -13,62 +13,26 @@ import shutil
 import textwrap
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 from rlrun import choices, compose, plugins
 from rlrun.choices import GROUPS
 from rlrun.config import KINDS, RunConfig, literal
 from rlrun.errors import ConfigError
-from rlrun.inspection import InspectOptions
-from rlrun.listing import RunsOptions
 from rlrun.registry import did_you_mean
-from rlrun.review import EvalOptions, PlayOptions
-
-USAGE = """\
-rlrun trains, evaluates, resumes and compares reinforcement-learning agents.
-
-  rlrun [option=value ...]             train; alone: DQN on CartPole
-  rlrun -m algo=dqn,ppo seed=range(5)  train every combination, each in a directory of its own
-  rlrun resume RUN [option=value ...]  continue a run
-  rlrun eval RUN [option=value ...]    evaluate a checkpoint of a run
-  rlrun play RUN [option=value ...]    watch its agent, or film it
-  rlrun inspect RUN [option=value ...] show what a tabular run has learned
-  rlrun runs [DIR]                     the runs under a folder, with state and score
-  rlrun list [KIND ...]                what there is to choose from
-
-  RUN: a directory; `last`; the four letters at its end; 3 (job 3 of the newest sweep) or SWEEP/3
-  VERB --help, or --help behind options: theirs      --config-dir DIR: more YAML files (also RLRUN_CONF=DIR)
-  --cfg job: the composed config                     --version
-"""
-
-VERBS = {
-    "resume": "rlrun resume RUN [option=value ...]\n\n"
-    "Continue a run from its newest checkpoint. What can change: total_timesteps, logger.*, eval.*, checkpoint.*",
-    "eval": "rlrun eval RUN [option=value ...]",
-    "play": "rlrun play RUN [option=value ...]",
-    "inspect": "rlrun inspect RUN [option=value ...]",
-    "runs": "rlrun runs [DIR] [option=value ...]",
-    "list": "rlrun list [KIND ...]\n\nList what there is to choose from: algo, network, buffer, env, device, ...",
-}
-VERB_OPTIONS: dict[str, type] = {
-    "eval": EvalOptions,
-    "play": PlayOptions,
-    "inspect": InspectOptions,
-    "runs": RunsOptions,
-}
 
 
-def show_help(words: Sequence[str]) -> int:
+def show_help(usage: str, words: Sequence[str]) -> int:
     """Usage, the choices, and every key of the run that the words describe."""
     composed = compose.compose(words)
-    print(USAGE)
+    print(usage)
     print("Choices (group=choice)\n")
-    rows = [(kind, *row) if n == 0 else ("", *row) for kind in GROUPS for n, row in enumerate(choices.described(kind))]
-    print(table(rows))
+    found = [(kind, *row) if n == 0 else ("", *row) for kind in GROUPS for n, row in enumerate(choices.described(kind))]
+    print(table(found))
     print(f"\nOptions of rlrun {shlex.join(words)} (key=value)".replace(" rlrun  ", " this run "))
-    for title, rows in options(composed.data, composed.hydra.runtime.choices):
-        print("\n".join(["", title, *([table(rows)] if rows else [])]))
+    for title, keys in options(composed.data, composed.hydra.runtime.choices):
+        print("\n".join(["", title, *([table(keys)] if keys else [])]))
     return 0
 
 
@@ -80,21 +44,6 @@ def show_list(kinds: Sequence[str]) -> int:
     compose.set_up([])
     print("\n\n".join(f"{kind}\n{table(choices.described(kind))}" for kind in kinds or GROUPS))
     return 0
-
-
-def show_verb(verb: str) -> int:
-    """Usage of one verb, and its options."""
-    print(VERBS[verb])
-    if verb in VERB_OPTIONS:
-        schema = VERB_OPTIONS[verb]
-        print(f"\n{schema.__doc__}\n\n{table(_rows(schema, asdict(schema()), ''))}")
-    return 0
-
-
-def unknown_verb(word: str) -> ConfigError:
-    """The error for a first word that is neither a verb nor an option."""
-    hint = "leave it out: rlrun algo=dqn env=cartpole" if word == "train" else did_you_mean(word, VERBS)
-    return ConfigError(word, "is neither a verb nor an option=value", hint)
 
 
 @functools.cache
@@ -116,13 +65,13 @@ def options(data: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[tup
     """
     top = field_comments(RunConfig)
     plain = {key: value for key, value in data.items() if key not in KINDS}
-    yield "run", list(_rows(RunConfig, plain, ""))
+    yield "run", list(rows(RunConfig, plain, ""))
     for kind in KINDS:
         node = data.get(kind)
         if node:
             schema = plugins.entry_of(kind, node).config
             fields = {key: value for key, value in node.items() if key not in ("name", "_target_")}
-            yield f"{kind}={choices[kind]}: {top[kind]}", list(_rows(schema, fields, kind))
+            yield f"{kind}={choices[kind]}: {top[kind]}", list(rows(schema, fields, kind))
 
 
 def table(rows: Iterable[Sequence[str]], indent: int = 2, width: int | None = None) -> str:
@@ -143,12 +92,13 @@ def table(rows: Iterable[Sequence[str]], indent: int = 2, width: int | None = No
     return "\n".join(lines)
 
 
-def _rows(schema: Any, values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str, str]]:
+def rows(schema: Any, values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Key, value and help of the fields of a config dataclass."""
     comments, types = field_comments(schema), get_type_hints(schema)
     for name, value in values.items():
         key = f"{prefix}.{name}" if prefix else name
         if is_dataclass(types.get(name)) and isinstance(value, Mapping):
-            yield from _rows(types[name], value, key)
+            yield from rows(types[name], value, key)
         else:
             yield key, literal(value), comments.get(name, "")
 

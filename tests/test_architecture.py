@@ -25,7 +25,7 @@ LEVELS: list[set[str]] = [
     {"evaluation", "checkpoint", "callbacks", "report", "rundir", "runs"},
     {"runner"},
     {"config", "choices", "explain", "compose", "hints", "plugins", "build"},
-    {"launch", "review", "inspection", "listing", "sweep", "help"},
+    {"launch", "review", "inspection", "listing", "sweep", "help", "verbs"},
     {"cli"},
     {"__main__"},
 ]
