@@ -14,7 +14,7 @@ from rlrun.ops.distributions import sample_categorical, sample_gaussian
 from rlrun.schedules import Schedule
 from rlrun.seeding import generator_state, restore_generator
 from rlrun.selectors import ArgmaxSelector, EpsilonGreedySelector
-from rlrun.types import Array, State, StateDict
+from rlrun.types import Agent, Array, State, StateDict
 
 Forward = Callable[[Array], Any]  # obs [E, *obs] -> outputs of the network's heads
 NOTHING: Mapping[str, Array] = {}
@@ -57,6 +57,33 @@ class DQNAgent:
 
     def load_state_dict(self, state: StateDict) -> None:
         restore_generator(self.rng, state["rng"])
+
+
+class EpsilonAgent:
+    """Another agent's actions, each replaced by a uniformly random one with probability `epsilon`.
+
+    Args:
+        agent: its actions are discrete.
+        epsilon: probability of a random action.
+        actions: A, how many there are to draw from.
+        rng: draws; the agent's own stream is left alone.
+    """
+
+    def __init__(self, agent: Agent, epsilon: float, actions: int, rng: np.random.Generator):
+        self.agent, self.epsilon, self.actions, self.rng = agent, epsilon, actions, rng
+
+    def initial_state(self, num_envs: int) -> State:
+        return self.agent.initial_state(num_envs)
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        action, state, extras = self.agent.act(obs, state, explore=explore, env_steps=env_steps)
+        random = self.rng.random(len(action)) < self.epsilon
+        return np.where(random, self.rng.integers(self.actions, size=len(action)), action), state, extras
+
+    def fork(self, rng: np.random.Generator) -> EpsilonAgent:
+        return EpsilonAgent(self.agent.fork(rng), self.epsilon, self.actions, rng)
 
 
 class ActorCriticAgent:

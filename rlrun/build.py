@@ -97,6 +97,7 @@ def build(config: RunConfig, claim: Callable[[Parts], RunDir], interrupt: Interr
     return Run(
         cfg=config,
         dir=run_dir,
+        spec=made.spec,
         seeds=made.seeds,
         algo=made.algo,
         buffer=made.buffer,

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlrun import checkpoint, checks
-from rlrun.errors import CallbackError, Diverged, RlrunError
-from rlrun.evaluation import EvalResult, evaluate
+from rlrun.errors import CallbackError, ConfigError, Diverged, RlrunError
+from rlrun.evaluation import EvalResult, evaluate, player, step_limit
 from rlrun.loggers.console import number
 from rlrun.loggers.csv import CsvTable
 from rlrun.registry import register
@@ -275,13 +275,17 @@ class EvalConfig:
     episodes: int = 20  # episodes per evaluation, always from the same seeds; the final one has seeds of its own
     policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
     num_envs: int = 5  # environments stepped together; results of the greedy policy do not depend on it
-    max_steps: int | None = None  # cut an episode after so many env steps; null = only the environment ends it
+    epsilon: float | None = None  # probability of a random action in place of the greedy one; null = none
+    max_steps: int | None = None  # cut an episode after so many steps; null = 10000 if the environment has no limit
 
     def __post_init__(self) -> None:
         checks.within("freq", self.freq, 0)
         checks.within("episodes", self.episodes, 1)
         checks.one_of("policy", self.policy, ("greedy", "stochastic"))
         checks.within("num_envs", self.num_envs, 1)
+        checks.within("epsilon", self.epsilon, 0, 1)
+        if self.epsilon is not None and self.policy != "greedy":
+            raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")
         checks.within("max_steps", self.max_steps, 1)
 
 
@@ -304,6 +308,11 @@ class Evaluate(Callback):
         self._table = CsvTable(table, ["env_steps", "kind"])
         self._saver = saver
 
+    def on_start(self, run: Run) -> None:
+        if run.spec.max_episode_steps is None:
+            steps = f"{step_limit(self.cfg.max_steps, run.spec):,}"
+            log.info("%s has no time limit: evaluation cuts episodes at %s steps (eval.max_steps)", run.spec.id, steps)
+
     def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         ends = run.progress.done or run.should_stop  # then the final evaluation follows
         if not ends and self._every.due(run.progress.env_steps):
@@ -321,7 +330,10 @@ class Evaluate(Callback):
         if self.best is None or not result.mean <= self.best["mean"]:  # a best that is not a number gives way
             self.best = outcome
             self._saver.mark_best()
+        if result.cut:
+            log.warning("evaluation at %s steps: %s", f"{env_steps:,}", result.cuts)
         how = {"policy": self.cfg.policy, "time_seconds": time.perf_counter() - start}
+        how |= {} if self.cfg.epsilon is None else {"epsilon": self.cfg.epsilon}
         self._table.append({"env_steps": env_steps, "kind": kind, **outcome, **how})
         metrics = {
             "eval/mean_reward": result.mean,
@@ -341,7 +353,7 @@ class Evaluate(Callback):
         rng = run.seeds.generator(role, cfg.episodes)  # the index behind the episodes' own
         with closing(run.evaluation_envs()) as envs:
             return evaluate(
-                run.algo.agent.fork(rng),
+                player(run.algo.agent, rng, cfg.epsilon, run.spec),
                 envs,
                 run.seeds.integers(role, cfg.episodes),
                 explore=cfg.policy == "stochastic",

@@ -86,7 +86,9 @@ def validate(data: Mapping[str, Any]) -> RunConfig:
     for item in config.callbacks:
         callback_factory(item)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
-    _check_spaces(config, env_spec(config))
+    spec = env_spec(config)
+    _check_spaces(config, spec)
+    check_epsilon("eval.epsilon", getattr(config.eval, "epsilon", None), spec)
     return config
 
 
@@ -261,6 +263,13 @@ def check_buffer(algo: str, buffer: str | None) -> None:
         raise ConfigError("buffer", f"{algo} keeps no experience, {buffer} would stay empty", "write buffer=null")
     fitting = [n for n in registry.names("buffer") if registry.get("buffer", n).capabilities.get("memory") == needs]
     raise ConfigError("buffer", f"{algo} needs a {needs} buffer, not {buffer}", f"these fit: {', '.join(fitting)}")
+
+
+def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:
+    """Random actions in evaluation need some to draw from."""
+    if epsilon is not None and env.action_space.kind != "discrete":
+        kind = env.action_space.kind
+        raise ConfigError(key, f"draws from discrete actions, {env.id} has {kind} ones", f"write {key}=null")
 
 
 def _check_spaces(config: RunConfig, env: EnvSpec) -> None:

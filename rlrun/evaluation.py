@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,15 +14,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from rlrun.agents import EpsilonAgent
 from rlrun.errors import Interrupted
 from rlrun.interrupt import Interrupt
 from rlrun.loggers.console import mean_and_std
-from rlrun.types import Agent, Array, VectorEnv
+from rlrun.types import Agent, Array, EnvSpec, VectorEnv
 
 if TYPE_CHECKING:
     import gymnasium as gym
 
 log = logging.getLogger(__name__)
+
+UNLIMITED = 10_000  # steps after which an evaluation cuts an episode that nothing else limits
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class EvalResult:
 
     returns: Array  # [N] float64
     lengths: Array  # [N] int64
+    cut: int = 0  # how many were ended by the evaluation, not by the environment
+    max_steps: int | None = None  # steps after which that was done
 
     @property
     def mean(self) -> float:
@@ -52,10 +58,25 @@ class EvalResult:
             "max": float(self.returns.max()),
             "mean_length": self.mean_length,
             "episodes": len(self.returns),
+            "cut": self.cut,
         }
 
+    @property
+    def cuts(self) -> str:
+        """How many episodes were cut, in words; empty if none was."""
+        if not self.cut:
+            return ""
+        were = "episodes were" if self.cut > 1 else "episodes was"
+        return f"{self.cut} of {len(self.returns)} {were} cut at {self.max_steps:,} steps"
+
     def __str__(self) -> str:
-        return f"mean {mean_and_std(self.mean, self.std)} over {len(self.returns)} episodes"
+        text = f"mean {mean_and_std(self.mean, self.std)} over {len(self.returns)} episodes"
+        return f"{text}; {self.cuts}" if self.cut else text
+
+
+def step_limit(max_steps: int | None, spec: EnvSpec) -> int | None:
+    """The steps after which an evaluation cuts an episode; None where the environment's own limit is enough."""
+    return UNLIMITED if max_steps is None and spec.max_episode_steps is None else max_steps
 
 
 def evaluate(
@@ -68,6 +89,7 @@ def evaluate(
     max_steps: int | None = None,
     interrupt: Interrupt | None = None,
     before_step: Callable[[], None] | None = None,
+    say: Callable[[str], None] = log.info,
 ) -> EvalResult:
     """Play one episode from each seed.
 
@@ -80,13 +102,17 @@ def evaluate(
         seeds: one per episode.
         explore: sample as in training instead of taking the best action.
         env_steps: the age that exploration schedules see.
-        max_steps: cut an episode after so many steps; by default only the environment does.
+        max_steps: cut an episode after so many steps; by default only an environment's own limit does, or UNLIMITED
+            steps where it has none.
         interrupt: checked before every step.
         before_step: called before every step.
+        say: told how far it is where it takes long.
 
     Raises:
         Interrupted: a signal came.
     """
+    max_steps, cut = step_limit(max_steps, envs.spec), 0
+    patience = Patience(say)
     check = (interrupt or Interrupt()).check
     episodes = iter(range(len(seeds)))
     playing = dict(zip(range(envs.num_envs), episodes, strict=False))  # env -> episode; an env without one idles
@@ -105,7 +131,9 @@ def evaluate(
         if max_steps is not None:
             reward += step.reward
             steps += 1
-            ended = {e: (reward[e], max_steps) for e in np.flatnonzero(steps == max_steps).tolist()} | ended
+            late = {e: (reward[e], max_steps) for e in np.flatnonzero(steps == max_steps).tolist() if e not in ended}
+            cut += len(late.keys() & playing.keys())
+            ended |= late
         for e in sorted(ended.keys() & playing.keys()):
             episode = playing.pop(e)
             returns[episode], lengths[episode] = ended[e]
@@ -114,7 +142,32 @@ def evaluate(
             if following is not None:
                 playing[e] = following
                 obs[e] = envs.reset_one(e, seeds[following])
-    return EvalResult(returns, lengths)
+        patience.tick(len(seeds), lengths)
+    return EvalResult(returns, lengths, cut, max_steps)
+
+
+def player(agent: Agent, rng: np.random.Generator, epsilon: float | None, spec: EnvSpec) -> Agent:
+    """An agent as it is evaluated: with a random stream of its own, and random actions where they are asked for."""
+    own = agent.fork(rng)
+    return EpsilonAgent(own, epsilon, spec.num_actions, rng) if epsilon else own
+
+
+class Patience:
+    """Says how far a long evaluation is: after ten seconds, then each time it has taken twice as long."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say = say
+        self._begun = time.monotonic()
+        self._next, self._sweeps = 10.0, 0
+
+    def tick(self, episodes: int, lengths: Array) -> None:
+        """After every sweep over the environments; `lengths` [N] are 0 for episodes that are not over."""
+        self._sweeps += 1
+        seconds = time.monotonic() - self._begun
+        if seconds >= self._next:
+            self._next *= 2
+            done = np.count_nonzero(lengths)
+            self._say(f"evaluating: {done} of {episodes} episodes after {seconds:.0f} s, at step {self._sweeps:,}")
 
 
 class Viewable(Protocol):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from rlrun.config import RunConfig
 from rlrun.errors import ConfigError
 from rlrun.rundir import RunDir
 from rlrun.seeding import Role
-from rlrun.types import VectorEnv
+from rlrun.types import Agent, VectorEnv
 
 POLICIES = ("greedy", "stochastic")
 
@@ -28,12 +30,18 @@ class EvalOptions:
     ckpt: str = "last"  # last | best | env steps of a checkpoint
     episodes: int = 100  # how many to play
     policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
+    epsilon: float | None = None  # probability of a random action in place of the greedy one; null = none
+    max_steps: int | None = None  # cut an episode after so many env steps; null = as the run's own evaluations do
     video: bool = False  # film the first episode
     json: bool = False  # print one JSON object
 
     def __post_init__(self) -> None:
         within("episodes", self.episodes, 1)
         one_of("policy", self.policy, POLICIES)
+        within("epsilon", self.epsilon, 0, 1)
+        within("max_steps", self.max_steps, 1)
+        if self.epsilon is not None and self.policy != "greedy":
+            raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")
 
 
 @dataclass
@@ -43,11 +51,17 @@ class PlayOptions:
     ckpt: str = "last"  # last | best | env steps of a checkpoint
     episodes: int = 1  # how many to play
     policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
+    epsilon: float | None = None  # probability of a random action in place of the greedy one; null = none
+    max_steps: int | None = None  # cut an episode after so many env steps; null = as the run's own evaluations do
     record: bool = False  # film it even where there is a display
 
     def __post_init__(self) -> None:
         within("episodes", self.episodes, 1)
         one_of("policy", self.policy, POLICIES)
+        within("epsilon", self.epsilon, 0, 1)
+        within("max_steps", self.max_steps, 1)
+        if self.epsilon is not None and self.policy != "greedy":
+            raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")
 
 
 @dataclass
@@ -62,12 +76,20 @@ class Restored:
     def evaluation_envs(self, episodes: int) -> VectorEnv:
         return self.parts.environments.evaluation(min(self.cfg.eval.num_envs, episodes), self.parts.envs)
 
-    def how(self, policy: str) -> dict[str, Any]:
+    def player(self, options: EvalOptions | PlayOptions) -> Agent:
+        """The agent, on a random stream that no training has used."""
+        parts = self.parts
+        config.check_epsilon("epsilon", options.epsilon, parts.spec)
+        rng = parts.seeds.generator(Role.TEST, options.episodes)  # the index behind the episodes' own
+        return evaluation.player(parts.algo.agent, rng, options.epsilon, parts.spec)
+
+    def how(self, options: EvalOptions | PlayOptions) -> dict[str, Any]:
         """Arguments for `evaluation.evaluate`."""
         return {
-            "explore": policy == "stochastic",
+            "explore": options.policy == "stochastic",
             "env_steps": self.env_steps,
-            "max_steps": self.cfg.eval.max_steps,
+            "max_steps": options.max_steps or self.cfg.eval.max_steps,
+            "say": functools.partial(print, file=sys.stderr),
         }
 
 
@@ -76,15 +98,17 @@ def evaluate(path: str, words: Sequence[str]) -> int:
     options = config.from_words(EvalOptions, words)
     run_dir = runs.open_run(path)
     run = restore(run_dir, options.ckpt)
-    parts, how = run.parts, run.how(options.policy)
+    parts, how = run.parts, run.how(options)
     seeds = parts.seeds.integers(Role.TEST, options.episodes)
-    agent = parts.algo.agent.fork(parts.seeds.generator(Role.TEST, options.episodes))
+    agent = run.player(options)
     name = f"{run.checkpoint.name}_{options.policy}_{options.episodes}"
+    name += "" if options.epsilon is None else f"_epsilon{options.epsilon:g}"
     file, film = run_dir.path / "evaluations" / f"{name}.json", run_dir.videos / f"{name}.mp4"
     with closing(parts.envs), closing(run.evaluation_envs(options.episodes)) as envs:
         result = evaluation.evaluate(agent, envs, seeds, **how)
         filmed = options.video and evaluation.record(agent, parts.environments, seeds[0], film, train=parts.envs, **how)
     report = {"run": str(run_dir.path), "checkpoint": run.checkpoint.name, "policy": options.policy, **result.to_dict()}
+    report |= {} if options.epsilon is None else {"epsilon": options.epsilon}
     report |= {"video": str(film)} if filmed else {}
     file.parent.mkdir(exist_ok=True)
     run_dir.write_json(file, report | {"returns": result.returns, "lengths": result.lengths})
@@ -100,8 +124,8 @@ def play(path: str, words: Sequence[str]) -> int:
     options = config.from_words(PlayOptions, words)
     run_dir = runs.open_run(path)
     run = restore(run_dir, options.ckpt)
-    parts, how = run.parts, run.how(options.policy)
-    agent = parts.algo.agent.fork(parts.seeds.generator(Role.TEST, options.episodes))
+    parts, how = run.parts, run.how(options)
+    agent = run.player(options)
     show = evaluation.record if options.record else evaluation.play
     with closing(parts.envs):
         for episode, seed in enumerate(parts.seeds.integers(Role.TEST, options.episodes)):
@@ -109,7 +133,10 @@ def play(path: str, words: Sequence[str]) -> int:
             film.unlink(missing_ok=True)
             result = show(agent, parts.environments, seed, film, train=parts.envs, **how)
             if result is not None:
-                print(f"return {result.mean:g} in {result.mean_length:g} steps", *([film] if film.exists() else []))
+                cut = " (cut there)" if result.cut else ""
+                print(
+                    f"return {result.mean:g} in {result.mean_length:g} steps{cut}", *([film] if film.exists() else [])
+                )
     return 0
 
 

@@ -20,7 +20,7 @@ from rlrun.interrupt import Interrupt
 from rlrun.loggers import Loggers
 from rlrun.rundir import RunDir
 from rlrun.seeding import SeedTree
-from rlrun.types import Algorithm, Buffer, Chunk, Progress, Source, StateDict, VectorEnv
+from rlrun.types import Algorithm, Buffer, Chunk, EnvSpec, Progress, Source, StateDict, VectorEnv
 
 NOTHING = Chunk(0, [], None)
 
@@ -31,6 +31,7 @@ class Run:
 
     cfg: Any  # config.RunConfig, read-only
     dir: RunDir
+    spec: EnvSpec
     seeds: SeedTree
     algo: Algorithm
     buffer: Buffer | None

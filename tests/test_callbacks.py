@@ -118,7 +118,7 @@ class Run:
     def __post_init__(self) -> None:
         self.progress = Progress(self.total)
         self.source, self.seeds, self.interrupt = Source(), SeedTree(5), Interrupt()
-        self.evaluation_envs = Envs
+        self.evaluation_envs, self.spec = Envs, SeedIsLength(1).spec
 
     def chunk(self, env_steps: int, metrics: Mapping[str, Any] | None = None, *episodes: EpisodeStat) -> None:
         """A chunk that took one second per ten env steps."""
@@ -373,6 +373,7 @@ def test_an_evaluation_by_hand(run_dir: RunDir) -> None:
             "max": repr(max(returns)),
             "mean_length": repr(sum(steps) / 4),
             "episodes": "4",
+            "cut": "0",
             "policy": "greedy",
         }
     ]

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun.errors import ConfigError
 from rlrun.types import Array, EnvSpec, Space, TransitionModel
@@ -138,10 +139,20 @@ def read_spec(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions
         obs_space=to_space(obs_space),
         action_space=actions.space,
         num_envs=num_envs,
-        max_episode_steps=spec.max_episode_steps if spec else None,
+        max_episode_steps=_time_limit(spec),
         reward_threshold=spec.reward_threshold if spec else None,
         model=_model(env, obs_space, actions.space),
     )
+
+
+def _time_limit(spec: GymSpec | None) -> int | None:
+    """Steps after which an episode is cut at the latest. Atari games count it in frames, in an argument of theirs."""
+    if spec is None:
+        return None
+    if spec.max_episode_steps is not None:
+        return spec.max_episode_steps
+    frames, skip = (spec.kwargs.get(name) for name in ("max_num_frames_per_episode", "frameskip"))
+    return frames // skip if isinstance(frames, int) and isinstance(skip, int) and skip > 0 else None
 
 
 def _model(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions: Space) -> TransitionModel | None:
