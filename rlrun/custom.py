@@ -27,6 +27,8 @@ class Custom:
 
     def factory(self) -> Any:
         """What the path leads to; ConfigError if it cannot be imported or called."""
+        if "." not in self.path:
+            raise ConfigError(self.key, f"{self.path} is no dotted path", f"for instance my.module.{self.path}")
         found = locate(self.key, self.path)
         if not callable(found):
             raise ConfigError(self.key, f"{self.path} cannot be called", "name a class or a function")

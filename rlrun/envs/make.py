@@ -10,13 +10,14 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
-from rlrun import registry
+from rlrun import custom, registry
 from rlrun.checks import positive, within
+from rlrun.custom import Custom, one_line
 from rlrun.envs import catalogue
 from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningMeanStd
 from rlrun.envs.spaces import ActionMap, action_map
 from rlrun.envs.wrappers import FrameStack, TransformReward
-from rlrun.errors import ConfigError
+from rlrun.errors import ConfigError, EnvError, RlrunError
 from rlrun.registry import register
 from rlrun.seeding import SeedTree
 from rlrun.types import EnvSpec, VectorEnv
@@ -41,6 +42,7 @@ class EnvConfig:
     id: str = "???"  # any Gymnasium id; `module:Id` imports the module that registers Id
     num_envs: int = 1  # environments stepped together
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment: +env.kwargs.key=value
+    wrappers: list[Any] = field(default_factory=list)  # around each environment: [my.module.W, {_target_: …, arg: 1}]
     time_limit: int | None = None  # steps after which an episode is truncated, in place of the id's own limit
     frame_stack: int = 1  # last observations seen as one, oldest first
     clip_action: bool = True  # bring continuous actions inside the environment's bounds
@@ -55,6 +57,8 @@ class EnvConfig:
         within("frame_stack", self.frame_stack, low=1)
         positive("reward_scale", self.reward_scale)
         positive("reward_clip", self.reward_clip)
+        for item in self.wrappers:
+            custom.entry("wrappers", item)
         bounds = self.rescale_action
         if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
             raise ConfigError("rescale_action", f"must be [low, high] with low < high, got {list(bounds)}")
@@ -69,19 +73,25 @@ class Recipe:
     time_limit: int | None
     clip_action: bool
     rescale_action: Sequence[float] | None
+    wrappers: tuple[Custom, ...] = ()  # the first is the innermost
 
     def __call__(self, render_mode: str | None = None) -> gym.Env:
         """A new environment. ConfigError or EnvError says why it cannot be made."""
         if self.spec.entry_point is None:
             raise ConfigError("experience", f"{self.spec.id} exists only as a vector", "use experience=native")
         kwargs = self.kwargs | ({"render_mode": render_mode} if render_mode else {})
-        return catalogue.build(
+        env = catalogue.build(
             self.spec,
             lambda: gym.make(self.spec, max_episode_steps=self.time_limit, disable_env_checker=True, **kwargs),
         )
+        for wrapper in self.wrappers:
+            env = wrapped(env, wrapper)
+        return env
 
     def vector(self, num_envs: int) -> gym.vector.VectorEnv:
         """The environment's own vector of `num_envs`, in whatever autoreset mode it has."""
+        if self.wrappers:
+            raise ConfigError("env.wrappers", "go around single environments", "use experience=in_process")
         entry_point = SAME_STEP.get(str(self.spec.vector_entry_point), self.spec.vector_entry_point)
         if entry_point is None:
             raise ConfigError("experience", f"{self.spec.id} has no vector of its own", "use experience=in_process")
@@ -95,13 +105,38 @@ class Recipe:
         return action_map(space, self.clip_action, self.rescale_action)
 
 
+def wrapped(env: gym.Env, wrapper: Custom) -> gym.Env:
+    """An environment inside a wrapper of the user's, or a function's view of it.
+
+    Raises:
+        ConfigError: what was made is no environment.
+        EnvError: nothing could be made.
+    """
+    factory = wrapper.factory()
+    try:
+        made = factory(env, **wrapper.arguments)
+    except RlrunError:
+        raise
+    except Exception as error:
+        raise EnvError(f"{wrapper.key}: {wrapper.path} cannot be made: {one_line(error)}") from error
+    if not isinstance(made, gym.Env):
+        kind = type(made).__name__
+        raise ConfigError(wrapper.key, f"{wrapper.path} made a {kind} of the environment", "it must return a gym.Env")
+    return made
+
+
 @register("env", "gym", config=EnvConfig)
 class GymEnvs:
     """Any Gymnasium environment, by id."""
 
     def __init__(self, cfg: EnvConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
         self._cfg, self._vector, self._gamma = cfg, vector, gamma
-        self.recipe = Recipe(catalogue.find(cfg.id), cfg.kwargs, cfg.time_limit, cfg.clip_action, cfg.rescale_action)
+        wrappers = tuple(custom.entry("env.wrappers", item) for item in cfg.wrappers)
+        for wrapper in wrappers:
+            wrapper.check(wrapper.factory(), "env")
+        self.recipe = Recipe(
+            catalogue.find(cfg.id), cfg.kwargs, cfg.time_limit, cfg.clip_action, cfg.rescale_action, wrappers
+        )
 
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know; opens one environment and closes it."""
