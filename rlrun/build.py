@@ -73,7 +73,14 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     )
     envs = environments.train(config.env.num_envs)
     interrupt = interrupt or Interrupt()
-    source = Rollouts(envs, algo.agent, algo.rollout_steps, seeds.integers(Role.ENV, config.env.num_envs), interrupt)
+    source = Rollouts(
+        envs,
+        algo.agent,
+        algo.rollout_steps,
+        seeds.integers(Role.ENV, config.env.num_envs),
+        interrupt,
+        config.total_timesteps,
+    )
     return Parts(seeds, spec, environments, envs, buffer, algo, source, device, interrupt)
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +147,8 @@ class Log(Callback):
         progress = run.progress
         own = {name: float(value) for name, value in run.source.metrics().items()}
         row = {**self._time(progress), **self._rollout(progress), **self._means.take(), **own}
+        if isinstance(run.buffer, Sized):
+            row["train/buffer_size"] = len(run.buffer)
         self._every.consume(progress.env_steps)
         self._steps, self._seconds = progress.env_steps, progress.wall_seconds
         run.logger.log(row, progress.env_steps)

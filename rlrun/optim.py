@@ -17,10 +17,11 @@ from rlrun.types import StateDict, Tensor
 if TYPE_CHECKING:
     from torch import nn
 
-Aux = dict[str, Tensor]
+Aux = dict[str, Any]  # name -> detached tensor
 LossFn = Callable[..., tuple[Tensor, Aux]]
 
 BETA1, BETA2 = 0.9, 0.999
+MAX_PENDING = 1024  # updates whose metrics are kept as they came
 
 
 class Adam:
@@ -43,6 +44,10 @@ class Adam:
         self._steps = [self.step] * len(self.params)
 
     def __call__(self, *inputs: Any, learning_rate: float) -> Aux:
+        return self.eager(*inputs, learning_rate=learning_rate)
+
+    def eager(self, *inputs: Any, learning_rate: float) -> Aux:
+        """One step without a graph, for inputs of a shape that comes up once."""
         loss, aux = self.loss(self.module, *inputs)
         # The fused kernel takes gradients to be laid out like the parameters: other strides give silently wrong steps.
         grads = [g.contiguous() for g in torch.autograd.grad(loss, self.params, materialize_grads=True)]
@@ -78,6 +83,41 @@ class Adam:
                 if ours.shape != saved.shape:
                     raise ValueError(f"optimiser state of shape {tuple(saved.shape)}, expected {tuple(ours.shape)}")
                 ours.copy_(saved)
+
+
+class UpdateMeans:
+    """Means of what updates return, over all updates since the last `take`.
+
+    Taking an update in costs an append: tensors stay where they are, and nothing waits for the device.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[Aux] = []
+        self._sums: dict[str, Any] = {}
+        self._count = 0
+
+    def add(self, aux: Aux) -> None:
+        """Numbers or 0-d tensors; every update since the last `take` has the same keys."""
+        self._pending.append(aux)
+        if len(self._pending) == MAX_PENDING:
+            self._fold()
+
+    def take(self) -> Aux:
+        """The means; nothing if there was no update."""
+        if not self._sums and len(self._pending) == 1:
+            return self._pending.pop()
+        self._fold()
+        means = {key: total / self._count for key, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def _fold(self) -> None:
+        for key in self._pending[0] if self._pending else ():
+            values = [aux[key] for aux in self._pending]
+            total = torch.stack(values).sum() if isinstance(values[0], torch.Tensor) else sum(values)
+            self._sums[key] = self._sums[key] + total if key in self._sums else total
+        self._count += len(self._pending)
+        self._pending.clear()
 
 
 class GraphAdam(Adam):

@@ -132,6 +132,14 @@ class Progress:
         self.env_steps += chunk.env_steps
         self.episodes += len(chunk.episodes)
 
+    def begun(self, rollout: Rollout) -> int:
+        """The env step at which a rollout began that has just been collected.
+
+        Whatever falls or grows with the run's age (learning rates, clip ranges, updates per round) has its value of
+        this step in all updates that the rollout brings about, so the last rollout of a run still learns.
+        """
+        return self.env_steps - rollout.reward.size
+
     @property
     def done(self) -> bool:
         return self.env_steps >= self.total_timesteps

@@ -113,6 +113,7 @@ class Run:
     logger: Any = field(default_factory=Rows)
     algo: Algo = field(default_factory=Algo)
     callbacks: dict[str, Callback] = field(default_factory=dict)
+    buffer: Any = None
     should_stop: bool = False
 
     def __post_init__(self) -> None:
@@ -200,6 +201,16 @@ def test_nothing_is_made_up_before_the_first_episode() -> None:
     run = Run(callbacks={"log": Log(10)})
     run.chunk(10)
     assert list(run.logger.rows[0][1]) == ["time/fps", "time/elapsed", "rollout/episodes", "rollout/regret"]
+
+
+def test_a_row_tells_how_much_a_replay_buffer_holds() -> None:
+    """As it is at that moment, not a mean; a rollout buffer holds nothing that would count."""
+    run = Run(callbacks={"log": Log(10)}, buffer=[0] * 7)
+    run.chunk(10)
+    assert run.logger.rows[0][1]["train/buffer_size"] == 7
+    run.buffer = object()
+    run.chunk(10)
+    assert "train/buffer_size" not in run.logger.rows[1][1]
 
 
 def test_rows_come_on_crossing_and_one_at_the_end() -> None:

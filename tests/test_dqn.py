@@ -140,18 +140,36 @@ def test_nothing_is_learned_before_there_is_a_batch() -> None:
         assert progress.gradient_steps == expected
 
 
-def test_hard_copies_follow_env_steps_and_soft_ones_every_update() -> None:
-    hard = dqn(batch_size=4, learning_starts=4, train_freq=4, target_update_interval=12)
-    progress, copied = Progress(1000), []
-    for _ in range(7):
-        progress.env_steps += 4
-        hard.learn(steps(4), progress)
-        copied.append(torch.equal(hard.q.branches[0][0].weight, hard.q_target.module.branches[0][0].weight))
-    assert copied == [False, False, True, False, False, True, False]
+def first_weight(network: Any) -> torch.Tensor:
+    return network.branches[0][0].weight.detach().clone()
 
+
+def test_a_hard_copy_is_the_network_as_it_was_when_the_env_step_was_crossed() -> None:
+    """And every update of the burst that follows looks at it, the first one included."""
+    algo = dqn(batch_size=4, learning_starts=4, train_freq=4, gradient_steps=3, target_update_interval=12)
+    progress, seen, loss = Progress(1000), [], algo.optimise.loss
+
+    def spy(q: Any, data: Batch) -> Any:
+        seen.append(first_weight(algo.q_target.module))
+        return loss(q, data)
+
+    algo.optimise.loss = spy
+    expected = first_weight(algo.q)
+    for env_steps in range(4, 32, 4):
+        progress.env_steps = env_steps
+        if env_steps in (12, 24):
+            expected = first_weight(algo.q)
+        seen.clear()
+        algo.learn(steps(4), progress)
+        assert len(seen) == 3
+        assert all(torch.equal(weight, expected) for weight in seen), env_steps
+    assert not torch.equal(expected, first_weight(algo.q))
+
+
+def test_soft_copies_follow_every_update() -> None:
     soft, data = dqn(tau=0.25), batch()
-    before = soft.q_target.module.branches[0][0].weight.clone()
-    soft.update(data, Progress(1000))
+    before = first_weight(soft.q_target.module)
+    soft.update(data, 1e-3)
     expected = 0.75 * before + 0.25 * soft.q.branches[0][0].weight
     torch.testing.assert_close(soft.q_target.module.branches[0][0].weight, expected)
 
@@ -161,6 +179,39 @@ def test_the_exploration_rate_is_reported() -> None:
     algo = dqn(epsilon=ScheduleConfig("linear", 1.0, 0.2, fraction=0.5))
     metrics = algo.learn(steps(4), Progress(1000, env_steps=250))
     assert metrics == {"rollout/exploration_rate": pytest.approx(0.6)}
+
+
+def test_metrics_are_means_over_all_updates_of_a_chunk() -> None:
+    algo = dqn(batch_size=4, learning_starts=4, train_freq=4, gradient_steps=5)
+    update, seen = algo.update, []
+
+    def spy(*args: Any) -> Any:
+        seen.append(update(*args))
+        return dict(seen[-1])
+
+    algo.update = spy  # type: ignore[method-assign]
+    metrics = algo.learn(steps(4), Progress(1000, env_steps=4))
+    assert len({float(aux["loss"]) for aux in seen}) == 5
+    for key in ("loss", "q_values"):
+        assert float(metrics[f"train/{key}"]) == pytest.approx(np.mean([float(aux[key]) for aux in seen]))
+
+
+def test_the_learning_rate_is_that_of_the_step_where_the_experience_began() -> None:
+    """From .01 at 0 to 0 at 1000 it is .0025 at 750; the chunk that ends the run still learns."""
+    algo = dqn(learning_rate=0.01, learning_rate_schedule="linear", batch_size=50, learning_starts=50, train_freq=50)
+    assert algo.learn(steps(50), Progress(1000, env_steps=800))["train/learning_rate"] == pytest.approx(0.0025)
+    before = first_weight(algo.q)
+    assert algo.learn(steps(50), Progress(1000, env_steps=1000))["train/learning_rate"] == pytest.approx(0.0005)
+    assert not torch.equal(before, first_weight(algo.q))
+
+
+def test_adams_epsilon_is_an_option() -> None:
+    """With one that dwarfs every gradient nothing moves."""
+    algo, data = dqn(adam_eps=1e9), batch()
+    before = first_weight(algo.q)
+    algo.update(data, 1e-3)
+    torch.testing.assert_close(first_weight(algo.q), before, rtol=0, atol=1e-9)
+    assert DQNConfig().adam_eps == 1e-8
 
 
 def test_random_steps_come_first() -> None:

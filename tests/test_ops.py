@@ -288,7 +288,9 @@ def test_averaging_blends_floats_copies_integers_and_leaves_the_source_alone() -
     before = everything(module)
     module.move()
     source = everything(module)
-    target.follow(1)
+    target.sync(1)  # is for hard copies
+    assert all(torch.equal(value, before[name]) for name, value in target.module.state_dict().items())
+    target.follow()
     for name, value in target.module.state_dict().items():
         integer = name == "norm.num_batches_tracked"
         expected = source[name] if integer else 0.75 * before[name] + 0.25 * source[name]
@@ -302,7 +304,8 @@ def test_averaging_blends_floats_copies_integers_and_leaves_the_source_alone() -
 def test_no_gradient_reaches_the_target_or_passes_through_it(tau: float) -> None:
     module = WithBuffers()
     target = Target(module, tau=tau)
-    target.follow(1)
+    target.sync(1)
+    target.follow()
     assert all(p.requires_grad for p in module.parameters())
     assert not any(p.requires_grad for p in target.module.parameters())
     assert not target(torch.ones(4, 2)).requires_grad
@@ -315,7 +318,8 @@ def test_hard_copies_happen_on_crossing_the_interval() -> None:
     seen = []
     for env_steps in (4, 8, 12, 16, 20, 41, 44, 50):
         nn.init.constant_(module.weight, env_steps)
-        target.follow(env_steps)
+        target.follow()  # is for averages
+        target.sync(env_steps)
         seen.append(int(target.module.weight))
     assert seen == [0, 0, 12, 12, 20, 41, 41, 50]
 
@@ -325,7 +329,7 @@ def test_a_hard_copy_takes_the_buffers_along() -> None:
     module = WithBuffers()
     target = Target(module)
     module.move()
-    target.follow(1)
+    target.sync(1)
     assert all(torch.equal(value, module.state_dict()[name]) for name, value in target.module.state_dict().items())
 
 
@@ -338,14 +342,24 @@ def test_target_resumes_with_its_trigger() -> None:
     first = build(1.0)
     target = Target(first, interval=10)
     nn.init.constant_(first.weight, 2.0)
-    target.follow(12)
+    target.sync(12)
     second = build(3.0)
     again = Target(second, interval=10)
     again.load_state_dict(target.state_dict())
-    again.follow(19)
+    again.sync(19)
     assert again.module.weight.item() == 2.0  # restored, and not due again before 20
-    again.follow(20)
+    again.sync(20)
     assert again.module.weight.item() == 3.0
+
+
+def test_a_target_is_evaluated_while_its_source_trains() -> None:
+    """It drops no units and its statistics are the source's, whatever goes through it."""
+    module = nn.Sequential(nn.Linear(2, 64), nn.Dropout(0.5), nn.BatchNorm1d(64))
+    target, x = Target(module), torch.ones(8, 2)
+    before = everything(target.module)
+    assert module.training
+    assert torch.equal(target(x), target(x))
+    assert all(torch.equal(value, before[name]) for name, value in target.module.state_dict().items())
 
 
 @pytest.mark.parametrize("options", [{"tau": 0.0}, {"tau": 1.5}, {"interval": 0}])

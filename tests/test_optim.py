@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import shutil
+import statistics
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rlrun.optim import BETA1, BETA2, Adam, GraphAdam, clip_divisor
+from rlrun.optim import BETA1, BETA2, MAX_PENDING, Adam, GraphAdam, UpdateMeans, clip_divisor
 
 
 def net() -> nn.Sequential:
@@ -70,6 +71,19 @@ def test_what_comes_back_is_detached() -> None:
     aux = Adam(loss, net())(*data(0), learning_rate=0.01)
     assert set(aux) == {"loss", "error"}
     assert not any(value.requires_grad for value in aux.values())
+
+
+@pytest.mark.parametrize("updates", [1, 3, MAX_PENDING, 2 * MAX_PENDING + 7])
+def test_means_over_updates(updates: int) -> None:
+    means, values = UpdateMeans(), [0.5 + i % 7 for i in range(updates)]
+    assert means.take() == {}
+    for value in values:
+        means.add({"loss": torch.tensor(value), "learning_rate": value})
+    taken = means.take()
+    assert isinstance(taken["loss"], Tensor)
+    assert float(taken["loss"]) == pytest.approx(statistics.fmean(values))
+    assert taken["learning_rate"] == pytest.approx(statistics.fmean(values))
+    assert means.take() == {}
 
 
 def test_state_goes_on_elsewhere() -> None:

@@ -166,6 +166,35 @@ def test_rates_fall_to_nothing() -> None:
     assert metrics["train/clip_range"] == pytest.approx(0.05)
 
 
+def test_losses_are_means_over_all_updates_of_a_rollout() -> None:
+    algo, seen = ppo(batch_size=8, n_epochs=3), []
+    optimise = algo.optimise
+
+    def spy(*args: Any, **rates: Any) -> Any:
+        seen.append(optimise(*args, **rates))
+        return seen[-1]
+
+    algo.optimise = spy  # type: ignore[assignment]
+    metrics = algo.learn(rollout(algo), Progress(1000, env_steps=T * E))
+    assert len({float(aux["loss"]) for aux in seen}) == 6
+    for key in ("loss", "value_loss", "policy_gradient_loss"):
+        assert float(metrics[f"train/{key}"]) == pytest.approx(
+            np.mean([float(aux[key]) for aux in seen]), rel=1e-5, abs=1e-6
+        )
+    assert metrics["train/entropy"] == -metrics["train/entropy_loss"] > 0
+
+
+def test_a_rollout_that_was_cut_is_learned_from() -> None:
+    """3 steps of 2 environments in minibatches of 5: a rest of one has no spread and is left out of its epoch."""
+    algo, progress = ppo(batch_size=5, n_epochs=4, n_steps=6), Progress(1000, env_steps=1000)
+    data, t = rollout(algo), 3
+    columns = {key: getattr(data, key)[:t] for key in ("action", "reward", "terminated", "truncated")}
+    extras = {key: value[:t] for key, value in data.extras.items()}
+    metrics = algo.learn(data._replace(obs=data.obs[: t + 1], extras=extras, **columns), progress)
+    assert progress.gradient_steps == 4
+    assert np.isfinite(float(metrics["train/loss"]))
+
+
 def test_a_single_rollout_learns() -> None:
     """A schedule that falls to 0 at the end of the run has not done so at the start of its last rollout."""
     algo = ppo(learning_rate=0.01, learning_rate_schedule="linear")

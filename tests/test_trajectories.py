@@ -34,12 +34,14 @@ class Always:
         return np.full(len(obs), self.action), state, {"seen": obs.reshape(len(obs), -1)[:, 0].astype(np.float32)}
 
 
-def source(steps: int, envs: int, agent: Always | None = None, interrupt: Interrupt | None = None) -> Rollouts:
+def source(
+    steps: int, envs: int, agent: Always | None = None, interrupt: Interrupt | None = None, total: int | None = None
+) -> Rollouts:
     def make() -> gym.Env:
         return gym.make("rlrun/Toy-v0", disable_env_checker=True)
 
     vector = InProcess([make() for _ in range(envs)], make=make)
-    return Rollouts(vector, agent or Always(), steps, list(range(envs)), interrupt)
+    return Rollouts(vector, agent or Always(), steps, list(range(envs)), interrupt, total)
 
 
 def copied(chunk: Chunk) -> dict[str, Any]:
@@ -68,6 +70,48 @@ def test_the_agent_sees_reset_observations_and_the_global_clock() -> None:
 
 def test_a_chunk_counts_the_steps_of_all_environments() -> None:
     assert next(iter(source(5, 3))).env_steps == 15
+
+
+def test_the_last_chunk_is_cut_to_what_is_left() -> None:
+    """21 of chunks of 8 from 2 environments: 8, 8 and the 6 that hold the last 5; the same stream as uncut."""
+    chunks = [copied(chunk) for chunk in itertools.islice(source(4, 2, total=21), 3)]
+    whole = [copied(chunk) for chunk in itertools.islice(source(4, 2), 3)]
+    assert [chunk["reward"].shape for chunk in chunks] == [(4, 2), (4, 2), (3, 2)]
+    for key in ("action", "reward", "terminated", "truncated", "seen"):
+        assert np.array_equal(chunks[2][key], whole[2][key][:3])
+    assert np.array_equal(chunks[2]["obs"], whole[2]["obs"][:4])
+    assert chunks[2]["final_obs"] == whole[2]["final_obs"] != {}
+    assert [chunk.env_steps for chunk in itertools.islice(source(5, 3, total=4), 1)] == [6]
+
+
+def test_a_source_goes_on_behind_a_chunk_that_was_cut() -> None:
+    """With a larger total the stream is that of one source."""
+    whole = np.concatenate([copied(chunk)["obs"][:-1] for chunk in itertools.islice(source(4, 2), 5)])
+    first = source(4, 2, total=10)
+    chunks = [copied(chunk) for chunk in itertools.islice(first, 2)]
+    second = source(4, 2, total=21)
+    second.load_state_dict(decode(*encode(first.state_dict())))
+    chunks += [copied(chunk) for chunk in itertools.islice(second, 2)]
+    assert [len(chunk["reward"]) for chunk in chunks] == [4, 1, 4, 2]
+    assert np.array_equal(np.concatenate([chunk["obs"][:-1] for chunk in chunks]), whole[:11])
+
+
+def test_what_is_collected_beyond_a_smaller_total_is_handed_out() -> None:
+    """Stopped with 3 sweeps of the second chunk done, continued to a total that the first of them reaches."""
+    interrupt = Interrupt()
+
+    class Fuse(Always):
+        def act(self, *args: Any, **kwargs: Any) -> Any:
+            if len(self.asked) == 6:
+                interrupt.signum = signal.SIGTERM
+            return super().act(*args, **kwargs)
+
+    first = source(4, 2, Fuse(), interrupt)
+    with pytest.raises(Interrupted):
+        list(first)
+    second = source(4, 2, total=10)
+    second.load_state_dict(decode(*encode(first.state_dict())))
+    assert next(iter(second)).env_steps == 6
 
 
 @pytest.mark.parametrize("sweeps", [0, 1, 3, 4, 5, 10, 11])

@@ -42,7 +42,7 @@ class DQNConfig(ReplayConfig):
     loss: str = "huber"  # huber | mse
     epsilon: ScheduleConfig = field(
         default_factory=lambda: ScheduleConfig("linear", start=1.0, end=0.05, fraction=0.1)
-    )  # probability of a random action
+    )  # probability of a random action; falls from the first env step on, also before learning_starts
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,7 +72,7 @@ class DQN(ReplayLearner):
         )
         self.error: Callable[..., Tensor] = getattr(torch.nn.functional, LOSSES[cfg.loss])
         self.optimise = device.optimiser(
-            self.loss, self.q, updates_ahead=self.updates_ahead, max_grad_norm=cfg.max_grad_norm
+            self.loss, self.q, updates_ahead=self.updates_ahead, max_grad_norm=cfg.max_grad_norm, eps=cfg.adam_eps
         )
         scores = networks.Inference(self.q)
         self.agent = DQNAgent(scores, make(cfg.epsilon, total_timesteps), rng, random_steps=cfg.random_steps)
@@ -88,13 +88,14 @@ class DQN(ReplayLearner):
         with torch.no_grad():
             return loss, {"td_error": (target - value).abs(), "q_values": value.mean()}
 
-    def update(self, batch: Batch, progress: Progress) -> Aux:
-        aux = self.optimise(batch, learning_rate=self.learning_rate(progress.env_steps))
-        self.q_target.follow(progress.env_steps)
+    def update(self, batch: Batch, learning_rate: float) -> Aux:
+        aux = self.optimise(batch, learning_rate=learning_rate)
+        self.q_target.follow()
         return aux
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         epsilon = self.agent.epsilon(progress.env_steps)
+        self.q_target.sync(progress.env_steps)
         return {**super().learn(rollout, progress), "rollout/exploration_rate": epsilon}
 
     def state_dict(self) -> StateDict:

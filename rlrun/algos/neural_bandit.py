@@ -21,7 +21,7 @@ from rlrun.algos.contextual import ContextualAgent
 from rlrun.checks import positive, within
 from rlrun.device import Device
 from rlrun.ops.losses import gather
-from rlrun.optim import Aux
+from rlrun.optim import Aux, UpdateMeans
 from rlrun.schedules import Ratio, ScheduleConfig, make
 from rlrun.types import Array, Metrics, Progress, Rollout, StateDict, Tensor
 
@@ -39,6 +39,7 @@ class NeuralConfig:
     batch_size: int = 64  # observations per gradient step
     learning_rate: float = 0.01  # Adam's step size
     lr_decay: float = 0.05  # the step size falls as learning_rate / (1 + lr_decay * gradient steps)
+    adam_eps: float = 1e-8  # Adam's epsilon, added to the root of the second moment
     lr_reset: bool = True  # every round starts at learning_rate; otherwise it goes on falling where the last one ended
     max_grad_norm: float | None = 1.0  # gradients are scaled down to this global norm; null leaves them
 
@@ -47,7 +48,7 @@ class NeuralConfig:
             within(key, getattr(self, key), 0)
         for key in ("update_interval", "batch_size"):
             within(key, getattr(self, key), 1)
-        for key in ("learning_rate", "max_grad_norm"):
+        for key in ("learning_rate", "adam_eps", "max_grad_norm"):
             positive(key, getattr(self, key))
         self.train_steps.within("train_steps", 0)
 
@@ -95,7 +96,8 @@ class History:
 class NeuralLearner:
     """Stores every reward and trains the network at the configured times.
 
-    A subclass sets `agent`; it may put another loss in place of the squared error of the pulled arm.
+    Metrics are means over all updates of a chunk. A subclass sets `agent`; it may put another loss in place of the
+    squared error of the pulled arm.
 
     Args:
         network: `network(obs [B, *obs], noise [B, units])`, with a method `noise(shape, generator)` that draws noise.
@@ -127,7 +129,9 @@ class NeuralLearner:
             network,
             updates_ahead=int(total_timesteps * most / cfg.update_interval),
             max_grad_norm=cfg.max_grad_norm,
+            eps=cfg.adam_eps,
         )
+        self.means = UpdateMeans()
 
     def loss(self, network: Callable[..., Any], batch: Batch) -> tuple[Tensor, Aux]:
         """Mean squared error of the arms that were pulled."""
@@ -145,22 +149,21 @@ class NeuralLearner:
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         self.history.add(self.columns(rollout))
         metrics: Metrics = {}
+        before = self.gradient_steps
         if progress.env_steps >= self.cfg.learning_starts:
+            steps = round(self.train_steps(progress.begun(rollout)))
             for _ in range(self.rounds.owed(rollout.reward.size)):
-                metrics = self.train(progress)
-        return metrics
+                metrics = self.train(steps)
+        progress.gradient_steps += self.gradient_steps - before
+        return {**{f"train/{key}": value for key, value in self.means.take().items()}, **metrics}
 
-    def train(self, progress: Progress) -> Metrics:
-        """One round."""
-        aux: Aux = {}
-        learning_rate = self.cfg.learning_rate
-        steps = round(self.train_steps(progress.env_steps))
+    def train(self, steps: int) -> Metrics:
+        """One round of so many gradient steps; returns what is to be said of the round as a whole."""
         for i, batch in enumerate(self.batches(steps), start=0 if self.cfg.lr_reset else self.gradient_steps):
             learning_rate = self.cfg.learning_rate / (1 + self.cfg.lr_decay * i)
-            aux = self.optimise(batch, learning_rate=learning_rate)
+            self.means.add(self.optimise(batch, learning_rate=learning_rate) | {"learning_rate": learning_rate})
         self.gradient_steps += steps
-        progress.gradient_steps += steps
-        return {f"train/{key}": value for key, value in aux.items()} | {"train/learning_rate": learning_rate}
+        return {}
 
     def batches(self, count: int) -> Iterator[Batch]:
         """Random batches of all observations, drawn with replacement, each with the network's noise."""

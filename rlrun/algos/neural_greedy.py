@@ -19,7 +19,7 @@ from rlrun.device import Device
 from rlrun.registry import register
 from rlrun.schedules import ScheduleConfig, make
 from rlrun.selectors import EpsilonGreedySelector
-from rlrun.types import EnvSpec, HeadSpec, Metrics, Progress
+from rlrun.types import EnvSpec, HeadSpec, Metrics
 
 
 @dataclass
@@ -67,5 +67,5 @@ class NeuralGreedy(NeuralLearner):
         self.selector = EpsilonGreedySelector(make(cfg.epsilon, total_timesteps), rng)
         self.agent = ContextualAgent(predict, predict.sample, env.num_actions, cfg.init_pulls, rng, self.selector)
 
-    def train(self, progress: Progress) -> Metrics:
-        return {**super().train(progress), "rollout/exploration_rate": self.selector.epsilon}
+    def train(self, steps: int) -> Metrics:
+        return {**super().train(steps), "rollout/exploration_rate": self.selector.epsilon}

@@ -99,11 +99,11 @@ class NeuralLinear(NeuralLearner):
             self.regressions.add(arm, x, reward)
         return super().learn(rollout, progress)
 
-    def train(self, progress: Progress) -> Metrics:
+    def train(self, steps: int) -> Metrics:
         self.round += 1
         if self.round % self.cfg.nn_update_ratio:
             return {}
-        metrics = super().train(progress)
+        metrics = super().train(steps)
         self.refit()
         return metrics
 

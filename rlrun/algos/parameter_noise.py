@@ -26,7 +26,7 @@ from rlrun.algos.neural_bandit import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
 from rlrun.device import Device
 from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, StateDict, Tensor
+from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, StateDict, Tensor
 
 STEP = 1.01  # factor by which the noise grows or shrinks
 
@@ -97,8 +97,8 @@ class ParameterNoise(NeuralLearner):
                 noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
                 noisy.copy_(clean).add_(noise.to(clean.device), alpha=self.std)
 
-    def train(self, progress: Progress) -> Metrics:
-        return {**super().train(progress), **self.adapt()}
+    def train(self, steps: int) -> Metrics:
+        return {**super().train(steps), **self.adapt()}
 
     def adapt(self) -> Metrics:
         """Make the noise a little larger or smaller, so that it comes closer to its target, and lower the target."""

@@ -7,6 +7,9 @@ Several epochs of minibatch descent on one rollout, equations 7 and 9, with rho 
 A are GAE(lambda) advantages (Schulman et al. 2016, arXiv:1506.02438) and R = A + V_old; both are fixed when the rollout
 is collected, as is log pi_old. Differs from the paper as is customary: advantages are normalised per minibatch,
 gradients clipped, the value loss optionally clipped, the epochs ended when the policy has moved far (`target_kl`).
+
+Losses are logged as means over all updates of a rollout; entropy, KL and the share of clipped samples are looked at
+once, after the last update, on its minibatch; the explained variance is that of the values recorded when acting.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from rlrun.errors import ConfigError
 from rlrun.ops.distributions import Categorical, Gaussian
 from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss
 from rlrun.ops.returns import gae
-from rlrun.optim import Aux
+from rlrun.optim import Aux, UpdateMeans
 from rlrun.registry import register
 from rlrun.schedules import annealed
 from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
@@ -45,6 +48,7 @@ class PPOConfig:
     n_epochs: int = 10  # passes over each rollout
     learning_rate: float = 3e-4  # Adam's step size
     learning_rate_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
+    adam_eps: float = 1e-5  # Adam's epsilon, added to the root of the second moment
     clip_range: float = 0.2  # how far the probability ratio may gain from moving away from 1
     clip_range_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
     clip_range_vf: float | None = (
@@ -63,7 +67,7 @@ class PPOConfig:
             within(key, getattr(self, key), 0, 1)
         for key in ("n_steps", "batch_size", "n_epochs"):
             within(key, getattr(self, key), 1)
-        for key in ("learning_rate", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl"):
+        for key in ("learning_rate", "adam_eps", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl"):
             positive(key, getattr(self, key))
         for key in ("ent_coef", "vf_coef"):
             within(key, getattr(self, key), 0)
@@ -110,7 +114,7 @@ class PPO:
             self.network,
             updates_ahead=rollouts * cfg.n_epochs * minibatches,
             max_grad_norm=cfg.max_grad_norm,
-            eps=1e-5,
+            eps=cfg.adam_eps,
         )
 
     def loss(
@@ -133,12 +137,15 @@ class PPO:
         return loss, {"policy_gradient_loss": policy_loss, "value_loss": value_loss}
 
     def diagnose(self, batch: dict[str, Tensor], clip_range: float) -> Aux:
-        """How far the policy has gone: its entropy, the KL from the old one, the share of clipped samples."""
+        """How far the policy has gone on one minibatch: its entropy, the KL from the old one, the share of clipped
+        samples. `entropy_loss` is the entropy's negative, as the field has come to log it."""
         with torch.no_grad():
             policy = self.distribution(self.network(batch["obs"])[0])
             ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()
+            entropy = policy.entropy().mean()
             return {
-                "entropy_loss": -policy.entropy().mean(),
+                "entropy": entropy,
+                "entropy_loss": -entropy,
                 "approx_kl": approx_kl(ratio).mean(),
                 "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
             }
@@ -153,15 +160,17 @@ class PPO:
             "advantage": advantage,
             "returns": advantage + value,
         }
-        begun = progress.env_steps - rollout.reward.size  # the rates of the rollout's start: the last one learns too
+        begun, means = progress.begun(rollout), UpdateMeans()
         learning_rate, clip_range = self.learning_rate(begun), self.clip_range(begun)
         normalize = "advantage" if self.cfg.normalize_advantage else None
+        # The last rollout of a run is cut to what was left: its minibatches are not worth a graph of their own.
+        optimise = self.optimise if len(rollout.reward) == self.rollout_steps else self.optimise.eager
         for batch in self.buffer.minibatches(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize):
-            aux = self.optimise(batch, clip_range, learning_rate=learning_rate)
+            means.add(optimise(batch, clip_range, learning_rate=learning_rate))
             progress.gradient_steps += 1
             if self.cfg.target_kl and self.diagnose(batch, clip_range)["approx_kl"] > 1.5 * self.cfg.target_kl:
                 break
-        aux |= self.diagnose(batch, clip_range)
+        aux = means.take() | self.diagnose(batch, clip_range)
         return {f"train/{key}": value for key, value in aux.items()} | {
             "train/explained_variance": explained_variance(value, advantage),
             "train/learning_rate": learning_rate,

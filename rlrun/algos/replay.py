@@ -8,7 +8,7 @@ from typing import Any
 from rlrun.buffers.uniform import UniformRing
 from rlrun.checks import one_of, positive, within
 from rlrun.errors import ConfigError
-from rlrun.optim import Aux
+from rlrun.optim import Aux, UpdateMeans
 from rlrun.schedules import Ratio, annealed
 from rlrun.types import Batch, EnvSpec, Metrics, Progress, Rollout
 
@@ -20,6 +20,7 @@ class ReplayConfig:
     gamma: float = 0.99  # discount factor per step
     learning_rate: float = 1e-4  # Adam's step size
     learning_rate_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
+    adam_eps: float = 1e-8  # Adam's epsilon, added to the root of the second moment
     batch_size: int = 32  # transitions per gradient step
     learning_starts: int = 100  # env steps before the first gradient step
     random_steps: int = 0  # env steps with uniformly random actions at the start
@@ -34,6 +35,7 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         within("gamma", self.gamma, 0, 1)
         positive("learning_rate", self.learning_rate)
+        positive("adam_eps", self.adam_eps)
         one_of("learning_rate_schedule", self.learning_rate_schedule, ("constant", "linear"))
         within("batch_size", self.batch_size, 1)
         within("learning_starts", self.learning_starts, 0)
@@ -55,7 +57,7 @@ class ReplayConfig:
 class ReplayLearner:
     """Stores every rollout and makes `gradient_steps` updates per `train_freq` env steps once learning has started.
 
-    A subclass sets `agent` and implements `update(batch, progress) -> aux`.
+    Metrics are means over all updates of a chunk. A subclass sets `agent` and implements `update`.
     """
 
     def __init__(self, cfg: Any, env: EnvSpec, buffer: UniformRing, total_timesteps: int):
@@ -73,18 +75,21 @@ class ReplayLearner:
         self.updates_ahead = total_timesteps * cfg.gradient_steps // cfg.train_freq
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
 
-    def update(self, batch: Batch, progress: Progress) -> Aux:
-        """One gradient step on one batch. aux: td_error [B] becomes priorities, the others are logged."""
+    def update(self, batch: Batch, learning_rate: float) -> Aux:
+        """One gradient step on one batch. aux: td_error [B] becomes priorities, the others are 0-d and logged."""
         raise NotImplementedError
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         self.buffer.add(rollout)
         if len(self.buffer) < self.warm:
             return {}
-        aux: Aux = {}
+        means, learning_rate = UpdateMeans(), self.learning_rate(progress.begun(rollout))
         owed = self.ratio.owed(rollout.reward.size)
         for batch in self.buffer.batches(owed, self.cfg.batch_size):
-            aux = self.update(batch, progress)
+            aux = self.update(batch, learning_rate)
             progress.gradient_steps += 1
             self.buffer.update_priorities(batch.index, aux.pop("td_error"))
-        return {f"train/{key}": value for key, value in aux.items()}
+            means.add(aux)
+        if not owed:
+            return {}
+        return {f"train/{key}": value for key, value in means.take().items()} | {"train/learning_rate": learning_rate}

@@ -37,7 +37,8 @@ class RolloutBuffer:
         Args:
             columns: arrays [T, E, ...].
             batch_size: transitions per minibatch; the last one of an epoch holds the rest.
-            normalize: the column that gets mean 0 and standard deviation 1 within each minibatch.
+            normalize: the column that gets mean 0 and standard deviation 1 within each minibatch. A rest of a single
+                transition, which has no spread, is left out then.
         """
         flat = {key: column.reshape(-1, *column.shape[2:]) for key, column in columns.items()}
         total = len(next(iter(flat.values())))
@@ -50,7 +51,7 @@ class RolloutBuffer:
         for _ in range(epochs):
             order = self.rng.permutation(total)
             shuffled = {key: self.device.tensor(column.take(order, axis=0)) for key, column in flat.items()}
-            for start in range(0, total, batch_size):
+            for start in range(0, total - (normalize is not None), batch_size):
                 batch = {key: column[start : start + batch_size] for key, column in shuffled.items()}
                 _normalize(batch, normalize)
                 yield batch

@@ -14,7 +14,8 @@ from rlrun.types import Agent, Array, Chunk, EpisodeStat, Metrics, Rollout, Stat
 class Rollouts:
     """Endless chunks of `rollout_steps` sweeps over all environments, in this process.
 
-    The storage is allocated once, every chunk overwrites it. A signal is answered between two sweeps: the part of the
+    The chunk that reaches `total_timesteps` is cut to the sweeps that are left. The storage is allocated once, every
+    chunk overwrites it. A signal is answered between two sweeps: the part of the
     rollout that is already collected belongs to the state, so a resumed source goes on in the middle of a chunk.
 
     Args:
@@ -23,6 +24,7 @@ class Rollouts:
         rollout_steps: T, sweeps per chunk.
         seeds: one per environment.
         interrupt: checked before every sweep.
+        total_timesteps: env steps of the whole run; None if nobody counts them.
     """
 
     def __init__(
@@ -32,8 +34,9 @@ class Rollouts:
         rollout_steps: int,
         seeds: Sequence[int],
         interrupt: Interrupt | None = None,
+        total_timesteps: int | None = None,
     ):
-        self.envs, self.agent, self.steps = envs, agent, rollout_steps
+        self.envs, self.agent, self.steps, self.total = envs, agent, rollout_steps, total_timesteps
         self.interrupt = interrupt or Interrupt()
         self.env_steps = 0
         obs, action = envs.spec.obs_space, envs.spec.action_space
@@ -61,18 +64,27 @@ class Rollouts:
             self.agent_state = self.agent.initial_state(self.envs.num_envs)
             self._started = True
         while True:
-            for t in range(self._t, self.steps):
+            for t in range(self._t, self._sweeps()):
                 self.interrupt.check()
                 self._sweep(t)
                 self._t = t + 1
+            self._handed_out = True
             yield self._chunk()
-            self.obs[0] = self.obs[self.steps]
+            self.obs[0] = self.obs[self._t]
             self._begin_chunk()
-            self._t = 0
 
     def _begin_chunk(self) -> None:
+        self._t = 0
+        self._handed_out = False  # a chunk that was handed out has been learned from
         self.final_obs: dict[tuple[int, int], Array] = {}
         self.episodes: list[EpisodeStat] = []
+
+    def _sweeps(self) -> int:
+        """How many sweeps make this chunk."""
+        if self.total is None:
+            return self.steps
+        left = self.total - (self.env_steps - self._t * self.envs.num_envs)  # at the chunk's beginning
+        return min(self.steps, max(1, -(-left // self.envs.num_envs)))  # rounded up
 
     def _sweep(self, t: int) -> None:
         """Act once in every environment and write row t."""
@@ -98,7 +110,11 @@ class Rollouts:
         rollout = Rollout(
             self.obs, self.action, self.reward, self.terminated, self.truncated, self.final_obs, self.extras
         )
-        return Chunk(self.reward.size, self.episodes, rollout)
+        if (t := self._t) < self.steps:
+            columns = {key: getattr(self, key)[:t] for key in COLUMNS}
+            extras = {key: value[:t] for key, value in self.extras.items()}
+            rollout = rollout._replace(obs=self.obs[: t + 1], extras=extras, **columns)
+        return Chunk(rollout.reward.size, self.episodes, rollout)
 
     def publish(self, agent: Agent) -> None:
         """The agent acts on the learner's own weights: it is up to date already."""
@@ -114,7 +130,7 @@ class Rollouts:
         """Where collection stands, the unfinished chunk included. Only before the first sweep there is nothing."""
         if not self._started:
             return {"started": False}
-        t = self._t if self._t < self.steps else 0  # a chunk that was handed out has been learned from
+        t = 0 if self._handed_out else self._t
         return {
             "started": True,
             "t": t,

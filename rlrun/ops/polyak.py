@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 class Target:
     """A copy of `module` without gradients, called like the module.
 
-    tau = 1: copied whenever a multiple of `interval` env steps is crossed (Mnih et al. 2015).
+    tau = 1: copied by `sync` whenever a multiple of `interval` env steps is crossed (Mnih et al. 2015).
     tau < 1: w' <- (1 - tau) w' + tau w at every `follow` (Lillicrap et al. 2016); tau is the share of the NEW weights.
 
-    Float buffers (batch norm's statistics) are averaged like parameters, integer buffers are copied.
+    The copy due at env step k holds the weights as they were when k was crossed. The network does not change while
+    experience is collected, so that is what `sync` finds before the first update that follows; all updates of a burst
+    then look at the same copy. A moving average follows every update instead.
+
+    Float buffers (batch norm's statistics) are averaged like parameters, integer buffers are copied. The copy is in
+    evaluation mode: it drops no units and gathers no statistics of its own.
 
     Args:
         module: the network to follow; it is never written to.
         tau: in (0, 1].
-        interval: env steps between two copies, None for a copy at every `follow`; not used with tau < 1.
+        interval: env steps between two copies, None for a copy at every `sync`; not used with tau < 1.
 
     Raises:
         ValueError: tau outside (0, 1], or an interval below 1.
@@ -34,7 +39,7 @@ class Target:
             raise ValueError(f"tau must be in (0, 1], got {tau}")
         if interval is not None and interval < 1:
             raise ValueError(f"interval must be at least 1, got {interval}")
-        self.module = copy.deepcopy(module).requires_grad_(False)
+        self.module = copy.deepcopy(module).requires_grad_(False).eval()
         self.tau = tau
         self.interval = interval or 1
         self._source = module
@@ -46,13 +51,16 @@ class Target:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
 
-    def follow(self, env_steps: int) -> None:
-        """Take in the source's weights if it is time; called after every update."""
-        if self.tau < 1:
-            self._blend()
-        elif env_steps // self.interval > self._copied_at // self.interval:
+    def sync(self, env_steps: int) -> None:
+        """tau = 1: copy the source's weights if it is time; called before the updates of every chunk."""
+        if self.tau == 1 and env_steps // self.interval > self._copied_at // self.interval:
             self._copy()
             self._copied_at = env_steps
+
+    def follow(self) -> None:
+        """tau < 1: take in a share of the source's weights; called after every update."""
+        if self.tau < 1:
+            self._blend()
 
     def _blend(self) -> None:
         with torch.no_grad():
