@@ -18,7 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import custom, hints, plugins, registry
+from rlrun import custom, hints, memory, plugins, registry
 from rlrun.checks import within
 from rlrun.errors import ConfigError
 from rlrun.registry import Entry
@@ -68,11 +68,12 @@ KINDS = ("algo", "network", "buffer", "env", "device", "experience", "logger", "
 OPTIONAL = {"network", "buffer"}
 
 
-def validate(data: Mapping[str, Any]) -> RunConfig:
+def validate(data: Mapping[str, Any], learns: bool = True) -> RunConfig:
     """Check a config as a whole and return it as objects.
 
     Args:
         data: nested plain data with the keys of RunConfig; each node has its component's `name` or a `_target_`.
+        learns: whether there must be memory for what only learning fills, such as a replay.
 
     Raises:
         ConfigError: the first thing that is wrong, with the nearest valid choice.
@@ -86,8 +87,10 @@ def validate(data: Mapping[str, Any]) -> RunConfig:
     for item in config.callbacks:
         callback_factory(item)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
+    memory.check(config, memory.of_environments(config), share=0.5)  # before one is opened; more will be needed
     spec = env_spec(config)
     _check_spaces(config, spec)
+    memory.check(config, memory.of_run(config, spec, learns))
     check_epsilon("eval.epsilon", getattr(config.eval, "epsilon", None), spec)
     return config
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from rlrun import checkpoint, compose, config, hints, registry, runs
+from rlrun import checkpoint, compose, config, hints, memory, registry, runs
 from rlrun.build import Parts, build
 from rlrun.callbacks import Checkpoint, Evaluate, Summary
 from rlrun.compose import Composed
@@ -83,7 +83,7 @@ def _attempt(run: Run, state: StateDict | None, messages: Sequence[str], changed
         RlrunError: the run stopped before its end; status.json says why, run.log how.
     """
     with run_log(run.dir.log, console.mode(run.cfg.logger.console)), _recorded(run):
-        for message in messages:
+        for message in [*messages, *memory.notice(memory.of_run(run.cfg, run.spec))]:
             log.info("%s", message)
         run.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
         if state is not None:

@@ -150,7 +150,7 @@ def restore(run_dir: RunDir, which: str) -> Restored:
         raise ConfigError("ckpt", f"there is no checkpoint {which!r}", "choose best, last or a number of env steps")
     found = checkpoint.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
     state = checkpoint.load(found, ["algo", "source", "progress"])
-    cfg = config.validate(config.read(run_dir.config))
+    cfg = config.validate(config.read(run_dir.config), learns=False)
     parts = build.parts(cfg)
     with checkpoint.must_fit(found):
         parts.algo.load_state_dict(state["algo"])

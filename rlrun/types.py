@@ -5,6 +5,7 @@ Letters in shape comments: T time steps, E environments, B transitions in a batc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -33,6 +34,11 @@ class Space(NamedTuple):
     n: int = 0  # number of values if discrete
     low: Array | None = None  # per-dimension bounds if box
     high: Array | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one value."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)

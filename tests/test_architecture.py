@@ -18,13 +18,13 @@ PACKAGE = Path(rlrun.__file__).parent
 
 # A module imports from its own level or from one above it in this list, never from below.
 LEVELS: list[set[str]] = [
-    {"types", "registry", "errors", "checks", "seeding", "interrupt", "custom", "lazy"},
+    {"types", "registry", "errors", "checks", "seeding", "interrupt", "custom", "footprint", "lazy"},
     {"ops", "schedules", "noise", "selectors", "inference", "agents", "device", "optim"},
     {"networks", "buffers", "envs"},
     {"experience", "algos", "loggers"},
     {"evaluation", "checkpoint", "callbacks", "report", "rundir", "runs"},
     {"runner"},
-    {"config", "choices", "explain", "compose", "hints", "plugins", "build"},
+    {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build"},
     {"launch", "review", "inspection", "listing", "sweep", "help", "verbs"},
     {"cli"},
     {"__main__"},

@@ -21,6 +21,7 @@ from rlrun.algos.bandit import BanditLearner
 from rlrun.algos.beliefs import BeliefConfig
 from rlrun.algos.tabular import TableAgent
 from rlrun.checks import one_of, within
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.selectors import RandomArgmaxSelector
 from rlrun.types import Array, EnvSpec
@@ -41,7 +42,14 @@ class BayesUCBConfig(BeliefConfig):
 
 
 @register(
-    "algo", "bayes_ucb", config=BayesUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True
+    "algo",
+    "bayes_ucb",
+    config=BayesUCBConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=tables(6),
 )
 class BayesUCB(BanditLearner):
     """Bandit: the arm with the highest upper bound of its posterior (Kaufmann et al. 2012)."""

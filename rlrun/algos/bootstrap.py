@@ -20,6 +20,7 @@ from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.neural_bandit import Batch, NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
 from rlrun.device import Device
+from rlrun.footprint import TRAINED, Need, Parameters, q_network
 from rlrun.ops.losses import gather
 from rlrun.optim import Aux
 from rlrun.registry import register
@@ -45,6 +46,11 @@ class BootstrapConfig(NeuralConfig):
         check_dropout(self.dropout)
 
 
+def footprint(cfg: BootstrapConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """All members."""
+    return q_network(TRAINED * cfg.n_members)(cfg, env, parameters)
+
+
 @register(
     "algo",
     "bootstrap",
@@ -53,6 +59,7 @@ class BootstrapConfig(NeuralConfig):
     obs={"discrete", "box"},
     memory=None,
     one_step=True,
+    footprint=footprint,
 )
 class Bootstrap(NeuralLearner):
     """Contextual bandit: a random one of several networks on resampled histories acts (Osband et al. 2016)."""

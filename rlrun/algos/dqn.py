@@ -19,10 +19,11 @@ import torch
 
 from rlrun import networks
 from rlrun.agents import DQNAgent
-from rlrun.algos.replay import ReplayConfig, ReplayLearner
+from rlrun.algos.replay import ReplayConfig, ReplayLearner, round_footprint
 from rlrun.buffers import UniformRing
 from rlrun.checks import one_of
 from rlrun.device import Device
+from rlrun.footprint import TRAINED, Need, Parameters, weights
 from rlrun.ops.losses import gather
 from rlrun.ops.polyak import Target
 from rlrun.optim import Aux
@@ -50,7 +51,14 @@ class DQNConfig(ReplayConfig):
         self.epsilon.within("epsilon", 0, 1)
 
 
-@register("algo", "dqn", config=DQNConfig, action={"discrete"}, obs={"discrete", "box"}, memory="replay")
+def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """The network, its target, and the batches of a round."""
+    return [weights(parameters(HeadSpec("q", env.num_actions)), TRAINED + 1), *round_footprint(cfg, env)]
+
+
+@register(
+    "algo", "dqn", config=DQNConfig, action={"discrete"}, obs={"discrete", "box"}, memory="replay", footprint=footprint
+)
 class DQN(ReplayLearner):
     """Q-learning from replay with a frozen target network (Mnih et al. 2015)."""
 

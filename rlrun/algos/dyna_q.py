@@ -21,6 +21,7 @@ import numpy as np
 from rlrun.algos.control import ControlConfig, ControlLearner, transitions
 from rlrun.checks import one_of, within
 from rlrun.errors import ConfigError
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
 
@@ -120,7 +121,16 @@ def pick(outcomes: list[Outcome], rng: np.random.Generator) -> Outcome:
     return outcomes[-1]
 
 
-@register("algo", "dyna_q", config=DynaQConfig, action={"discrete"}, obs={"discrete"}, memory=None, table=True)
+@register(
+    "algo",
+    "dyna_q",
+    config=DynaQConfig,
+    action={"discrete"},
+    obs={"discrete"},
+    memory=None,
+    table=True,
+    footprint=tables(1),
+)
 class DynaQ(ControlLearner):
     """Q-learning from experience and from a model of it (Sutton 1990)."""
 

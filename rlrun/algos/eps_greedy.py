@@ -14,6 +14,7 @@ import numpy as np
 from rlrun.algos.bandit import Averages, BanditLearner, table_shape
 from rlrun.algos.tabular import TableAgent
 from rlrun.checks import within
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.selectors import EpsilonGreedySelector, RandomArgmaxSelector
 from rlrun.types import EnvSpec
@@ -38,6 +39,7 @@ class EpsGreedyConfig:
     obs={"discrete", "box"},
     memory=None,
     one_step=True,
+    footprint=tables(4),
 )
 class EpsGreedy(BanditLearner):
     """Bandit: mostly the arm with the best average, sometimes any (Sutton & Barto 2018)."""

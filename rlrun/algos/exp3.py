@@ -24,6 +24,7 @@ from rlrun.algos.gradient_bandit import softmax
 from rlrun.algos.tabular import TableAgent
 from rlrun.checks import within
 from rlrun.errors import ConfigError
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.selectors import ProbabilitySelector
 from rlrun.types import Array, EnvSpec
@@ -71,7 +72,16 @@ class Gains:
         np.add.at(self.values, (context, arm), self.rewards.scaled(reward) / chance)
 
 
-@register("algo", "exp3", config=Exp3Config, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True)
+@register(
+    "algo",
+    "exp3",
+    config=Exp3Config,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=tables(3),
+)
 class Exp3(BanditLearner):
     """Bandit: exponential weights, for rewards of any origin (Auer et al. 2002)."""
 

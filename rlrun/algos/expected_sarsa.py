@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlrun.algos.control import ControlConfig, ControlLearner, transitions
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.types import Metrics, Progress, Rollout
 
@@ -25,7 +26,14 @@ class ExpectedSarsaConfig(ControlConfig):
 
 
 @register(
-    "algo", "expected_sarsa", config=ExpectedSarsaConfig, action={"discrete"}, obs={"discrete"}, memory=None, table=True
+    "algo",
+    "expected_sarsa",
+    config=ExpectedSarsaConfig,
+    action={"discrete"},
+    obs={"discrete"},
+    memory=None,
+    table=True,
+    footprint=tables(1),
 )
 class ExpectedSarsa(ControlLearner):
     """Tabular SARSA with the mean over the next action in place of a sample (van Seijen et al. 2009)."""

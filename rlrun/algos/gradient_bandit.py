@@ -25,6 +25,7 @@ import numpy as np
 from rlrun.algos.bandit import BanditLearner, table_shape
 from rlrun.algos.tabular import TableAgent
 from rlrun.checks import positive
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.selectors import ProbabilitySelector
 from rlrun.types import Array, EnvSpec
@@ -83,6 +84,7 @@ class Preferences:
     obs={"discrete", "box"},
     memory=None,
     one_step=True,
+    footprint=tables(3),
 )
 class GradientBandit(BanditLearner):
     """Bandit: a softmax of preferences that follow the policy gradient (Sutton & Barto 2018)."""

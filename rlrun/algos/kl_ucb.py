@@ -22,6 +22,7 @@ import numpy as np
 from rlrun.algos.bandit import Averages, BanditLearner, table_shape, unit_rewards
 from rlrun.algos.tabular import TableAgent
 from rlrun.checks import one_of, within
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.selectors import RandomArgmaxSelector
 from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout
@@ -46,7 +47,14 @@ class KLUCBConfig:
 
 
 @register(
-    "algo", "kl_ucb", config=KLUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True
+    "algo",
+    "kl_ucb",
+    config=KLUCBConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=tables(4),
 )
 class KLUCB(BanditLearner):
     """Bandit: the arm with the highest Kullback-Leibler upper confidence bound (Garivier & Cappé 2011)."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.algos.linear_bandit import Features, LinearLearner
+from rlrun.algos.linear_bandit import Features, LinearLearner, footprint
 from rlrun.checks import positive, within
 from rlrun.ops.bayes import LinearRegressions
 from rlrun.registry import register
@@ -38,7 +38,14 @@ class LinUCBConfig:
 
 
 @register(
-    "algo", "lin_ucb", config=LinUCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True
+    "algo",
+    "lin_ucb",
+    config=LinUCBConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=footprint,
 )
 class LinUCB(LinearLearner):
     """Contextual bandit: the arm with the highest linear upper confidence bound (Li et al. 2010)."""

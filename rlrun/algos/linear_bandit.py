@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from rlrun.algos.contextual import ContextualAgent, Draws
+from rlrun.footprint import Need, Parameters
 from rlrun.ops.bayes import LinearRegressions
 from rlrun.selectors import RandomArgmaxSelector
 from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout, Space, StateDict
@@ -26,6 +29,13 @@ class Features:
 def with_intercept(features: Array) -> Array:
     """Rows [B, D] -> float64 [B, D + 1] with a 1 at the end."""
     return np.concatenate([features, np.ones((len(features), 1))], axis=1)
+
+
+def footprint(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """A matrix [D, D] of float64 per arm."""
+    size = Features(env.obs_space).size
+    what = f"{env.num_actions:,} regressions on {size:,} features"
+    return [Need("env.id", 16 * env.num_actions * size**2, what, advice="a network needs no matrix per arm")]
 
 
 class LinearLearner:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.algos.linear_bandit import Features, LinearLearner
+from rlrun.algos.linear_bandit import Features, LinearLearner, footprint
 from rlrun.checks import positive, within
 from rlrun.ops.bayes import LinearRegressions
 from rlrun.registry import register
@@ -43,6 +43,7 @@ class LinearPosteriorConfig:
     obs={"discrete", "box"},
     memory=None,
     one_step=True,
+    footprint=footprint,
 )
 class LinearPosterior(LinearLearner):
     """Contextual bandit: Thompson sampling on exact Bayesian linear regressions (Riquelme et al. 2018)."""

@@ -16,6 +16,7 @@ from rlrun import networks
 from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.neural_bandit import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.device import Device
+from rlrun.footprint import TRAINED, q_network
 from rlrun.registry import register
 from rlrun.schedules import ScheduleConfig, make
 from rlrun.selectors import EpsilonGreedySelector
@@ -45,6 +46,7 @@ class NeuralGreedyConfig(NeuralConfig):
     obs={"discrete", "box"},
     memory=None,
     one_step=True,
+    footprint=q_network(TRAINED),
 )
 class NeuralGreedy(NeuralLearner):
     """Contextual bandit: epsilon-greedy on a network's predictions, or MC-dropout (Riquelme et al. 2018)."""

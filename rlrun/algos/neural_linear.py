@@ -22,6 +22,7 @@ from rlrun.algos.neural_bandit import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
 from rlrun.device import Device
 from rlrun.errors import ConfigError
+from rlrun.footprint import TRAINED, q_network
 from rlrun.ops.bayes import LinearRegressions
 from rlrun.registry import register
 from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict
@@ -55,6 +56,7 @@ class NeuralLinearConfig(NeuralConfig):
     obs={"discrete", "box"},
     memory=None,
     one_step=True,
+    footprint=q_network(TRAINED),
 )
 class NeuralLinear(NeuralLearner):
     """Contextual bandit: Thompson sampling on a network's last hidden layer (Riquelme et al. 2018)."""

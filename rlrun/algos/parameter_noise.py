@@ -25,6 +25,7 @@ from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.neural_bandit import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
 from rlrun.device import Device
+from rlrun.footprint import TRAINED, q_network
 from rlrun.registry import register
 from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, StateDict, Tensor
 
@@ -60,6 +61,7 @@ class ParameterNoiseConfig(NeuralConfig):
     obs={"discrete", "box"},
     memory=None,
     one_step=True,
+    footprint=q_network(TRAINED),
 )
 class ParameterNoise(NeuralLearner):
     """Contextual bandit: a network with noisy parameters acts (Plappert et al. 2017)."""

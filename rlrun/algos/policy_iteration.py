@@ -19,6 +19,7 @@ import numpy as np
 from rlrun.algos.planning import Planner
 from rlrun.checks import within
 from rlrun.errors import ConfigError, Diverged
+from rlrun.footprint import Need, Parameters, table
 from rlrun.registry import register
 from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
 
@@ -34,6 +35,12 @@ class PolicyIterationConfig:
         within("gamma", self.gamma, 0, 1)
 
 
+def footprint(cfg: PolicyIterationConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """The model and the policy, and the equations [S, S] that evaluate it."""
+    states = env.num_states
+    return [table(env, 8), Need("env.id", 16 * states**2, f"a system of {states:,} equations")]
+
+
 @register(
     "algo",
     "policy_iteration",
@@ -43,6 +50,7 @@ class PolicyIterationConfig:
     memory=None,
     table=True,
     model=True,
+    footprint=footprint,
 )
 class PolicyIteration(Planner):
     """Plans on the environment's model by evaluating a policy and improving it in turns (Howard 1960)."""

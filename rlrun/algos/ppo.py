@@ -27,6 +27,7 @@ from rlrun.buffers import RolloutBuffer
 from rlrun.checks import one_of, positive, within
 from rlrun.device import Device
 from rlrun.errors import ConfigError
+from rlrun.footprint import FLOAT, TRAINED, Need, Parameters, transition, weights
 from rlrun.ops.distributions import Categorical, Gaussian
 from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss
 from rlrun.ops.returns import gae
@@ -77,7 +78,26 @@ class PPOConfig:
             raise ConfigError("batch_size", "one advantage has no standard deviation", "or normalize_advantage=false")
 
 
-@register("algo", "ppo", config=PPOConfig, action={"discrete", "box"}, obs={"discrete", "box"}, memory="rollout")
+def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """The network, and a rollout: as it is collected, shuffled, and on the device."""
+    policy = HeadSpec("policy" if env.action_space.kind == "discrete" else "gaussian", env.num_actions)
+    each = 3 * env.num_envs * (transition(env) + 4 * FLOAT)
+    what = f"a rollout of {cfg.n_steps:,} steps in {env.num_envs:,} environments"
+    return [
+        weights(parameters(policy, HeadSpec("value", 1)), TRAINED),
+        Need("algo.n_steps", cfg.n_steps * each, what, each),
+    ]
+
+
+@register(
+    "algo",
+    "ppo",
+    config=PPOConfig,
+    action={"discrete", "box"},
+    obs={"discrete", "box"},
+    memory="rollout",
+    footprint=footprint,
+)
 class PPO:
     """Clipped policy gradient on fresh rollouts with a value baseline (Schulman et al. 2017)."""
 

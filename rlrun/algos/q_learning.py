@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlrun.algos.control import ControlConfig, ControlLearner, transitions
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.types import Metrics, Progress, Rollout
 
@@ -23,7 +24,16 @@ class QLearningConfig(ControlConfig):
     name: str = "q_learning"  # registered name of the algorithm
 
 
-@register("algo", "q_learning", config=QLearningConfig, action={"discrete"}, obs={"discrete"}, memory=None, table=True)
+@register(
+    "algo",
+    "q_learning",
+    config=QLearningConfig,
+    action={"discrete"},
+    obs={"discrete"},
+    memory=None,
+    table=True,
+    footprint=tables(1),
+)
 class QLearning(ControlLearner):
     """Tabular Q-learning, off-policy, one update per step (Watkins & Dayan 1992)."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from rlrun.buffers.uniform import UniformRing
 from rlrun.checks import one_of, positive, within
 from rlrun.errors import ConfigError
+from rlrun.footprint import Need, transition
 from rlrun.optim import Aux, UpdateMeans
 from rlrun.schedules import Ratio, annealed
 from rlrun.types import Batch, EnvSpec, Metrics, Progress, Rollout
@@ -52,6 +53,19 @@ class ReplayConfig:
                 "has no meaning with tau < 1, where the target follows after every gradient step",
                 "write target_update_interval=null, or tau=1",
             )
+
+
+def round_footprint(cfg: ReplayConfig, env: EnvSpec) -> list[Need]:
+    """What a round collects, and the batches that are gathered at once to learn from it."""
+    each = transition(env, observations=2)
+    steps = max(cfg.train_freq, env.num_envs)
+    batches = f"{cfg.gradient_steps:,} batches of {cfg.batch_size:,} transitions"
+    key, per_unit = ("algo.gradient_steps", cfg.batch_size) if cfg.gradient_steps > 1 else ("algo.batch_size", 1)
+    gathered = 2 * each * cfg.gradient_steps * cfg.batch_size
+    return [
+        Need("algo.train_freq", each * steps, f"a chunk of {steps:,} steps", each),
+        Need(key, gathered, batches, 2 * each * per_unit),
+    ]
 
 
 class ReplayLearner:

@@ -21,6 +21,7 @@ import numpy as np
 
 from rlrun.algos.control import ControlConfig, ControlLearner, transitions
 from rlrun.checks import one_of, within
+from rlrun.footprint import Need, Parameters, table
 from rlrun.registry import register
 from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
 
@@ -39,7 +40,21 @@ class SarsaConfig(ControlConfig):
         one_of("trace", self.trace, ("accumulating", "replacing"))
 
 
-@register("algo", "sarsa", config=SarsaConfig, action={"discrete"}, obs={"discrete"}, memory=None, table=True)
+def footprint(cfg: SarsaConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """The values, and the traces of every environment."""
+    return [table(env, 1 + env.num_envs)]
+
+
+@register(
+    "algo",
+    "sarsa",
+    config=SarsaConfig,
+    action={"discrete"},
+    obs={"discrete"},
+    memory=None,
+    table=True,
+    footprint=footprint,
+)
 class Sarsa(ControlLearner):
     """Tabular SARSA(lambda), on-policy, with eligibility traces (Rummery & Niranjan 1994)."""
 

@@ -19,6 +19,7 @@ from rlrun.algos import beliefs
 from rlrun.algos.bandit import BanditLearner
 from rlrun.algos.beliefs import Belief, BeliefConfig
 from rlrun.algos.tabular import NOTHING, Rows
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.types import Array, EnvSpec, State
 
@@ -51,7 +52,14 @@ class ThompsonAgent:
 
 
 @register(
-    "algo", "thompson", config=ThompsonConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True
+    "algo",
+    "thompson",
+    config=ThompsonConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=tables(6),
 )
 class Thompson(BanditLearner):
     """Bandit: the arm that is best in a draw from the posterior (Thompson 1933)."""

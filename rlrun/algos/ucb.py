@@ -18,6 +18,7 @@ import numpy as np
 from rlrun.algos.bandit import Averages, BanditLearner, table_shape
 from rlrun.algos.tabular import TableAgent
 from rlrun.checks import within
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.selectors import RandomArgmaxSelector
 from rlrun.types import Array, EnvSpec
@@ -34,7 +35,16 @@ class UCBConfig:
         within("confidence", self.confidence, 0)
 
 
-@register("algo", "ucb", config=UCBConfig, action={"discrete"}, obs={"discrete", "box"}, memory=None, one_step=True)
+@register(
+    "algo",
+    "ucb",
+    config=UCBConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=tables(4),
+)
 class UCB(BanditLearner):
     """Bandit: the arm with the highest upper confidence bound, UCB1 (Auer et al. 2002)."""
 

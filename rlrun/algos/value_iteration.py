@@ -17,6 +17,7 @@ import numpy as np
 
 from rlrun.algos.planning import Planner
 from rlrun.checks import positive, within
+from rlrun.footprint import tables
 from rlrun.registry import register
 from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
 
@@ -45,6 +46,7 @@ class ValueIterationConfig:
     memory=None,
     table=True,
     model=True,
+    footprint=tables(8),
 )
 class ValueIteration(Planner):
     """Plans on the environment's model by sweeps of Bellman's optimality equation (Bellman 1957)."""

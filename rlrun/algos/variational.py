@@ -23,6 +23,7 @@ from rlrun.algos.contextual import ContextualAgent
 from rlrun.algos.neural_bandit import Batch, NeuralConfig, NeuralLearner
 from rlrun.checks import positive
 from rlrun.device import Device
+from rlrun.footprint import TRAINED, q_network
 from rlrun.ops.losses import gather
 from rlrun.optim import Aux
 from rlrun.registry import register
@@ -52,6 +53,7 @@ class VariationalConfig(NeuralConfig):
     obs={"discrete", "box"},
     memory=None,
     one_step=True,
+    footprint=q_network(2 * TRAINED),
 )
 class Variational(NeuralLearner):
     """Contextual bandit: Thompson sampling on a Bayesian neural network (Blundell et al. 2015)."""

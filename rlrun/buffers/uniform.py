@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 
 from rlrun.checks import overwrite, within
 from rlrun.device import Device
 from rlrun.errors import RlrunError
+from rlrun.footprint import Need, transition
 from rlrun.registry import register
 from rlrun.seeding import generator_state, restore_generator
 from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
@@ -31,7 +34,13 @@ class UniformConfig:
         within("capacity", self.capacity, 1)
 
 
-@register("buffer", "uniform", config=UniformConfig, memory="replay")
+def footprint(cfg: UniformConfig, env: EnvSpec) -> list[Need]:
+    """The ring when it is full."""
+    each = transition(env, observations=2)
+    return [Need("buffer.capacity", cfg.capacity * each, f"a replay of {cfg.capacity:,} transitions", each)]
+
+
+@register("buffer", "uniform", config=UniformConfig, memory="replay", footprint=footprint)
 class UniformRing:
     """The newest `capacity` transitions, every one equally likely.
 
@@ -43,14 +52,34 @@ class UniformRing:
     def __init__(self, cfg: UniformConfig, env: EnvSpec, *, gamma: float, rng: np.random.Generator, device: Device):
         self.capacity, self.replacement = cfg.capacity, cfg.replacement
         self.gamma, self.rng, self.device = gamma, rng, device
-        obs, action = env.obs_space, env.action_space
-        self.obs = np.zeros((self.capacity, *obs.shape), obs.dtype)
-        self.next_obs = np.zeros((self.capacity, *obs.shape), obs.dtype)
-        self.action = np.zeros((self.capacity, *action.shape), action.dtype)
-        self.reward = np.zeros(self.capacity, np.float32)
-        self.discount = np.zeros(self.capacity, np.float32)
+        self._obs_space, self._action_space = env.obs_space, env.action_space
         self.size = 0
         self.position = 0  # where the next transition goes
+
+    # The columns are allocated when they are first used: who only looks at a run needs no replay.
+
+    @cached_property
+    def obs(self) -> Array:
+        return self._column(self._obs_space.shape, self._obs_space.dtype)
+
+    @cached_property
+    def next_obs(self) -> Array:
+        return self._column(self._obs_space.shape, self._obs_space.dtype)
+
+    @cached_property
+    def action(self) -> Array:
+        return self._column(self._action_space.shape, self._action_space.dtype)
+
+    @cached_property
+    def reward(self) -> Array:
+        return self._column()
+
+    @cached_property
+    def discount(self) -> Array:
+        return self._column()
+
+    def _column(self, shape: tuple[int, ...] = (), dtype: DTypeLike = np.float32) -> Array:
+        return np.zeros((self.capacity, *shape), dtype)
 
     def __len__(self) -> int:
         return self.size

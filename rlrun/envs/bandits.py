@@ -17,6 +17,7 @@ import numpy as np
 from rlrun.checks import one_of, within
 from rlrun.envs.regret import RegretMeter
 from rlrun.errors import ConfigError
+from rlrun.footprint import Need
 from rlrun.registry import register
 from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, Space, StateDict, Step, VectorEnv
@@ -276,7 +277,18 @@ class _Bandits:
         return BanditVector(cfg.id, values, self._std, num_envs, one_hot=one_hot, fixed=fixed, **how)
 
 
-@register("env", "bandit/bernoulli", config=BernoulliConfig)
+def footprint(cfg: BanditConfig, each: int) -> list[Need]:
+    """The arms of all problems, their counts, and what every copy shows."""
+    problems, arms = cfg.bandits or 1, cfg.arms or 5
+    shown = 8 * (problems if cfg.context == "one_hot" else 1) + 200
+    found = [Need("env.num_envs", cfg.num_envs * shown, f"{cfg.num_envs:,} copies of the bandit", shown)]
+    if cfg.bandits or cfg.arms:
+        key, rows = ("env.arms", problems) if arms > problems else ("env.bandits", arms)
+        found.append(Need(key, 64 * problems * arms, f"{problems:,} problems of {arms:,} arms", 64 * rows))
+    return found
+
+
+@register("env", "bandit/bernoulli", config=BernoulliConfig, footprint=footprint)
 class BernoulliBandits(_Bandits):
     """Bernoulli bandits: an arm gives 1 with its probability, else 0."""
 
@@ -286,7 +298,7 @@ class BernoulliBandits(_Bandits):
         super().__init__(cfg, drawn if given is None else given, std=None)
 
 
-@register("env", "bandit/gaussian", config=GaussianConfig)
+@register("env", "bandit/gaussian", config=GaussianConfig, footprint=footprint)
 class GaussianBandits(_Bandits):
     """Gaussian bandits: an arm gives its mean plus noise."""
 

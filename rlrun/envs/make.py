@@ -18,6 +18,7 @@ from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningMeanStd
 from rlrun.envs.spaces import ActionMap, action_map
 from rlrun.envs.wrappers import FrameStack, TransformReward
 from rlrun.errors import ConfigError, EnvError, RlrunError
+from rlrun.footprint import Need
 from rlrun.registry import register
 from rlrun.seeding import SeedTree
 from rlrun.types import EnvSpec, VectorEnv
@@ -125,7 +126,12 @@ def wrapped(env: gym.Env, wrapper: Custom) -> gym.Env:
     return made
 
 
-@register("env", "gym", config=EnvConfig)
+def footprint(cfg: EnvConfig, each: int) -> list[Need]:
+    """All training environments."""
+    return [Need("env.num_envs", cfg.num_envs * each, f"{cfg.num_envs:,} environments", each)]
+
+
+@register("env", "gym", config=EnvConfig, footprint=footprint)
 class GymEnvs:
     """Any Gymnasium environment, by id."""
 

@@ -243,7 +243,7 @@ class InProcessConfig:
     name: str = "in_process"
 
 
-@register("experience", "in_process", config=InProcessConfig)
+@register("experience", "in_process", config=InProcessConfig, footprint=20_000)
 def in_process(
     recipe: Recipe, num_envs: int, *, evaluation: bool = False, envs: Sequence[gym.Env] | None = None
 ) -> VectorEnv:
@@ -306,7 +306,7 @@ class SubprocessConfig:
     name: str = "subprocess"
 
 
-@register("experience", "subprocess", config=SubprocessConfig)
+@register("experience", "subprocess", config=SubprocessConfig, footprint=25_000_000)
 def subprocess(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
     """One process per environment, for environments whose steps are slow."""
     return Subprocess(recipe, num_envs)
@@ -383,7 +383,7 @@ class NativeConfig:
     name: str = "native"
 
 
-@register("experience", "native", config=NativeConfig)
+@register("experience", "native", config=NativeConfig, footprint=1_000)
 def native(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
     """The environment's own vectorised implementation, where it has one; one random stream for all."""
     if not evaluation:

@@ -40,7 +40,16 @@ class NetworkConfig:
             positive("hidden", width)
 
 
-@register("network", "mlp", config=NetworkConfig)
+def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
+    """How many parameters a network has."""
+    inputs = obs_space.n or math.prod(obs_space.shape)
+    widths = [inputs, *cfg.hidden]
+    layers = sum((below + 1) * width for below, width in zip(widths, cfg.hidden, strict=False))
+    norms = 2 * sum(cfg.hidden) if cfg.layer_norm else 0
+    return (layers + norms) * (1 if cfg.shared else len(heads)) + sum((widths[-1] + 1) * head.size for head in heads)
+
+
+@register("network", "mlp", config=NetworkConfig, footprint=footprint)
 def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network:
     """Multi-layer perceptron on flattened or one-hot observations."""
     encoder: torch.nn.Module = networks.OneHot(obs_space.n) if obs_space.n else networks.Flat()

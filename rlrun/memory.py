@@ -1,0 +1,177 @@
+"""Whether a run fits into memory: what its parts declare that they will allocate, against what the machine has free.
+
+It is asked before anything is made. What is estimated are the large arrays: replay, rollouts, tables, parameters with
+their gradients and moments, environments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlrun import registry
+from rlrun.errors import ConfigError
+from rlrun.footprint import Need
+from rlrun.types import EnvSpec, HeadSpec
+
+NOTABLE = 100e6  # bytes from which on it is said at the start of a run
+
+
+def of_environments(config: Any) -> list[Need]:
+    """What the environments ask for: known before one is opened."""
+    entry = registry.get("env", config.env.name)
+    footprint = entry.capabilities.get("footprint")
+    if footprint is None:
+        return []
+    each = registry.get("experience", config.experience.name).capabilities.get("footprint", 0)
+    return list(footprint(config.env, each))
+
+
+def of_run(config: Any, env: EnvSpec, learns: bool = True) -> list[Need]:
+    """All that a run declares.
+
+    Args:
+        config: the run's config objects.
+        learns: count what learning needs alone, such as a replay.
+    """
+    found = of_environments(config)
+    if learns and config.buffer is not None:
+        footprint = registry.get("buffer", config.buffer.name).capabilities.get("footprint")
+        found += footprint(config.buffer, env) if footprint else []
+    footprint = registry.get("algo", config.algo.name).capabilities.get("footprint")
+    return found + list(footprint(config.algo, env, functools.partial(_parameters, config, env)) if footprint else [])
+
+
+def _parameters(config: Any, env: EnvSpec, *heads: HeadSpec) -> int:
+    """How many parameters the run's network has with these heads; 0 if it does not say."""
+    footprint = config.network and registry.get("network", config.network.name).capabilities.get("footprint")
+    return footprint(config.network, env.obs_space, *heads) if footprint else 0
+
+
+def check(config: Any, needs: list[Need], share: float = 0.9) -> None:
+    """Refuse what cannot fit, naming the largest need's key and, if there is one, a value that would do.
+
+    Args:
+        needs: of which the config's keys are the cause.
+        share: of what is free may be used up by the value that is recommended.
+
+    Raises:
+        ConfigError: there is less memory than that, on the machine or on its GPU.
+    """
+    on_device = [need for need in needs if need.on_device]
+    in_memory = [need for need in needs if not need.on_device]
+    on_gpu = _gpu_free(config.device) if sum(need.bytes for need in on_device) > NOTABLE else None
+    if on_gpu is None:
+        in_memory += on_device
+    else:
+        _compare(config, on_device, on_gpu, "GPU memory", share)
+    if in_memory and sum(need.bytes for need in in_memory) > NOTABLE:
+        _compare(config, in_memory, free(), "memory", share)
+
+
+def notice(needs: list[Need]) -> list[str]:
+    """A line on what is large, if anything is."""
+    large = [f"{need.what}: {size(need.bytes)}" for need in needs if need.bytes > NOTABLE]
+    return [f"memory for {', '.join(large)}; {size(free())} are free"] if large else []
+
+
+def _compare(config: Any, needs: list[Need], available: float, kind: str, share: float) -> None:
+    total = sum(need.bytes for need in needs)
+    if total <= available:
+        return
+    need = max(needs, key=lambda need: need.bytes)
+    in_all = f" of {size(total)} in all" if need.bytes <= available else ""
+    problem = f"{need.what} would need {size(need.bytes)}{in_all}, {size(available)} of {kind} are free"
+    raise ConfigError(need.key, problem, _fitting(config, need, share * available - total) or need.advice)
+
+
+def _fitting(config: Any, need: Need, left: float) -> str:
+    """A value of the need's key that fits, in two digits; `left` is negative by what has to go."""
+    value = functools.reduce(getattr, need.key.split("."), config) if need.each else 0
+    largest = math.floor(value + left / need.each) if need.each else 0
+    if largest < 1:
+        return ""
+    unit = 10 ** max(len(str(largest)) - 2, 0)
+    return f"{need.key}={largest // unit * unit} fits"
+
+
+def free() -> float:
+    """Bytes that can still be used: by the machine, the process's control groups and limits. Infinite if unknown."""
+    return max(0.0, min(_machine_free(), *_group_free(), _limit_free()))
+
+
+def _machine_free() -> float:
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            return 1024.0 * int(line.split()[1])
+    return math.inf
+
+
+def _group_free() -> Iterator[float]:
+    """What each control group above this process has left (cgroup v2, then v1)."""
+    yield math.inf
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        v1 = "memory" in controllers.split(",")
+        if controllers and not v1:
+            continue
+        base = Path("/sys/fs/cgroup/memory" if v1 else "/sys/fs/cgroup")
+        limit, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if v1 else ("memory.max", "memory.current")
+        group = base / path.strip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(base):
+                break
+            numbers = [_number(folder / name) for name in (limit, used)]
+            if None not in numbers:
+                yield numbers[0] - numbers[1] + _cache(folder)  # type: ignore[operator]
+
+
+def _cache(folder: Path) -> float:
+    """File pages that the kernel gives back when memory is asked for."""
+    for line in _lines(folder / "memory.stat"):
+        if line.startswith(("inactive_file ", "total_inactive_file ")):
+            return float(line.split()[1])
+    return 0.0
+
+
+def _limit_free() -> float:
+    """What `ulimit -v` leaves."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    used = next(iter(_lines("/proc/self/statm")), "0").split()[0]
+    return math.inf if limit == resource.RLIM_INFINITY else limit - int(used) * resource.getpagesize()
+
+
+def _gpu_free(device: Any) -> float | None:
+    """Free bytes of the GPU that the run would use; None if it uses none."""
+    if getattr(device, "accelerator", "cpu") == "cpu":
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    index = int(device.accelerator.partition(":")[2] or 0)
+    return float(torch.cuda.mem_get_info(index)[0]) if index < torch.cuda.device_count() else None
+
+
+def _number(path: Path) -> float | None:
+    return next((float(line) for line in _lines(path) if line.strip().isdigit()), None)
+
+
+def _lines(path: str | Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    return []
+
+
+def size(count: float) -> str:
+    """Bytes in words: `93.9 GiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} PiB" if math.isfinite(count) else "more than enough"
