@@ -42,7 +42,7 @@ def status(run: Path) -> dict:
         ("--cfg job -p algo seed=1", CommandLine(words=["seed=1"], hydra=["--cfg", "job", "--package", "algo"])),
         ("--info defaults seed=1", CommandLine(words=["seed=1"], hydra=["--info", "defaults"])),
         ("--info seed=1", CommandLine(words=["seed=1"], hydra=["--info"])),
-        ("--lr 3e-4", CommandLine(words=["3e-4"], unknown=("--lr", "3e-4"))),
+        ("--lr 3e-4", CommandLine(words=["3e-4"], flags={"--lr": "3e-4"})),
         ("--version", CommandLine(version=True)),
     ],
 )
