@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from rlrun import registry
+from rlrun import registry, sources
 from rlrun.config import KINDS
 from rlrun.errors import ConfigError
 
@@ -19,14 +18,18 @@ ROOT = "config"  # conf/config.yaml
 GROUPS = (*KINDS, "tuned", "experiment", "smoke")
 
 
-class MoreFolders(SearchPathPlugin):
-    """Folders of users and plug-ins, searched after ours."""
+class SearchPath(SearchPathPlugin):
+    """Our folder, those of users and plug-ins, then what registered components bring."""
 
-    folders: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()  # of users and plug-ins
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for element in search_path.get_path():
+            if element.provider == "main":
+                element.path = f"yaml://{conf_dir()}"
         for folder in self.folders:
-            search_path.append("rlrun", f"file://{folder}")
+            search_path.append("rlrun", f"yaml://{folder}")
+        search_path.append("rlrun", "components://")
 
 
 def conf_dir() -> Path:
@@ -50,14 +53,15 @@ def add_folders(given: Sequence[str], installed: Sequence[Path]) -> None:
     for source, folder in named:
         if not Path(folder).is_dir():
             raise ConfigError(source, f"there is no folder {folder}")
-    MoreFolders.folders = (*(Path(folder).absolute() for _, folder in named), *installed)
-    Plugins.instance().register(MoreFolders)
+    SearchPath.folders = (*(Path(folder).absolute() for _, folder in named), *installed)
+    for plugin in (SearchPath, sources.Folder, sources.Components):
+        Plugins.instance().register(plugin)
 
 
 def files(group: str) -> dict[str, Path]:
     """The YAML files of a group by option, as Hydra finds them; in subfolders an option is `folder/name`."""
     found: dict[str, Path] = {}
-    for root in (folder / group for folder in (conf_dir(), *MoreFolders.folders)):
+    for root in (folder / group for folder in (conf_dir(), *SearchPath.folders)):
         for file in root.rglob("*.yaml"):
             found.setdefault(str(file.relative_to(root).with_suffix("")), file)
     return found
@@ -65,8 +69,7 @@ def files(group: str) -> dict[str, Path]:
 
 def options(group: str) -> list[str]:
     """All options of a group, sorted: those of its files, and of registered components that have none."""
-    stored = (name for name in ConfigStore.instance().repo.get(group, {}) if name.endswith(".yaml"))
-    return sorted({*files(group), *(name.removesuffix(".yaml") for name in stored)})
+    return sorted({*files(group), *(sources.without_file(group) if group in KINDS else ())})
 
 
 def described(group: str) -> Iterator[tuple[str, str]]:
@@ -77,5 +80,5 @@ def described(group: str) -> Iterator[tuple[str, str]]:
 
 
 def _first_comment(file: Path) -> str:
-    lines = (line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
+    lines = (line[1:].strip() for line in file.read_text(errors="replace").splitlines() if line.startswith("#"))
     return next((line for line in lines if not line.startswith("@package")), "")

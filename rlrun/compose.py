@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,6 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -26,19 +25,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import choices, explain, hints, plugins, registry
+from rlrun import choices, explain, hints, plugins
 from rlrun.choices import GROUPS, ROOT, conf_dir
-from rlrun.config import KINDS, OPTIONAL, RunConfig, flat
+from rlrun.config import KINDS, OPTIONAL, flat
 from rlrun.errors import ConfigError
 from rlrun.rundir import letters
 
 COMMAND_LINE = "command line"
-
-# What a smoke run puts in place of a component's own values, where the component has the key.
-SMOKE = {
-    "algo": {"learning_starts": 64, "random_steps": 64, "batch_size": 32, "n_steps": 32, "n_epochs": 2},
-    "buffer": {"capacity": 1000},
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,6 @@ def set_up(words: Sequence[str], config_dirs: Sequence[str] = ()) -> None:
     installed = plugins.load_installed()
     plugins.load_named(_imports(words))
     choices.add_folders(config_dirs, installed)
-    _store_schemas()
     OmegaConf.register_new_resolver("rlrun.env", env_label, replace=True)
     OmegaConf.register_new_resolver("rlrun.job", job_label, replace=True)
     OmegaConf.register_new_resolver("rlrun.letters", letters, replace=True, use_cache=True)
@@ -230,30 +222,6 @@ def _imports(words: Sequence[str]) -> list[str]:
             modules = yaml.safe_load(value)
             return [modules] if isinstance(modules, str) else list(modules or ())
     return []
-
-
-def _store_schemas() -> None:
-    """Give every component's dataclass to Hydra as `schema/<kind>/<name>`, apart from the choices that users see."""
-    ConfigStore.instance().store(group="schema", name="run", node=RunConfig, package="_global_")
-    for kind in KINDS:
-        files = choices.files(kind)
-        for entry in (registry.get(kind, name) for name in registry.names(kind)):
-            if entry.config is None:
-                continue
-            try:
-                _store(f"schema/{kind}/{entry.name}", entry.config)
-            except OmegaConfBaseException as error:
-                problem = f"{entry.config.__qualname__} is no config dataclass: {str(error).splitlines()[0]}"
-                raise ConfigError(f"{kind}={entry.name}", problem) from error
-            shrunk = {f.name: SMOKE[kind][f.name] for f in fields(entry.config) if f.name in SMOKE.get(kind, ())}
-            _store(f"smoke/{kind}/on-{entry.name}", shrunk)
-            if not entry.factory.__module__.startswith("rlrun.") and entry.name not in files:
-                _store(f"{kind}/{entry.name}", {"defaults": [{f"/schema/{kind}@_here_": entry.name}, "_self_"]})
-
-
-def _store(path: str, node: Any) -> None:
-    group, _, name = path.rpartition("/")
-    ConfigStore.instance().store(group=group, name=name, node=node)
 
 
 def _provenance(words: Sequence[str], loader: ConfigLoader) -> dict[str, str]:

@@ -278,23 +278,27 @@ def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:
 def _check_spaces(config: RunConfig, env: EnvSpec) -> None:
     """The algorithm can read the observations, take the actions, and knows the model if it plans on one."""
     algo = registry.get("algo", config.algo.name)
-    fitting = ", ".join(entry.name for entry in _algorithms() if _fits(entry, env)) or "none"
     for role, kind in (("action", env.action_space.kind), ("obs", env.obs_space.kind)):
         if kind in _able(algo, role):
             continue
         problem = (
             f"{algo.name} handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
         )
-        raise ConfigError("algo", problem, f"these fit: {fitting}")
+        raise ConfigError("algo", problem, f"these fit: {_fitting(env)}")
     if not _has_model(algo, env):
         problem = f"{algo.name} plans on the environment's model, {env.id} does not tell it"
-        raise ConfigError("algo", problem, f"these fit: {fitting}")
+        raise ConfigError("algo", problem, f"these fit: {_fitting(env)}")
     if not _lasts_long_enough(algo, env):
         raise ConfigError(
             "algo",
             f"{algo.name} is for bandits, whose episodes are one step (max_episode_steps=1)",
-            f"for {env.id} these fit: {fitting}",
+            f"for {env.id} these fit: {_fitting(env)}",
         )
+
+
+def _fitting(env: EnvSpec) -> str:
+    """The names of all algorithms that fit an environment."""
+    return ", ".join(entry.name for entry in _algorithms() if _fits(entry, env)) or "none"
 
 
 def _fits(algo: Entry, env: EnvSpec) -> bool:

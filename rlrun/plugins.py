@@ -16,33 +16,39 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from rlrun import registry
+from rlrun import algos, registry
 from rlrun.custom import import_module, locate, one_line
 from rlrun.errors import ConfigError
 from rlrun.lazy import deferred
 from rlrun.registry import Entry
 
-PACKAGES = ("algos", "buffers", "envs", "experience", "loggers")  # all modules of these
-MODULES = ("device", "callbacks", "networks")
+# What registers our components, apart from the algorithms.
+MODULES = ("buffers", "callbacks", "device", "envs", "envs.data_bandits", "experience.vector", "loggers", "networks")
 ENTRY_POINTS = "rlrun.plugins"
 
 
 @functools.cache
 def load_installed() -> tuple[Path, ...]:
-    """Import our components and every installed plug-in, once.
+    """Import our components and every installed plug-in, once; an algorithm when it is asked for.
 
     Returns:
         The `conf` folders that plug-in packages bring along.
     """
+    registry.on_demand("algo", load_algorithm)
     with deferred("torch"):
         for name in MODULES:
             importlib.import_module(f"rlrun.{name}")
-        for name in PACKAGES:
-            package = importlib.import_module(f"rlrun.{name}")
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{package.__name__}.{module.name}")
     folders = (_load_entry_point(point) for point in entry_points(group=ENTRY_POINTS))
     return tuple(folder for folder in folders if folder is not None)
+
+
+@functools.cache
+def load_algorithm(name: str | None) -> None:
+    """Import the module of an algorithm of ours, which is named like it, or the modules of all."""
+    found = {module.name for module in pkgutil.iter_modules(algos.__path__)}
+    with deferred("torch"):
+        for module in found if name is None else found & {name}:
+            importlib.import_module(f"{algos.__name__}.{module}")
 
 
 def load_named(modules: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ class Entry:
 
 
 _ENTRIES: dict[str, dict[str, Entry]] = {}
+_ON_DEMAND: dict[str, Callable[[str | None], object]] = {}
 
 
 def register(kind: str, name: str, *, config: type | None = None, **capabilities: Any) -> Callable[[T], T]:
@@ -52,10 +53,10 @@ def register(kind: str, name: str, *, config: type | None = None, **capabilities
     """
 
     def add(factory: T) -> T:
-        known = _ENTRIES.setdefault(kind, {}).get(name)
+        known = get(kind, name) if has(kind, name) else None
         if known is not None and _origin(known.factory) != _origin(factory):
             raise ValueError(f"{kind} {name!r} is already registered by {'.'.join(_origin(known.factory))}")
-        _ENTRIES[kind][name] = Entry(kind, name, factory, config, capabilities)  # type: ignore[arg-type]
+        _ENTRIES.setdefault(kind, {})[name] = Entry(kind, name, factory, config, capabilities)  # type: ignore[arg-type]
         return factory
 
     return add
@@ -66,22 +67,39 @@ def _origin(factory: Any) -> tuple[str, str]:
     return factory.__module__, factory.__qualname__
 
 
+def on_demand(kind: str, load: Callable[[str | None], object]) -> None:
+    """Components of this kind are imported when they are asked for.
+
+    Args:
+        load: imports what registers a name, if there is such a module, or everything of this kind if it is None.
+    """
+    _ON_DEMAND[kind] = load
+
+
+def has(kind: str, name: str) -> bool:
+    """Whether there is a component `kind=name`."""
+    if name not in _ENTRIES.get(kind, {}) and kind in _ON_DEMAND:
+        _ON_DEMAND[kind](name)
+    return name in _ENTRIES.get(kind, {})
+
+
 def get(kind: str, name: str) -> Entry:
     """The entry of `kind=name`; UnknownName with the nearest names otherwise."""
-    entries = _ENTRIES.get(kind, {})
-    if name not in entries:
-        raise UnknownName(kind, f"there is no {kind} named {name!r}", did_you_mean(name, entries))
-    return entries[name]
+    if not has(kind, name):
+        raise UnknownName(kind, f"there is no {kind} named {name!r}", did_you_mean(name, names(kind)))
+    return _ENTRIES[kind][name]
 
 
 def names(kind: str) -> list[str]:
     """All names registered for a kind, sorted."""
+    if kind in _ON_DEMAND:
+        _ON_DEMAND[kind](None)
     return sorted(_ENTRIES.get(kind, {}))
 
 
 def kinds() -> list[str]:
     """All kinds that have at least one component, sorted."""
-    return sorted(_ENTRIES)
+    return sorted({*_ENTRIES, *_ON_DEMAND})
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

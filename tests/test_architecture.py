@@ -24,7 +24,7 @@ LEVELS: list[set[str]] = [
     {"experience", "algos", "loggers"},
     {"evaluation", "checkpoint", "callbacks", "report", "rundir", "runs"},
     {"runner"},
-    {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build"},
+    {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
     {"launch", "review", "inspection", "listing", "sweep", "help", "verbs"},
     {"cli"},
     {"__main__"},
@@ -32,7 +32,7 @@ LEVELS: list[set[str]] = [
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 
 # Only these may know Hydra; everything else works in a notebook without it.
-HYDRA_SIDE = {"config", "choices", "explain", "compose", "plugins", "help", "sweep", "cli"}
+HYDRA_SIDE = {"config", "choices", "sources", "explain", "compose", "plugins", "help", "sweep", "cli"}
 
 
 class Import(NamedTuple):

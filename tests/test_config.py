@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from conftest import algorithms
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from rlrun import choices, compose, config, help, hints, plugins, registry
@@ -315,9 +314,8 @@ def elsewhere(tmp_path, monkeypatch):
     """A working directory with modules of its own; what they register is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    store = ConfigStore.instance()
-    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
-    monkeypatch.setattr(registry, "_ENTRIES", {kind: dict(names) for kind, names in registry._ENTRIES.items()})
+    entries = {kind: {name: registry.get(kind, name) for name in registry.names(kind)} for kind in registry.kinds()}
+    monkeypatch.setattr(registry, "_ENTRIES", entries)
     yield tmp_path
     compose.set_up([])
 
