@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +42,7 @@ class Parts:
 
 
 def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
-    """Everything that computes, at its beginning.
+    """Everything that computes, at its beginning. Nothing can refuse the config any more once it is made.
 
     Args:
         interrupt: what the source and the evaluations answer to.
@@ -84,21 +83,12 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     return Parts(seeds, spec, environments, envs, buffer, algo, source, device, interrupt)
 
 
-def build(config: RunConfig, claim: Callable[[Parts], RunDir], interrupt: Interrupt | None = None) -> Run:
-    """Make a run that stands at its beginning.
+def build(config: RunConfig, made: Parts, own: dict[str, Callback], run_dir: RunDir) -> Run:
+    """A run that stands at its beginning: what computes, and what looks on and writes into the run's directory.
 
     Args:
-        config: as `config.validate` returned it.
-        claim: opens the run's directory. Called once nothing can refuse the config any more, so that a mistake leaves
-            no directory behind.
-        interrupt: what the run answers to.
-
-    Raises:
-        ConfigError: parts that do not go together, or a directory that is taken.
+        made, own: as `parts` and `own_callbacks` returned them.
     """
-    made = parts(config, interrupt)
-    own = own_callbacks(config)
-    run_dir = claim(made)
     title = f"{config.algo.name} on {made.spec.id}"
     evaluation = made.environments.evaluation
     return Run(

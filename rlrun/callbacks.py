@@ -222,10 +222,12 @@ class CheckpointConfig:
     keep_last: int = 3  # how many of the newest stay; 0 = all
     keep_best: bool = True  # keep one more: that of the best evaluation
     replay: bool = True  # save what a replay buffer holds; without it a resumed run has to collect anew
+    grace: float = 5.0  # seconds from a signal to the end; what takes longer is given up for the last checkpoint
 
     def __post_init__(self) -> None:
         checks.within("freq", self.freq, 0)
         checks.within("keep_last", self.keep_last, 0)
+        checks.within("grace", self.grace, 0, 86_400)
 
 
 @register("checkpoint", "default", config=CheckpointConfig)
@@ -257,8 +259,9 @@ class Checkpoint(Callback):
         state = run.state_dict()
         if _has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
             raise Diverged(f"what was learned is not a number at env step {env_steps:,}; it was not saved")
-        checkpoint.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
-        run.dir.set_status("running", env_steps=env_steps)
+        with run.interrupt.finishing():
+            checkpoint.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
+        run.dir.set_status("running", env_steps=env_steps, saved=env_steps)
 
     def state_dict(self) -> StateDict:
         return {"every": self._every.state_dict(), "is_best": self._is_best}
@@ -385,12 +388,12 @@ class Summary(Callback):
     def __init__(self, evaluation: Evaluate):
         self._evaluation = evaluation
 
-    def write(self, run: Run, state: str) -> None:
+    def write(self, run: Run, state: str, env_steps: int) -> None:
         summary = {
             **run.logger.last,
             "final_eval": self._evaluation.final,
             "best_eval": self._evaluation.best,
-            "env_steps": run.progress.env_steps,
+            "env_steps": env_steps,
             "wall_seconds": run.progress.wall_seconds,
             "state": state,
         }

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rlrun import __version__
-from rlrun.errors import ConfigError, RlrunError
+from rlrun.errors import ConfigError, Escaped, Interrupted, RlrunError, described, printable
 from rlrun.lazy import deferred
+from rlrun.talk import is_lost, unfailing
 
-INTERRUPTED = 128 + signal.SIGINT
 SHORT = {"-h": "--help", "-m": "--multirun", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-i": "--info"}
 HYDRA_FLAGS = {"--cfg", "--package", "--resolve", "--info", "--hydra-help", "--shell-completion", "-sc"}
 WITH_VALUE = {"--config-dir", "--cfg", "--package"}
@@ -46,24 +46,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 finished, 1 failed, 2 usage or config, 3 diverged, 75 preempted and resumable, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return dispatch(take_apart(argv), argv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of `rlrun list | head` has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if os.environ.get("RLRUN_DEBUG") == "1":
-            raise
-        return say(error)
+    with unfailing() as stdout:
+        try:
+            code = dispatch(take_apart(argv), argv)
+        except KeyboardInterrupt:  # nobody was there yet, or any more, to whom it could be said better
+            code = say(Interrupted(signal.SIGINT))
+        except BaseException as error:
+            if os.environ.get("RLRUN_DEBUG") == "1":
+                raise
+            code = say(error if isinstance(error, Exception) else Escaped(error))
+        stdout.flush()
+        if is_lost(stdout) and not trains(argv):  # what it said was all it was for
+            print(f"rlrun: stdout: {stdout.error}", file=sys.stderr)
+            return code or 1
+        return code
 
 
 def say(error: Exception) -> int:
     """Print an error without its traceback and return the exit code."""
     known = isinstance(error, RlrunError)
-    text = str(error) if known else f"{type(error).__name__}: {error}\nRLRUN_DEBUG=1 shows the traceback"
-    print(f"rlrun: {text}", file=sys.stderr)
+    text = str(error) if known else f"{described(error)}\nRLRUN_DEBUG=1 shows the traceback"
+    print(f"rlrun: {printable(text)}", file=sys.stderr)
     return error.exit_code if isinstance(error, RlrunError) else 1
 
 
@@ -127,6 +130,11 @@ def take_apart(argv: Sequence[str]) -> CommandLine:
             case _:
                 line.words.append(word)
     return line
+
+
+def trains(argv: Sequence[str]) -> bool:
+    """Whether a run is what the command is for, whatever it says meanwhile."""
+    return not (argv and is_verb(argv[0])) or argv[0] == "resume"
 
 
 def is_verb(word: str) -> bool:

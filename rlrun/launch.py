@@ -5,25 +5,25 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 from rlrun import checkpoint, compose, config, hints, memory, registry, runs
-from rlrun.build import Parts, build
-from rlrun.callbacks import Checkpoint, Evaluate, Summary
+from rlrun.build import Parts, build, own_callbacks, parts
+from rlrun.callbacks import Callback, Checkpoint, Evaluate
 from rlrun.compose import Composed
 from rlrun.config import RunConfig, literal
-from rlrun.errors import CheckpointError, ConfigError, Diverged, Interrupted, RlrunError
+from rlrun.errors import CheckpointError, ConfigError, Interrupted
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import console
 from rlrun.loggers.runlog import run_log
+from rlrun.record import recorded
 from rlrun.rundir import RunDir, command_line
 from rlrun.runner import Run
 from rlrun.runner import train as run_loop
-from rlrun.seeding import Role
+from rlrun.seeding import Role, SeedTree
 from rlrun.types import StateDict
 
 log = logging.getLogger(__name__)
@@ -46,10 +46,15 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     Returns:
         The mean return of the final evaluation.
     """
-    cfg = config.validate(composed.data)
     with Interrupt() as interrupt:
-        run = build(cfg, lambda parts: _claim(composed, argv, parts, cfg), interrupt)
-        return _attempt(run, None, [f"run: {run.dir.path}", *_tuned(composed, argv)])
+        cfg = config.validate(composed.data)
+        interrupt.grace = cfg.checkpoint.grace
+        made = parts(cfg, interrupt)
+        with closing(made.source):
+            interrupt.check()  # there is nothing to save yet, and nothing to go on from
+            own = own_callbacks(cfg)
+            run_dir = _claim(composed, argv, made.seeds)
+            return _attempt(run_dir, cfg, made, own, None, [f"run: {run_dir.path}", *_tuned(composed, argv)])
 
 
 def resume(path: str, words: Sequence[str]) -> int:
@@ -57,81 +62,79 @@ def resume(path: str, words: Sequence[str]) -> int:
     run_dir = runs.open_run(path)
     old = config.read(run_dir.config)
     new = _changed(old, words)
-    cfg = config.validate(new)
-    status = run_dir.read_status()
-    if cfg.total_timesteps < status["env_steps"] and new != old:
-        raise ConfigError("total_timesteps", f"the run is at {status['env_steps']:,} env steps already", "give more")
-    if status["state"] == "finished" and status["env_steps"] >= cfg.total_timesteps:
-        print(
-            f"{path} finished at {status['env_steps']:,} env steps; total_timesteps=N, greater than that, continues it"
-        )
-        return 0
     with Interrupt() as interrupt:
+        cfg = config.validate(new)
+        interrupt.grace = cfg.checkpoint.grace
+        status = run_dir.read_status()
+        if cfg.total_timesteps < status["env_steps"] and new != old:
+            raise ConfigError(
+                "total_timesteps", f"the run is at {status['env_steps']:,} env steps already", "give more"
+            )
+        if status["state"] == "finished" and status["env_steps"] >= cfg.total_timesteps:
+            print(
+                f"{path} finished at {status['env_steps']:,} env steps; "
+                "total_timesteps=N, greater than that, continues it"
+            )
+            return 0
         found, state = _newest(run_dir)  # before anything is touched
-        run = build(cfg, lambda _: _continue(run_dir), interrupt)
-        _attempt(run, state, [f"resumed from {found}", *_differences(old, new)], config.to_yaml(new))
+        made = parts(cfg, interrupt)
+        with closing(made.source):
+            interrupt.check()
+            own = own_callbacks(cfg)
+            run_dir.begin_attempt()
+            messages = [f"resumed from {found}", *_differences(old, new)]
+            _attempt(run_dir, cfg, made, own, state, messages, config.to_yaml(new))
     return 0
 
 
-def _attempt(run: Run, state: StateDict | None, messages: Sequence[str], changed: str = "") -> float:
+def _attempt(
+    run_dir: RunDir,
+    cfg: RunConfig,
+    made: Parts,
+    own: dict[str, Callback],
+    state: StateDict | None,
+    messages: Sequence[str],
+    changed: str = "",
+) -> float:
     """Train a run to its end, from a saved state or the beginning, and record what became of it.
 
     Args:
         changed: a new `config.yaml`, written once the state has been found to fit it.
 
+    Returns:
+        The mean return of the final evaluation; NaN if there is none.
+
     Raises:
         RlrunError: the run stopped before its end; status.json says why, run.log how.
     """
-    with run_log(run.dir.log, console.mode(run.cfg.logger.console)), _recorded(run):
-        for message in [*messages, *memory.notice(memory.of_run(run.cfg, run.spec))]:
+    with run_log(run_dir.log, console.mode(cfg.logger.console)), recorded(run_dir, made.interrupt) as record:
+        for message in [*messages, *memory.notice(memory.of_run(cfg, made.spec))]:
             log.info("%s", message)
-        run.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
-        if state is not None:
-            with checkpoint.must_fit(run.dir.checkpoints):
-                run.load_state_dict(state)
-        if changed:
-            run.dir.write_text(run.dir.config, changed)
-        try:
-            run_loop(run)
-        except Interrupted:
-            cast(Checkpoint, run.callbacks["checkpoint"]).save(run)
-            log.info(
-                "saved at %s env steps; continue with: rlrun resume %s", f"{run.progress.env_steps:,}", run.dir.path
-            )
-            raise
-        finally:
-            run.close()
-    final = cast(Evaluate, run.callbacks["evaluate"]).final
-    return final["mean"] if final else math.nan
+        run_dir.amend_meta(resume=_promise(made, cfg))
+        run = record.run = build(cfg, made, own, run_dir)
+        with closing(run.logger):
+            made.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
+            if state is not None:
+                with checkpoint.must_fit(run_dir.checkpoints):
+                    run.load_state_dict(state)
+            if changed:
+                run_dir.write_text(run_dir.config, changed)
+            _train(run)
+        final = cast(Evaluate, run.callbacks["evaluate"]).final
+        return final["mean"] if final else math.nan
 
 
-@contextmanager
-def _recorded(run: Run) -> Iterator[None]:
-    """Keep status.json and summary.json true whatever happens inside."""
-    state, reason = "failed", ""
+def _train(run: Run) -> None:
+    """Train; save the state when a signal asks to stop."""
     try:
-        yield
-        state = "finished"
-    except Interrupted as error:
-        state, reason = "preempted", str(error)
+        run_loop(run)
+    except Interrupted:
+        cast(Checkpoint, run.callbacks["checkpoint"]).save(run)
+        log.info("saved at %s env steps; continue with: rlrun resume %s", f"{run.progress.env_steps:,}", run.dir.path)
         raise
-    except Diverged as error:
-        state, reason = "diverged", str(error)
-        raise
-    except RlrunError as error:
-        reason = str(error)
-        raise
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        with run.dir.log.open("a", encoding="utf-8") as file:  # the console shows one line
-            traceback.print_exception(error, file=file)
-        raise
-    finally:
-        run.dir.set_status(state, env_steps=run.progress.env_steps, reason=reason)
-        cast(Summary, run.callbacks["summary"]).write(run, state)
 
 
-def _claim(composed: Composed, argv: Sequence[str], parts: Parts, cfg: RunConfig) -> RunDir:
+def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree) -> RunDir:
     """Take possession of a new run's directory and write down what was asked for."""
     run_dir = RunDir.create(composed.dir)
     overrides = config.to_yaml(composed.overrides)
@@ -144,10 +147,9 @@ def _claim(composed: Composed, argv: Sequence[str], parts: Parts, cfg: RunConfig
     for name, text in (("config", composed.written), ("overrides", overrides), ("hydra", hydra)):
         run_dir.write_text(folder / f"{name}.yaml", text)
     run_dir.write_meta(
-        seed=parts.seeds.seed,
-        seeds={role.name.lower(): parts.seeds.integer(role) for role in Role},
+        seed=seeds.seed,
+        seeds={role.name.lower(): seeds.integer(role) for role in Role},
         provenance=composed.provenance,
-        resume=_promise(parts, cfg),
     )
     run_dir.begin_attempt()
     return run_dir
@@ -165,16 +167,10 @@ def _promise(parts: Parts, cfg: RunConfig) -> str:
     return ", ".join(differs) or "exact"
 
 
-def _continue(run_dir: RunDir) -> RunDir:
-    """Take possession of a run that exists."""
-    run_dir.begin_attempt()
-    return run_dir
-
-
 def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
     """Where to go on from, and the state there."""
     if not any(run_dir.checkpoints.glob("step_*")):
-        if steps := run_dir.read_status()["env_steps"]:
+        if steps := run_dir.saved_steps():
             raise CheckpointError(
                 f"{run_dir.checkpoints}: the checkpoints are gone, the run had reached {steps:,} env steps"
             )

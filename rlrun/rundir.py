@@ -126,6 +126,12 @@ class RunDir:
             status |= {"state": "failed", "reason": "the process ended without a word (killed, or out of memory)"}
         return status
 
+    def saved_steps(self) -> int:
+        """Env steps of the newest checkpoint; 0 before there is one."""
+        status = self._recorded()
+        steps: int = status.get("saved", status["env_steps"])  # 0.1.0 did not tell them apart
+        return steps
+
     def is_alive(self) -> bool:
         """Whether a process on this host is at work on the run."""
         return _is_at_work(self._recorded())
@@ -156,7 +162,6 @@ class RunDir:
         seed: int,
         seeds: Mapping[str, Any],
         provenance: Mapping[str, Any],
-        resume: str,
     ) -> None:
         """Write down what the run depends on beside its config.
 
@@ -164,7 +169,6 @@ class RunDir:
             seed: the number all streams grow from.
             seeds: the seeds of each role.
             provenance: where the values of the config come from (default, file, command line).
-            resume: how exactly the run can be continued.
         """
         meta = {
             "created": _now(),
@@ -174,10 +178,13 @@ class RunDir:
             "hardware": _hardware(),
             "seed": seed,
             "seeds": seeds,
-            "resume": resume,
             "provenance": provenance,
         }
         self.write_json(self.meta, meta)
+
+    def amend_meta(self, **entries: Any) -> None:
+        """Add to what is written down, or replace it: how exactly the run can be continued is found out later."""
+        self.write_json(self.meta, json.loads(self.meta.read_bytes()) | entries)
 
     def write_json(self, path: Path, data: Any) -> None:
         """Replace a file by strict JSON: numpy and torch values become plain, NaN and infinity become null."""
@@ -201,7 +208,7 @@ class RunDir:
 
     def _claim(self) -> None:
         """Create `status.json`, which only one process can."""
-        status = {"state": "running", "env_steps": 0, "attempts": 0, "reason": "", **_this_process()}
+        status = {"state": "running", "env_steps": 0, "saved": 0, "attempts": 0, "reason": "", **_this_process()}
         try:
             _write_whole(self.status, _to_json(status | {"started": _now(), "updated": _now()}), exclusive=True)
         except FileExistsError:

@@ -18,12 +18,13 @@ PACKAGE = Path(rlrun.__file__).parent
 
 # A module imports from its own level or from one above it in this list, never from below.
 LEVELS: list[set[str]] = [
-    {"types", "registry", "errors", "checks", "seeding", "interrupt", "custom", "footprint", "lazy"},
+    {"types", "registry", "errors", "checks", "seeding", "interrupt", "custom", "footprint", "lazy", "talk"},
     {"ops", "schedules", "noise", "selectors", "inference", "agents", "device", "optim"},
     {"networks", "buffers", "envs"},
     {"experience", "algos", "loggers"},
     {"evaluation", "checkpoint", "callbacks", "report", "rundir", "runs"},
     {"runner"},
+    {"record"},
     {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
     {"launch", "review", "inspection", "listing", "sweep", "help", "verbs"},
     {"cli"},

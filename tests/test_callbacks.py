@@ -561,7 +561,7 @@ def test_the_summary(run_dir: RunDir) -> None:
     run.algo.weight[0] = 0.5
     run.chunk(100, {"train/entropy": 3.0})
     run.finish()
-    run.callbacks["summary"].write(run, "finished")  # type: ignore[attr-defined]
+    run.callbacks["summary"].write(run, "finished", 200)  # type: ignore[attr-defined]
     summary = json.loads(run_dir.summary.read_text())
     best, final = sum(lengths(Role.EVAL)) / 4, sum(lengths(Role.FINAL_EVAL)) / 8
     assert (summary["best_eval"]["mean"], summary["best_eval"]["env_steps"]) == (best, 100)
@@ -573,7 +573,7 @@ def test_the_summary(run_dir: RunDir) -> None:
 
 def test_a_summary_of_a_run_that_did_not_get_far(run_dir: RunDir) -> None:
     run = saving_run(run_dir)
-    run.callbacks["summary"].write(run, "preempted")  # type: ignore[attr-defined]
+    run.callbacks["summary"].write(run, "preempted", 0)  # type: ignore[attr-defined]
     summary = json.loads(run_dir.summary.read_text())
     assert (summary["state"], summary["final_eval"], summary["best_eval"]) == ("preempted", None, None)
 

@@ -327,11 +327,12 @@ def test_meta(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "seed": 3,
         "seeds": {"env": [5, 7]},
         "provenance": {"algo.gamma": "default"},
-        "resume": "exact",
     }
     run.write_meta(**facts)
+    run.amend_meta(resume="exact")
     meta = json.loads(run.meta.read_text())
     assert {key: meta[key] for key in facts} == facts
+    assert meta["resume"] == "exact"
     assert meta["versions"]["python"] == platform.python_version()
     assert meta["versions"]["numpy"] == np.__version__
     assert meta["versions"]["rlrun"] == rlrun.__version__
