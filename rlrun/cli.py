@@ -75,26 +75,27 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     if line.version:
         print(f"rlrun {__version__}")
         return 0
-    with deferred("torch"):
-        from rlrun import compose, help, launch, sweep, verbs
+    from rlrun import verbs
 
     verb = line.words[0] if line.words and is_verb(line.words[0]) else ""
     known = verbs.VERBS.get(verb, verbs.TRAIN).flags
-    if strange := next((flag for flag in line.flags if flag not in known), None):
-        compose.set_up([], line.config_dirs)
-        raise compose.unknown_flag(strange, line.flags[strange])
-    if verb and verb not in verbs.VERBS:
-        raise verbs.unknown(verb)
-    if verb:
+    strange = next((flag for flag in line.flags if flag not in known), None)
+    if verb and not strange:
+        if verb not in verbs.VERBS:
+            raise verbs.unknown(verb)
         return verbs.show(verb) if line.help else verbs.call(verb, line.words[1:], line.flags)
-    compose.set_up(line.words, line.config_dirs)
+    with deferred("torch"):
+        from rlrun import compose
+    compose.set_up([] if strange else line.words, line.config_dirs)
+    if strange:
+        raise compose.unknown_flag(strange, line.flags[strange])
     if line.hydra:
-        return sweep.ask_hydra(line.hydra, line.words)
+        return int(verbs.found("sweep.ask_hydra")(line.hydra, line.words))
     if line.help:
-        return help.show_help(verbs.usage(), line.words)
+        return int(verbs.found("help.show_help")(verbs.usage(), line.words))
     if line.multirun or "hydra.mode=MULTIRUN" in line.words:
-        return sweep.sweep(line.words)
-    return launch.train(line.words, argv)
+        return int(verbs.found("sweep.sweep")(line.words))
+    return int(verbs.found("launch.train")(line.words, argv))
 
 
 def take_apart(argv: Sequence[str]) -> CommandLine:

@@ -9,10 +9,9 @@ import functools
 import inspect
 import io
 import shlex
-import shutil
 import textwrap
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
@@ -21,6 +20,7 @@ from rlrun.choices import GROUPS
 from rlrun.config import KINDS, RunConfig, literal
 from rlrun.errors import ConfigError
 from rlrun.registry import did_you_mean
+from rlrun.text import table
 
 
 def show_help(usage: str, words: Sequence[str]) -> int:
@@ -72,24 +72,6 @@ def options(data: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[tup
             schema = plugins.entry_of(kind, node).config
             fields = {key: value for key, value in node.items() if key not in ("name", "_target_")}
             yield f"{kind}={choices[kind]}: {top[kind]}", list(rows(schema, fields, kind))
-
-
-def table(rows: Iterable[Sequence[str]], indent: int = 2, width: int | None = None) -> str:
-    """Rows as aligned columns; the last column wraps inside itself."""
-    rows = [list(row) for row in rows]
-    width = width or min(shutil.get_terminal_size().columns, 120)
-    columns = [min(max(map(len, column)), 38) for column in zip(*(row[:-1] for row in rows), strict=True)]
-    left = indent + sum(columns) + 2 * len(columns)
-    lines = []
-    for row in rows:
-        head = " " * indent + "".join(f"{cell:<{size}}  " for cell, size in zip(row[:-1], columns, strict=True))
-        text = textwrap.wrap(row[-1], max(width - left, 24)) or [""]
-        if len(head) > left:  # a long cell has its line to itself
-            lines.append(head.rstrip())
-            head = " " * left
-        lines.append((head + text[0]).rstrip())
-        lines += [" " * left + line for line in text[1:]]
-    return "\n".join(lines)
 
 
 def rows(schema: Any, values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:

@@ -1,58 +1,64 @@
-"""What rlrun can do besides training: every verb with its usage, options, flags and function, in one table."""
+"""What rlrun can do besides training: every verb with its usage, options, flags and function, in one table.
+
+Functions and options are named here, and imported when the verb is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from rlrun import help, inspection, launch, listing, review
 from rlrun.errors import ConfigError
+from rlrun.lazy import deferred
 from rlrun.registry import did_you_mean
+from rlrun.text import table
 
 
 @dataclass(frozen=True)
 class Verb:
     """One thing that rlrun does.
 
-    `run(words, **flags)` gets the words behind the verb and `name=True` for every flag `--name` that was given; a verb
-    whose usage begins with RUN gets `run(path, words, **flags)`.
+    Its function is called `run(words, **flags)` with the words behind the verb and `name=True` for every flag `--name`
+    that was given, a verb whose usage begins with RUN `run(path, words, **flags)`; it returns the exit code.
     """
 
     usage: str  # what follows the verb
     summary: str  # its line in --help
-    run: Callable[..., int]  # returns the exit code
-    options: type | None = None  # dataclass of its options, key=value
+    run: str  # "module.function" of this package
+    options: str = ""  # "module.Dataclass" of its options, key=value
     flags: Mapping[str, str] = field(default_factory=dict)  # --flag -> help
     details: str = ""  # more on it, in its own --help
 
 
-TRAIN = Verb("[option=value ...]", "train; alone: DQN on CartPole", launch.train)
+TRAIN = Verb("[option=value ...]", "train; alone: DQN on CartPole", "launch.train")
 VERBS = {
     "resume": Verb(
         "RUN [option=value ...]",
         "continue a run",
-        launch.resume,
+        "launch.resume",
         details="Continue a run from its newest checkpoint. "
         "What can change: total_timesteps, logger.*, eval.*, checkpoint.*",
     ),
-    "eval": Verb("RUN [option=value ...]", "evaluate a checkpoint of a run", review.evaluate, review.EvalOptions),
-    "play": Verb("RUN [option=value ...]", "watch its agent, or film it", review.play, review.PlayOptions),
+    "eval": Verb("RUN [option=value ...]", "evaluate a checkpoint of a run", "review.evaluate", "review.EvalOptions"),
+    "play": Verb("RUN [option=value ...]", "watch its agent, or film it", "review.play", "review.PlayOptions"),
     "inspect": Verb(
         "RUN [option=value ...]",
         "show what a tabular run has learned",
-        inspection.inspect,
-        inspection.InspectOptions,
+        "inspection.inspect",
+        "inspection.InspectOptions",
     ),
     "runs": Verb(
         "[DIR] [option=value ...]",
         "the runs under a folder, with state and score",
-        listing.show,
-        listing.RunsOptions,
+        "listing.show",
+        "listing.RunsOptions",
     ),
     "list": Verb(
         "[KIND ...]",
         "what there is to choose from",
-        help.show_list,
+        "help.show_list",
         details="List what there is to choose from: algo, network, buffer, env, device, ...",
     ),
 }
@@ -71,19 +77,19 @@ def usage() -> str:
         ("-m algo=dqn,ppo seed='range(5)'", "train every combination, each in a directory of its own"),
         *((f"{name} {verb.usage}", verb.summary) for name, verb in VERBS.items()),
     ]
-    table = help.table([(f"rlrun {line}", summary) for line, summary in lines])
-    return f"rlrun trains, evaluates, resumes and compares reinforcement-learning agents.\n\n{table}\n\n{NOTES}"
+    rows = table([(f"rlrun {line}", summary) for line, summary in lines])
+    return f"rlrun trains, evaluates, resumes and compares reinforcement-learning agents.\n\n{rows}\n\n{NOTES}"
 
 
 def show(name: str) -> int:
     """Usage of one verb, its options and its flags."""
     verb = VERBS[name]
-    about = verb.details or (verb.options.__doc__ if verb.options else "") or ""
-    print(f"rlrun {name} {verb.usage}", about, sep="\n\n")
-    if verb.options:
-        print(f"\n{help.table(help.rows(verb.options, asdict(verb.options())))}")
+    options = found(verb.options) if verb.options else None
+    print(f"rlrun {name} {verb.usage}", verb.details or options.__doc__, sep="\n\n")
+    if options:
+        print("", table(found("help.rows")(options, asdict(options()))), sep="\n")
     if verb.flags:
-        print(f"\n{help.table(verb.flags.items())}")
+        print("", table(verb.flags.items()), sep="\n")
     return 0
 
 
@@ -103,9 +109,17 @@ def call(name: str, words: Sequence[str], flags: Iterable[str]) -> int:
         ConfigError: the run that it is about is not named.
     """
     verb, given = VERBS[name], {flag.strip("-").replace("-", "_"): True for flag in flags}
+    run = found(verb.run)
     if not verb.usage.startswith("RUN"):
-        return verb.run(words, **given)
+        return int(run(words, **given))
     path, *words = [*words, ""] if not words or "=" in words[0] else words
     if not path:
         raise ConfigError(name, "needs the directory of a run", f"rlrun {name} outputs/…")
-    return verb.run(path, words, **given)
+    return int(run(path, words, **given))
+
+
+def found(where: str) -> Any:
+    """What "module.name" of this package is."""
+    module, _, name = where.partition(".")
+    with deferred("torch"):
+        return getattr(importlib.import_module(f"{__package__}.{module}"), name)

@@ -18,7 +18,7 @@ PACKAGE = Path(rlrun.__file__).parent
 
 # A module imports from its own level or from one above it in this list, never from below.
 LEVELS: list[set[str]] = [
-    {"types", "registry", "errors", "checks", "seeding", "interrupt", "custom", "footprint", "lazy", "talk"},
+    {"types", "registry", "errors", "checks", "seeding", "interrupt", "custom", "footprint", "lazy", "talk", "text"},
     {"ops", "schedules", "noise", "selectors", "inference", "agents", "device", "optim"},
     {"networks", "buffers", "envs"},
     {"experience", "algos", "loggers"},
