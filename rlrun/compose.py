@@ -29,7 +29,7 @@ from rlrun import choices, explain, hints, plugins
 from rlrun.choices import GROUPS, ROOT, conf_dir
 from rlrun.config import KINDS, OPTIONAL, flat
 from rlrun.errors import ConfigError
-from rlrun.rundir import letters
+from rlrun.files import letters
 
 COMMAND_LINE = "command line"
 

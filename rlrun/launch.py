@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-from rlrun import checkpoint, compose, config, hints, memory, registry, runs
+from rlrun import checkpoint, compose, config, hints, memory, registry, rundir, runs
 from rlrun.build import Parts, build, own_callbacks, parts
 from rlrun.callbacks import Callback, Checkpoint, Evaluate
 from rlrun.compose import Composed
@@ -20,7 +20,7 @@ from rlrun.interrupt import Interrupt
 from rlrun.loggers import console
 from rlrun.loggers.runlog import run_log
 from rlrun.record import recorded
-from rlrun.rundir import RunDir, command_line
+from rlrun.rundir import RunDir, command_line, to_json
 from rlrun.runner import Run
 from rlrun.runner import train as run_loop
 from rlrun.seeding import Role, SeedTree
@@ -110,7 +110,7 @@ def _attempt(
     with run_log(run_dir.log, console.mode(cfg.logger.console)), recorded(run_dir, made.interrupt) as record:
         for message in [*messages, *memory.notice(memory.of_run(cfg, made.spec))]:
             log.info("%s", message)
-        run_dir.amend_meta(resume=_promise(made, cfg))
+        run_dir.amend_meta(**_roots(made.seeds), resume=_promise(made, cfg))
         run = record.run = build(cfg, made, own, run_dir)
         with closing(run.logger):
             made.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
@@ -135,24 +135,23 @@ def _train(run: Run) -> None:
 
 
 def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree) -> RunDir:
-    """Take possession of a new run's directory and write down what was asked for."""
-    run_dir = RunDir.create(composed.dir)
-    overrides = config.to_yaml(composed.overrides)
-    run_dir.write_text(run_dir.config, config.to_yaml(composed.data))
-    run_dir.write_text(run_dir.overrides, overrides)
-    run_dir.write_text(run_dir.command, command_line(argv) + "\n")
-    folder = run_dir.path / ".hydra"
-    folder.mkdir(exist_ok=True)
-    hydra = config.to_yaml({"hydra": composed.hydra})
-    for name, text in (("config", composed.written), ("overrides", overrides), ("hydra", hydra)):
-        run_dir.write_text(folder / f"{name}.yaml", text)
-    run_dir.write_meta(
-        seed=seeds.seed,
-        seeds={role.name.lower(): seeds.integer(role) for role in Role},
-        provenance=composed.provenance,
-    )
-    run_dir.begin_attempt()
-    return run_dir
+    """Take possession of a new run's directory, which says from its first moment on what was asked for."""
+    overrides, written = config.to_yaml(composed.overrides), config.to_yaml(composed.data)
+    content = {
+        "config.yaml": written,
+        "overrides.yaml": overrides,
+        "command.txt": command_line(argv) + "\n",
+        ".hydra/config.yaml": composed.written,
+        ".hydra/overrides.yaml": overrides,
+        ".hydra/hydra.yaml": config.to_yaml({"hydra": composed.hydra}),
+        "meta.json": to_json(rundir.surroundings() | _roots(seeds) | {"provenance": composed.provenance}),
+    }
+    return RunDir.create(composed.dir, content)
+
+
+def _roots(seeds: SeedTree) -> dict[str, Any]:
+    """The seed, and the seeds of each role that grow from it."""
+    return {"seed": seeds.seed, "seeds": {role.name.lower(): seeds.integer(role) for role in Role}}
 
 
 def _promise(parts: Parts, cfg: RunConfig) -> str:

@@ -18,11 +18,25 @@ PACKAGE = Path(rlrun.__file__).parent
 
 # A module imports from its own level or from one above it in this list, never from below.
 LEVELS: list[set[str]] = [
-    {"types", "registry", "errors", "checks", "seeding", "interrupt", "custom", "footprint", "lazy", "talk", "text"},
+    {
+        "types",
+        "registry",
+        "errors",
+        "checks",
+        "seeding",
+        "interrupt",
+        "custom",
+        "footprint",
+        "lazy",
+        "talk",
+        "text",
+        "files",
+        "processes",
+    },
     {"ops", "schedules", "noise", "selectors", "inference", "agents", "device", "optim"},
     {"networks", "buffers", "envs"},
     {"experience", "algos", "loggers"},
-    {"evaluation", "checkpoint", "callbacks", "report", "rundir", "runs"},
+    {"evaluation", "checkpoint", "callbacks", "report", "claim", "rundir", "runs"},
     {"runner"},
     {"record"},
     {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
