@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -52,9 +53,8 @@ def machine() -> str:
 
 def _machine() -> dict[str, str | None]:
     """Host, start of the kernel, and the name space that gives out numbers: a container has one of its own."""
-    try:
+    boot = space = None
+    with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         space = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        boot = space = None
     return {"host": platform.node(), "boot": boot, "pid_namespace": space}
