@@ -56,6 +56,7 @@ class RunConfig:
     eval: Any = None  # evaluation while training and at the end
     checkpoint: Any = None  # what is saved, and when
     stop: StopConfig = field(default_factory=StopConfig)  # early stopping
+    init_from: str | None = None  # start with the weights of this run: RUN, RUN@best or RUN@STEPS
     callbacks: list[Any] = field(default_factory=list)  # callbacks of yours, in order: [my.module.Class, {_target_: …}]
     imports: list[str] = field(default_factory=list)  # modules to import first; they register components of yours
 

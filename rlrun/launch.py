@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-from rlrun import checkpoint, compose, config, hints, memory, registry, rundir, runs
+from rlrun import checkpoint, compose, config, hints, memory, registry, rundir, runs, warmstart
 from rlrun.build import Parts, build, own_callbacks, parts
 from rlrun.callbacks import Callback, Checkpoint, Evaluate
 from rlrun.compose import Composed
@@ -53,8 +53,10 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
         with closing(made.source):
             interrupt.check()  # there is nothing to save yet, and nothing to go on from
             own = own_callbacks(cfg)
-            run_dir = _claim(composed, argv, made.seeds)
-            return _attempt(run_dir, cfg, made, own, None, [f"run: {run_dir.path}", *_tuned(composed, argv)])
+            begun = warmstart.start(made, cfg.algo.name, cfg.init_from)
+            run_dir = _claim(composed, argv, made.seeds, begun)
+            messages = [f"run: {run_dir.path}", *_tuned(composed, argv), *_weights(cfg)]
+            return _attempt(run_dir, cfg, made, own, None, messages)
 
 
 def resume(path: str, words: Sequence[str]) -> int:
@@ -81,6 +83,9 @@ def resume(path: str, words: Sequence[str]) -> int:
         with closing(made.source):
             interrupt.check()
             own = own_callbacks(cfg)
+            if state is None:
+                begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
+                warmstart.start(made, cfg.algo.name, begun.get("checkpoint", cfg.init_from))
             run_dir.begin_attempt()
             messages = [f"resumed from {found}", *_differences(old, new)]
             _attempt(run_dir, cfg, made, own, state, messages, config.to_yaml(new))
@@ -134,7 +139,7 @@ def _train(run: Run) -> None:
         raise
 
 
-def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree) -> RunDir:
+def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, begun: dict[str, Any]) -> RunDir:
     """Take possession of a new run's directory, which says from its first moment on what was asked for."""
     overrides, written = config.to_yaml(composed.overrides), config.to_yaml(composed.data)
     content = {
@@ -144,7 +149,7 @@ def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree) -> RunDir:
         ".hydra/config.yaml": composed.written,
         ".hydra/overrides.yaml": overrides,
         ".hydra/hydra.yaml": config.to_yaml({"hydra": composed.hydra}),
-        "meta.json": to_json(rundir.surroundings() | _roots(seeds) | {"provenance": composed.provenance}),
+        "meta.json": to_json(rundir.surroundings() | _roots(seeds) | begun | {"provenance": composed.provenance}),
     }
     return RunDir.create(composed.dir, content)
 
@@ -198,6 +203,11 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if "total_timesteps" in changed:
         lines.append("schedules over a share of the run (learning rate, epsilon) now span the new total")
     return lines
+
+
+def _weights(cfg: RunConfig) -> list[str]:
+    """A line on the weights that a run starts with, if they are not its own."""
+    return [f"weights: those of {cfg.init_from}; all else begins anew"] if cfg.init_from else []
 
 
 def _tuned(composed: Composed, argv: Sequence[str]) -> list[str]:

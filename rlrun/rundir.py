@@ -166,14 +166,17 @@ class RunDir:
 
     def amend_meta(self, **facts: Any) -> None:
         """Add facts to `meta.json`. If a killed process left none, or a damaged one, it is made anew."""
+        noted = self.read_meta() or surroundings() | {"created": self._recorded().get("started")}
+        if any(noted.get(name) != fact for name, fact in facts.items()):
+            self.write_json(self.meta, noted | facts)
+
+    def read_meta(self) -> dict[str, Any]:
+        """What `meta.json` says; {} if it is missing or damaged."""
         try:
             noted = json.loads(files.read(self.meta, LIMIT))
         except (OSError, ValueError):
-            noted = None
-        if not isinstance(noted, dict):
-            noted = surroundings() | {"created": self._recorded().get("started")}
-        if any(noted.get(name) != fact for name, fact in facts.items()):
-            self.write_json(self.meta, noted | facts)
+            return {}
+        return noted if isinstance(noted, dict) else {}
 
     def write_json(self, path: Path, data: Any) -> None:
         """Replace a file by strict JSON: numpy and torch values become plain, NaN and infinity become null."""

@@ -40,6 +40,7 @@ LEVELS: list[set[str]] = [
     {"runner"},
     {"record"},
     {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
+    {"warmstart"},
     {"launch", "review", "inspection", "listing", "sweep", "help", "verbs"},
     {"cli"},
     {"__main__"},
