@@ -69,7 +69,7 @@ def files(group: str) -> dict[str, Path]:
 
 def options(group: str) -> list[str]:
     """All options of a group, sorted: those of its files, and of registered components that have none."""
-    return sorted({*files(group), *(sources.without_file(group) if group in KINDS else ())})
+    return sorted({*files(group), *registry.foreign(group)})
 
 
 def described(group: str) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,11 @@ class Entry:
     capabilities: Mapping[str, Any]
 
     @property
+    def ours(self) -> bool:
+        """Whether it is this package's own."""
+        return _origin(self.factory)[0].partition(".")[0] == __package__
+
+    @property
     def summary(self) -> str:
         """First line of the factory's docstring."""
         return (self.factory.__doc__ or "").strip().split("\n")[0]
@@ -53,7 +58,9 @@ def register(kind: str, name: str, *, config: type | None = None, **capabilities
     """
 
     def add(factory: T) -> T:
-        known = get(kind, name) if has(kind, name) else None
+        if _origin(factory)[0].partition(".")[0] != __package__:
+            has(kind, name)  # one of ours of that name is found out now, not when it is imported
+        known = _ENTRIES.get(kind, {}).get(name)
         if known is not None and _origin(known.factory) != _origin(factory):
             raise ValueError(f"{kind} {name!r} is already registered by {'.'.join(_origin(known.factory))}")
         _ENTRIES.setdefault(kind, {})[name] = Entry(kind, name, factory, config, capabilities)  # type: ignore[arg-type]
@@ -78,9 +85,19 @@ def on_demand(kind: str, load: Callable[[str | None], object]) -> None:
 
 def has(kind: str, name: str) -> bool:
     """Whether there is a component `kind=name`."""
-    if name not in _ENTRIES.get(kind, {}) and kind in _ON_DEMAND:
+    if not knows(kind, name) and kind in _ON_DEMAND:
         _ON_DEMAND[kind](name)
+    return knows(kind, name)
+
+
+def knows(kind: str, name: str) -> bool:
+    """Whether a component has been registered so far."""
     return name in _ENTRIES.get(kind, {})
+
+
+def foreign(kind: str) -> list[str]:
+    """The components that others than this package registered, sorted."""
+    return sorted(name for name, entry in _ENTRIES.get(kind, {}).items() if not entry.ours)
 
 
 def get(kind: str, name: str) -> Entry:

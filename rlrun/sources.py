@@ -6,7 +6,6 @@ Both are asked only for what a command uses, so nothing is spent on the other co
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,7 @@ class Components(ConfigSource):
         if group == "smoke":
             kind, name = smoke(path)
             return kind in SMOKE and registry.has(kind, name)
-        return group in KINDS and registry.has(group, name) and not ours(group, name)
+        return group in KINDS and name in registry.foreign(group)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         group, _, kind = config_path.partition("/")
@@ -118,17 +117,7 @@ class Components(ConfigSource):
             return list(KINDS) if config_path == "schema" else []
         if group == "schema" and kind in KINDS:
             return registry.names(kind)
-        return sorted(without_file(group)) if config_path in KINDS else []
-
-
-def without_file(kind: str) -> Iterator[str]:
-    """The components that need no YAML file to be chosen: those of plug-ins and users. Ours have one each."""
-    return (name for name in registry.names(kind) if not ours(kind, name))
-
-
-def ours(kind: str, name: str) -> bool:
-    """Whether a component is this package's own."""
-    return registry.get(kind, name).factory.__module__.startswith("rlrun.")
+        return registry.foreign(group) if config_path in KINDS else []
 
 
 def smoke(path: str) -> tuple[str, str]:
