@@ -57,17 +57,24 @@ class Interrupt:
     def check(self) -> None:
         """Raise Interrupted if a signal has come; what is done about it then has the whole grace again."""
         if self.signum is not None:
+            self._insist()
             self._since = time.monotonic()
             raise Interrupted(self.signum)
 
     @contextlib.contextmanager
     def finishing(self) -> Iterator[None]:
         """What is finished however long it takes, unless a Ctrl-C asks to leave at once: writing a checkpoint."""
+        self._insist()
         self._stopped = True
         try:
             yield
         finally:
             self._since, self._stopped = time.monotonic(), False
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether Abandoned has been raised; what is raised after it may be only its consequence."""
+        return self._raised
 
     def given_up(self) -> Interrupted:
         """What a run that was abandoned ends with."""
@@ -96,8 +103,13 @@ class Interrupt:
             thread.join()
             self._restore()
             os.close(self._pipe)
-        if kind is Abandoned:
+        if self._raised and kind not in (None, Interrupted):
             raise self.given_up()
+
+    def _insist(self) -> None:
+        """Raise Abandoned once more if it has been swallowed: the state is not whole, and must not be saved."""
+        if self._raised:
+            raise Abandoned
 
     def _restore(self) -> None:
         signal.set_wakeup_fd(self._wakeup)

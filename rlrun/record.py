@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from rlrun.callbacks import Summary
-from rlrun.errors import Abandoned, Escaped, Interrupted, RlrunError, described, printable
+from rlrun.errors import Escaped, Interrupted, RlrunError, described, printable
 from rlrun.interrupt import Interrupt
 from rlrun.loggers.runlog import UNSAID
 from rlrun.rundir import RunDir
@@ -42,10 +42,11 @@ class Record:
         except (OSError, RlrunError) as error:
             log.warning("%s: how the run ended could not be written down: %s", self.run_dir.path, error)
 
-    def fail(self, error: BaseException, said: str, state: str = "failed") -> None:
+    def fail(self, error: Exception) -> None:
         """Write down what went wrong: in a few lines in the status, with all that led to it in run.log."""
-        UNSAID.error("%s", said, exc_info=error)
-        self.end(state, said)
+        known = error if isinstance(error, RlrunError) else RlrunError(described(error))
+        UNSAID.error("%s", printable(str(known)), exc_info=error)
+        self.end(known.state, str(known))
         log.info("the traceback is in %s", self.run_dir.log)
 
     def continued(self) -> str:
@@ -75,24 +76,22 @@ def recorded(run_dir: RunDir, interrupt: Interrupt) -> Iterator[Record]:
     before, interrupt.last_words = interrupt.last_words, record.last_words
     try:
         yield record
-    except Interrupted as error:
-        record.end(error.state, str(error))
-        raise
-    except Abandoned as error:
-        given_up = interrupt.given_up()
-        UNSAID.error("%s", given_up, exc_info=error)
-        record.end(given_up.state, str(given_up))
-        log.info("%s", record.continued())
-        raise given_up from None
-    except RlrunError as error:
-        record.fail(error, str(error), error.state)
-        raise
-    except Exception as error:
-        record.fail(error, described(error))
-        raise
     except BaseException as error:
+        if interrupt.is_given_up:  # whatever it has become on its way here
+            given_up = interrupt.given_up()
+            UNSAID.error("%s", given_up, exc_info=error)
+            record.end(given_up.state, str(given_up))
+            log.info("%s", record.continued())
+            raise given_up from None
+        if isinstance(error, Interrupted):
+            record.end(error.state, str(error))
+            raise
+        if isinstance(error, Exception):
+            record.fail(error)
+            raise
         escaped = Escaped(error)
-        record.fail(error, str(escaped))
+        escaped.__cause__ = error
+        record.fail(escaped)
         raise escaped from error
     else:
         record.end("finished")

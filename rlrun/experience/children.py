@@ -3,7 +3,8 @@
 Gymnasium's AsyncVectorEnv carries the messages and shares the observations' memory. What it leaves open is settled
 here: a child computes with one thread; from its first moment it ignores Ctrl-C and the signals that a scheduler sends
 to the whole group, for the parent has yet to finish its step and save; it reports an error as data, with the seed and
-action that led to it; and it never outlives its parent. A child that dies is named in an EnvError.
+action that led to it; and it never outlives its parent, not even in an environment that hangs. A child that dies is
+named in an EnvError.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
@@ -30,7 +33,7 @@ from rlrun.envs import state as env_state
 from rlrun.envs.faults import checked_reset, failure
 from rlrun.envs.make import Recipe
 from rlrun.envs.spaces import plain, to_space
-from rlrun.errors import EnvError
+from rlrun.errors import Abandoned, EnvError
 from rlrun.interrupt import SIGNALS
 from rlrun.types import StateDict
 
@@ -93,6 +96,9 @@ class Children(AsyncVectorEnv):
             lost = self._lost(error)
             self.close(terminate=True)
             raise lost from error
+        except Abandoned:  # the answer is not waited for, so there is no talking to them any more
+            self.close(terminate=True)
+            raise
         info = result[-1] if isinstance(result, tuple) else None
         if isinstance(info, dict) and "error" in info:
             raise EnvError(next(text for text in info["error"] if text))
@@ -135,6 +141,7 @@ class _Start:
             for signum in SIGNALS:
                 signal.signal(signum, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
+            threading.Thread(target=_end_with_parent, daemon=True).start()
         return _Child(plain(self._recipe()), self._index, in_child)
 
 
@@ -187,10 +194,19 @@ def _kill(processes: Sequence[BaseProcess]) -> None:
         process.join()
 
 
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is gone, whatever the environment is doing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _start_method() -> str:
     """Children start from a small server without the parent's threads and locks, or from nothing.
 
     The server is started here, with signals blocked: it and all that it forks begin with what their parent has blocked.
+    Its socket has a name only while it starts: a process that is killed could not delete it.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
@@ -199,10 +215,29 @@ def _start_method() -> str:
     try:
         resource_tracker.ensure_running()  # the server needs it; having started it, Python unblocks signals
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        forkserver.ensure_running()
+        with _nameless_socket():
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
+
+
+@contextlib.contextmanager
+def _nameless_socket() -> Iterator[None]:
+    """The server that is started here is reached through a descriptor; elsewhere than on Linux it keeps its folder."""
+    server: Any = forkserver._forkserver
+    config: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    folder, known = config.get("tempdir"), server._forkserver_address
+    if not hasattr(os, "O_PATH"):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="rlrun-") as config["tempdir"]:
+        try:
+            yield
+            if server._forkserver_address != known:
+                server._forkserver_address = f"/proc/self/fd/{os.open(server._forkserver_address, os.O_PATH)}"
+        finally:
+            config["tempdir"] = folder
 
 
 @contextlib.contextmanager
