@@ -11,10 +11,8 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -127,15 +125,6 @@ def literal(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{literal(item)}" for key, item in value.items()) + "}"
     return str(value)
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A config file as plain data; ConfigError if it is damaged."""
-    try:
-        data: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"cannot be read: {' '.join(str(error).split())[:200]}") from error
-    return data
 
 
 def to_yaml(data: Any) -> str:

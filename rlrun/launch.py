@@ -24,6 +24,7 @@ from rlrun.rundir import RunDir, command_line, to_json
 from rlrun.runner import Run
 from rlrun.runner import train as run_loop
 from rlrun.seeding import Role, SeedTree
+from rlrun.trust import change_config, read_config, signature
 from rlrun.types import StateDict
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,14 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
             return _attempt(run_dir, cfg, made, own, None, messages)
 
 
-def resume(path: str, words: Sequence[str]) -> int:
-    """Continue a run from its newest intact checkpoint, or from the beginning if it has none yet."""
+def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
+    """Continue a run from its newest intact checkpoint, or from the beginning if it has none yet.
+
+    Args:
+        trust: obey its config even if it was made elsewhere.
+    """
     run_dir = runs.open_run(path)
-    old = config.read(run_dir.config)
+    old = read_config(run_dir, trust)
     new = _changed(old, words)
     with Interrupt() as interrupt:
         cfg = config.validate(new)
@@ -123,7 +128,7 @@ def _attempt(
                 with checkpoint.must_fit(run_dir.checkpoints):
                     run.load_state_dict(state)
             if changed:
-                run_dir.write_text(run_dir.config, changed)
+                change_config(run_dir, changed)
             _train(run)
         final = cast(Evaluate, run.callbacks["evaluate"]).final
         return final["mean"] if final else math.nan
@@ -144,6 +149,7 @@ def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, begun: dict
     overrides, written = config.to_yaml(composed.overrides), config.to_yaml(composed.data)
     content = {
         "config.yaml": written,
+        **signature(written),
         "overrides.yaml": overrides,
         "command.txt": command_line(argv) + "\n",
         ".hydra/config.yaml": composed.written,

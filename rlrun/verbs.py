@@ -32,22 +32,27 @@ class Verb:
     details: str = ""  # more on it, in its own --help
 
 
+TRUST = {"--trust": "obey the config of a run from elsewhere this once, whatever it imports or fetches"}
 TRAIN = Verb("[option=value ...]", "train; alone: DQN on CartPole", "launch.train")
 VERBS = {
     "resume": Verb(
         "RUN [option=value ...]",
         "continue a run",
         "launch.resume",
+        flags=TRUST,
         details="Continue a run from its newest checkpoint. "
         "What can change: total_timesteps, logger.*, eval.*, checkpoint.*",
     ),
-    "eval": Verb("RUN [option=value ...]", "evaluate a checkpoint of a run", "review.evaluate", "review.EvalOptions"),
-    "play": Verb("RUN [option=value ...]", "watch its agent, or film it", "review.play", "review.PlayOptions"),
+    "eval": Verb(
+        "RUN [option=value ...]", "evaluate a checkpoint of a run", "review.evaluate", "review.EvalOptions", TRUST
+    ),
+    "play": Verb("RUN [option=value ...]", "watch its agent, or film it", "review.play", "review.PlayOptions", TRUST),
     "inspect": Verb(
         "RUN [option=value ...]",
         "show what a tabular run has learned",
         "inspection.inspect",
         "inspection.InspectOptions",
+        TRUST,
     ),
     "runs": Verb(
         "[DIR] [option=value ...]",
