@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -77,12 +77,7 @@ def validate(data: Mapping[str, Any], learns: bool = True) -> RunConfig:
     Raises:
         ConfigError: the first thing that is wrong, with the nearest valid choice.
     """
-    plugins.load_installed()
-    plugins.load_named(data.get("imports") or ())
-    plain = {key: value for key, value in data.items() if key not in KINDS}
-    config = typed(RunConfig, plain, known=flat(data))
-    for kind in KINDS:
-        setattr(config, kind, _component(kind, data.get(kind)))
+    config = parsed(data)
     for item in config.callbacks:
         callback_factory(item)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
@@ -91,6 +86,17 @@ def validate(data: Mapping[str, Any], learns: bool = True) -> RunConfig:
     _check_spaces(config, spec)
     memory.check(config, memory.of_run(config, spec, learns))
     check_epsilon("eval.epsilon", getattr(config.eval, "epsilon", None), spec)
+    return config
+
+
+def parsed(data: Mapping[str, Any]) -> RunConfig:
+    """A config as objects, every part of it checked by itself; ConfigError as for `validate`."""
+    plugins.load_installed()
+    plugins.load_named(data.get("imports") or ())
+    plain = {key: value for key, value in data.items() if key not in KINDS}
+    config = typed(RunConfig, plain, known=flat(data))
+    for kind in KINDS:
+        setattr(config, kind, _component(kind, data.get(kind)))
     return config
 
 
@@ -267,52 +273,33 @@ def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:
 
 def _check_spaces(config: RunConfig, env: EnvSpec) -> None:
     """The algorithm can read the observations, take the actions, and knows the model if it plans on one."""
-    algo = registry.get("algo", config.algo.name)
+    if reason := _misfit(registry.get("algo", config.algo.name), env):
+        wrong = misfits(env)
+        fitting = ", ".join(name for name in registry.names("algo") if name not in wrong) or "none"
+        raise ConfigError("algo", f"{config.algo.name} {reason}", f"for {env.id} these fit: {fitting}")
+
+
+def misfits(env: EnvSpec) -> dict[str, str]:
+    """The algorithms that do not fit an environment, by name, and why not: the rest of a sentence on them."""
+    reasons = {name: _misfit(registry.get("algo", name), env) for name in registry.names("algo")}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _misfit(algo: Entry, env: EnvSpec) -> str:
+    """Why an algorithm does not fit an environment; "" if it does."""
     for role, kind in (("action", env.action_space.kind), ("obs", env.obs_space.kind)):
-        if kind in _able(algo, role):
-            continue
-        problem = (
-            f"{algo.name} handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
-        )
-        raise ConfigError("algo", problem, f"these fit: {_fitting(env)}")
-    if not _has_model(algo, env):
-        problem = f"{algo.name} plans on the environment's model, {env.id} does not tell it"
-        raise ConfigError("algo", problem, f"these fit: {_fitting(env)}")
-    if not _lasts_long_enough(algo, env):
-        raise ConfigError(
-            "algo",
-            f"{algo.name} is for bandits, whose episodes are one step (max_episode_steps=1)",
-            f"for {env.id} these fit: {_fitting(env)}",
-        )
-
-
-def _fitting(env: EnvSpec) -> str:
-    """The names of all algorithms that fit an environment."""
-    return ", ".join(entry.name for entry in _algorithms() if _fits(entry, env)) or "none"
-
-
-def _fits(algo: Entry, env: EnvSpec) -> bool:
-    spaces = env.action_space.kind in _able(algo, "action") and env.obs_space.kind in _able(algo, "obs")
-    return spaces and _has_model(algo, env) and _lasts_long_enough(algo, env)
-
-
-def _has_model(algo: Entry, env: EnvSpec) -> bool:
-    """Whether the environment tells its model, or the algorithm needs none."""
-    return env.model is not None or not algo.capabilities.get("model")
-
-
-def _lasts_long_enough(algo: Entry, env: EnvSpec) -> bool:
-    """Whether an algorithm that looks one step ahead meets episodes of one step."""
-    return env.max_episode_steps == 1 or not algo.capabilities.get("one_step")
+        if kind not in _able(algo, role):
+            return f"handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
+    if algo.capabilities.get("model") and env.model is None:
+        return f"plans on the environment's model, {env.id} does not tell it"
+    if algo.capabilities.get("one_step") and env.max_episode_steps != 1:
+        return "is for bandits, whose episodes are one step (max_episode_steps=1)"
+    return ""
 
 
 def _able(algo: Entry, role: str) -> set[str]:
     """Kinds of space an algorithm declares for a role; all if it declares none."""
     return set(algo.capabilities.get(role, ("discrete", "box")))
-
-
-def _algorithms() -> Iterator[Entry]:
-    return (registry.get("algo", name) for name in registry.names("algo"))
 
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}

@@ -54,6 +54,12 @@ VERBS = {
         "inspection.InspectOptions",
         TRUST,
     ),
+    "check": Verb(
+        "env.id=ID [option=value ...]",
+        "try an environment: what fits, exact resume or not",
+        "trial.check",
+        "trial.CheckOptions",
+    ),
     "runs": Verb(
         "[DIR] [option=value ...]",
         "the runs under a folder, with state and score",

@@ -42,7 +42,7 @@ LEVELS: list[set[str]] = [
     {"record"},
     {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
     {"warmstart"},
-    {"launch", "review", "inspection", "listing", "sweep", "help", "verbs"},
+    {"launch", "trial", "review", "inspection", "listing", "sweep", "help", "verbs"},
     {"cli"},
     {"__main__"},
 ]
