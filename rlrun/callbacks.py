@@ -200,9 +200,9 @@ class StopWhenSolved(Callback):
             self._solved = self._episodes.is_full and self._episodes.mean_return >= self._bound
         if self._solved and not run.should_stop:
             run.should_stop = True
-            log.info(
-                "solved: mean return %s at env step %s", number(self._episodes.mean_return), run.progress.env_steps
-            )
+            mean = number(self._episodes.mean_return)
+            run.stop_reason = f"solved: mean return {mean} at env step {run.progress.env_steps:,}"
+            log.info("%s", run.stop_reason)
             tell(run, "on_solved")
 
     def state_dict(self) -> StateDict:

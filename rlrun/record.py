@@ -94,6 +94,6 @@ def recorded(run_dir: RunDir, interrupt: Interrupt) -> Iterator[Record]:
         record.fail(escaped)
         raise escaped from error
     else:
-        record.end("finished")
+        record.end("finished", record.run.stop_reason if record.run else "")
     finally:
         interrupt.last_words = before

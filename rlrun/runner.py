@@ -42,6 +42,7 @@ class Run:
     evaluation_envs: Callable[[], VectorEnv]
     interrupt: Interrupt = field(default_factory=Interrupt)
     should_stop: bool = False
+    stop_reason: str = ""  # of one that stops before its end
 
     def state_dict(self) -> StateDict:
         return {

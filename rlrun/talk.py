@@ -82,7 +82,8 @@ def _replacing(stream: Any) -> Iterator[Any]:
             yield nowhere
     elif hasattr(stream, "reconfigure"):
         errors = stream.errors
-        stream.reconfigure(errors="replace")
+        with contextlib.suppress(OSError, ValueError):
+            stream.reconfigure(errors="replace")
         yield stream
         with contextlib.suppress(OSError, ValueError):
             stream.reconfigure(errors=errors)
