@@ -22,6 +22,7 @@ class SearchPath(SearchPathPlugin):
     """Our folder, those of users and plug-ins, then what registered components bring."""
 
     folders: tuple[Path, ...] = ()  # of users and plug-ins
+    modules: tuple[str, ...] = ()  # of `imports=[...]`
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for element in search_path.get_path():
@@ -29,7 +30,7 @@ class SearchPath(SearchPathPlugin):
                 element.path = f"yaml://{conf_dir()}"
         for folder in self.folders:
             search_path.append("rlrun", f"yaml://{folder}")
-        search_path.append("rlrun", "components://")
+        search_path.append("rlrun", f"components://{','.join(self.modules)}")
 
 
 def conf_dir() -> Path:
@@ -38,12 +39,13 @@ def conf_dir() -> Path:
     return next(folder for folder in (package / "conf", package.parent / "conf") if (folder / f"{ROOT}.yaml").is_file())
 
 
-def add_folders(given: Sequence[str], installed: Sequence[Path]) -> None:
-    """Tell Hydra which folders to search after ours.
+def add_folders(given: Sequence[str], installed: Sequence[Path], modules: Sequence[str]) -> None:
+    """Tell Hydra which folders to search after ours, and what else registers components.
 
     Args:
         given: with `--config-dir`; those in the environment variable `RLRUN_CONF` come after them.
         installed: by plug-ins.
+        modules: of `imports=[...]`.
 
     Raises:
         ConfigError: a folder does not exist.
@@ -51,9 +53,10 @@ def add_folders(given: Sequence[str], installed: Sequence[Path]) -> None:
     named = [("--config-dir", folder) for folder in given]
     named += [("RLRUN_CONF", folder) for folder in os.environ.get("RLRUN_CONF", "").split(os.pathsep) if folder]
     for source, folder in named:
-        if not Path(folder).is_dir():
+        if not Path(os.path.expanduser(folder)).is_dir():
             raise ConfigError(source, f"there is no folder {folder}")
-    SearchPath.folders = (*(Path(folder).absolute() for _, folder in named), *installed)
+    SearchPath.folders = (*(Path(os.path.expanduser(folder)).absolute() for _, folder in named), *installed)
+    SearchPath.modules = tuple(modules)
     for plugin in (SearchPath, sources.Folder, sources.Components):
         Plugins.instance().register(plugin)
 

@@ -11,6 +11,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from rlrun.talk import is_lost, unfailing
 SHORT = {"-h": "--help", "-m": "--multirun", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-i": "--info"}
 HYDRA_FLAGS = {"--cfg", "--package", "--resolve", "--info", "--hydra-help", "--shell-completion", "-sc"}
 WITH_VALUE = {"--config-dir", "--cfg", "--package"}
+FLAGS = sorted({"--help", "--version", "--multirun", "--config-dir", *HYDRA_FLAGS})
 
 
 @dataclass
@@ -78,17 +80,18 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     from rlrun import verbs
 
     verb = line.words[0] if line.words and is_verb(line.words[0]) else ""
+    refuse_spaces(line.words[2 if verb in verbs.VERBS else 0 :])
     known = verbs.VERBS.get(verb, verbs.TRAIN).flags
     strange = next((flag for flag in line.flags if flag not in known), None)
     if verb and not strange:
         if verb not in verbs.VERBS:
-            raise verbs.unknown(verb)
+            raise verbs.found("help.unknown_verb")(verb)
         return verbs.show(verb) if line.help else verbs.call(verb, line.words[1:], line.flags)
     with deferred("torch"):
         from rlrun import compose
     compose.set_up([] if strange else line.words, line.config_dirs)
     if strange:
-        raise compose.unknown_flag(strange, line.flags[strange])
+        raise verbs.found("help.unknown_flag")(strange, line.flags[strange], line.words, FLAGS)
     if line.hydra:
         return int(verbs.found("sweep.ask_hydra")(line.hydra, line.words))
     if line.help:
@@ -136,6 +139,15 @@ def take_apart(argv: Sequence[str]) -> CommandLine:
 def trains(argv: Sequence[str]) -> bool:
     """Whether a run is what the command is for, whatever it says meanwhile."""
     return not (argv and is_verb(argv[0])) or argv[0] == "resume"
+
+
+def refuse_spaces(words: Sequence[str]) -> None:
+    """Raise ConfigError for `seed = 3`, which a shell cuts into three words."""
+    for i, word in enumerate(words):
+        first = i - 1 if word.startswith("=") and i > 0 else i
+        joined = "".join(words[first : i + 2 if word.endswith("=") else i + 1])
+        if joined != word and joined.count("=") == 1 and "~" not in joined:
+            raise ConfigError(joined.partition("=")[0], "has spaces around its =", f"write {shlex.quote(joined)}")
 
 
 def is_verb(word: str) -> bool:

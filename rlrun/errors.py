@@ -16,7 +16,7 @@ class RlrunError(Exception):
 
 
 class ConfigError(RlrunError):
-    """A key or value that cannot be: names the key, then what would fit.
+    """A key or value that cannot be: names the key, then what would fit. A long value is quoted in part.
 
     Args:
         key: dotted config key, such as `algo.learning_rate`.
@@ -26,7 +26,14 @@ class ConfigError(RlrunError):
 
     def __init__(self, key: str, problem: str, hint: str = ""):
         self.key, self.problem, self.hint = key, problem, hint
-        super().__init__(f"{key}: {problem}" + (f"\n{hint}" if hint else ""))
+        lines = [f"{_in_short(key, 80)}: {_in_short(problem, 240)}", *hint.splitlines()]
+        super().__init__("\n".join(_in_short(line, 600) for line in lines))
+
+
+def _in_short(text: str, length: int) -> str:
+    """One line of text, with its middle left out if it is long."""
+    cut = text if len(text) <= length else f"{text[: length * 2 // 3]} … {text[-length // 3 :]}"
+    return printable(cut.replace("\n", "\\n"))
 
 
 class UnknownName(ConfigError):

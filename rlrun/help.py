@@ -11,16 +11,17 @@ import io
 import shlex
 import textwrap
 import tokenize
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from typing import Any, get_type_hints
 
-from rlrun import choices, compose, plugins
+from rlrun import choices, compose, config, hints, plugins
 from rlrun.choices import GROUPS
 from rlrun.config import KINDS, RunConfig, literal
 from rlrun.errors import ConfigError
 from rlrun.registry import did_you_mean
 from rlrun.text import table
+from rlrun.verbs import TRAIN, VERBS, found
 
 
 def show_help(usage: str, words: Sequence[str]) -> int:
@@ -28,8 +29,8 @@ def show_help(usage: str, words: Sequence[str]) -> int:
     composed = compose.compose(words)
     print(usage)
     print("Choices (group=choice)\n")
-    found = [(kind, *row) if n == 0 else ("", *row) for kind in GROUPS for n, row in enumerate(choices.described(kind))]
-    print(table(found))
+    lines = [(kind, *row) if n == 0 else ("", *row) for kind in GROUPS for n, row in enumerate(choices.described(kind))]
+    print(table(lines))
     print(f"\nOptions of rlrun {shlex.join(words)} (key=value)".replace(" rlrun  ", " this run "))
     for title, keys in options(composed.data, composed.hydra.runtime.choices):
         print("\n".join(["", title, *([table(keys)] if keys else [])]))
@@ -44,6 +45,52 @@ def show_list(kinds: Sequence[str]) -> int:
     compose.set_up([])
     print("\n\n".join(f"{kind}\n{table(choices.described(kind))}" for kind in kinds or GROUPS))
     return 0
+
+
+def unknown_verb(word: str) -> ConfigError:
+    """The error for a first word that is neither a verb nor an option."""
+    problem = "is neither a verb nor an option=value"
+    if word == "train":
+        return ConfigError(word, problem, "leave it out: rlrun algo=dqn env=cartpole")
+    for group in GROUPS:
+        if word in choices.options(group):
+            return ConfigError(word, problem, f"did you mean {'+' if group == 'smoke' else ''}{group}={word}?")
+    return ConfigError(word, problem, did_you_mean(word, VERBS))
+
+
+def unknown_flag(flag: str, following: str, words: Sequence[str], flags: Iterable[str]) -> ConfigError:
+    """The error for a flag that nobody knows: the option of this command that was meant.
+
+    Args:
+        flag: as it was typed, and the word that follows it.
+        words: all words that are no flags, a verb first if there is one.
+        flags: those that there are.
+    """
+    verb = next((word for word in words[:1] if word in VERBS), "")
+    name = flag.strip("-").partition("=")[0]
+    if name in VERBS and not verb:
+        return ConfigError(flag, "is no flag", f"write rlrun {name}")
+    otherwise = f"rlrun {verb} --help lists its options" if verb else "rlrun --help lists all options"
+    return hints.unknown_flag(
+        flag, following, _keys_of(verb, words), [*flags, *VERBS.get(verb, TRAIN).flags], otherwise
+    )
+
+
+def _keys_of(verb: str, words: Sequence[str]) -> set[str]:
+    """The keys that a command takes."""
+    if verb and VERBS[verb].options:
+        return set(asdict(found(VERBS[verb].options)()))
+    if verb == "resume":
+        return {key for key in _keys_of_run([]) if key.split(".")[0] in found("launch.CHANGEABLE")}
+    return set() if verb else _keys_of_run([word for word in words if "=" in word])
+
+
+def _keys_of_run(words: Sequence[str]) -> set[str]:
+    """The keys of the run that the words describe; of the default run if they describe none."""
+    try:
+        return config.keys(compose.compose(words).data)
+    except ConfigError:
+        return config.keys(compose.compose([]).data)
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from rlrun.runner import train as run_loop
 from rlrun.seeding import Role, SeedTree
 from rlrun.trust import change_config, read_config, signature
 from rlrun.types import StateDict
+from rlrun.words import assigned
 
 log = logging.getLogger(__name__)
 
@@ -190,15 +191,14 @@ def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
 
 def _changed(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     """A run's config with those things changed that do not change what it computes."""
-    known = config.flat(data)
-    for word in words:
-        key = word.partition("=")[0]
-        if key not in known:
-            raise hints.unknown_key(key, known)
-        if key.split(".")[0] not in CHANGEABLE:
+    known = config.keys(data)
+    for key in assigned(words, data):
+        if key.split(".")[0] not in CHANGEABLE and key.split(".")[0] in known:
             hint = "these can: total_timesteps, logger.*, eval.*, checkpoint.*"
             raise ConfigError(key, "cannot change when a run is resumed, it would be another run", hint)
-    return config.merged(data, words)
+        if key not in known:
+            raise hints.unknown_key(key, {name for name in known if name.split(".")[0] in CHANGEABLE})
+    return config.in_types(config.merged(data, words))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -5,10 +5,13 @@ Both are asked only for what a command uses, so nothing is spent on the other co
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import yaml
 from hydra.core.object_type import ObjectType
@@ -17,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import plugins, registry
-from rlrun.config import KINDS, RunConfig
+from rlrun.config import KINDS, RunConfig, module_names
 from rlrun.errors import ConfigError
 
 # What a smoke run puts in place of a component's own values, where the component has the key.
@@ -43,7 +46,7 @@ class Folder(ConfigSource):
         header = package(file, text)
         if header == "_global_" and "imports" in config:
             modules: Any = OmegaConf.to_container(config)["imports"]  # type: ignore[index,call-overload]
-            plugins.load_named([modules] if isinstance(modules, str) else modules or ())
+            plugins.load_named(module_names(modules))
         return ConfigResult(self.provider, self.full_path(), config, {"package": header})
 
     def available(self) -> bool:
@@ -68,7 +71,8 @@ class Folder(ConfigSource):
 class Components(ConfigSource):
     """What registered components bring: a schema, what a smoke run shrinks, and an option where there is no file.
 
-    Schemas stand apart from the choices that users see, as `schema/<kind>/<name>`.
+    Schemas stand apart from the choices that users see, as `schema/<kind>/<name>`. The path holds the modules of
+    `imports=[...]`, which a worker of a sweep has yet to import.
     """
 
     @staticmethod
@@ -85,7 +89,7 @@ class Components(ConfigSource):
             node = schema(f"{kind}={name}", registry.get(kind, name).config)
         elif path.startswith("smoke/"):
             kind, name = smoke(path)
-            keys = {field.name for field in fields(registry.get(kind, name).config)}  # type: ignore[arg-type]
+            keys = {f.name for f in fields(registry.get(kind, name).config)}  # type: ignore[arg-type]
             node = OmegaConf.create({key: value for key, value in SMOKE[kind].items() if key in keys})
         else:
             kind, name = path.split("/", 1)
@@ -103,6 +107,8 @@ class Components(ConfigSource):
     def is_config(self, config_path: str) -> bool:
         path = config_path.removesuffix(".yaml")
         group, _, name = path.partition("/")
+        plugins.load_installed()
+        plugins.load_named(self.path.split(",") if self.path else ())
         if group == "schema":
             kind, _, name = name.partition("/")
             return path == "schema/run" or (kind in KINDS and registry.has(kind, name))
@@ -127,13 +133,38 @@ def smoke(path: str) -> tuple[str, str]:
 
 
 def schema(what: str, config: type | None) -> DictConfig:
-    """A config dataclass as Hydra composes it; ConfigError if it is none."""
+    """The keys of a config dataclass with their defaults, for Hydra to compose; a mapping takes any key.
+
+    The values are `config.typed`'s to judge. ConfigError if it is no config dataclass.
+    """
     try:
-        node: DictConfig = OmegaConf.structured(config)
+        defaults: Any = OmegaConf.to_container(OmegaConf.structured(config))
+        node: DictConfig = OmegaConf.structured(_untyped(config, defaults))
     except OmegaConfBaseException as error:
         problem = f"{getattr(config, '__qualname__', config)} is no config dataclass: {str(error).splitlines()[0]}"
         raise ConfigError(what, problem) from error
+    _open_mappings(node, config)
     return node
+
+
+def _untyped(config: Any, defaults: Mapping[str, Any]) -> type:
+    """A dataclass with the fields and nodes of another, whose values may be anything."""
+    made: list[tuple[str, Any, Any]] = []
+    for key, hint in get_type_hints(config).items():
+        if is_dataclass(hint):
+            inner = _untyped(hint, defaults[key])
+            made.append((key, inner, field(default_factory=inner)))
+        else:
+            made.append((key, Any, field(default_factory=functools.partial(copy.copy, defaults[key]))))
+    return make_dataclass(config.__name__, made)
+
+
+def _open_mappings(node: DictConfig, config: Any) -> None:
+    for key, hint in get_type_hints(config).items():
+        if get_origin(hint) is dict:
+            OmegaConf.set_struct(node[key], False)
+        elif is_dataclass(hint):
+            _open_mappings(node[key], hint)
 
 
 def read(file: Path) -> tuple[str, DictConfig]:

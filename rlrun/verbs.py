@@ -6,13 +6,14 @@ Functions and options are named here, and imported when the verb is asked for.
 from __future__ import annotations
 
 import importlib
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rlrun.errors import ConfigError
 from rlrun.lazy import deferred
-from rlrun.registry import did_you_mean
 from rlrun.text import table
 
 
@@ -104,12 +105,6 @@ def show(name: str) -> int:
     return 0
 
 
-def unknown(word: str) -> ConfigError:
-    """The error for a first word that is neither a verb nor an option."""
-    hint = "leave it out: rlrun algo=dqn env=cartpole" if word == "train" else did_you_mean(word, VERBS)
-    return ConfigError(word, "is neither a verb nor an option=value", hint)
-
-
 def call(name: str, words: Sequence[str], flags: Iterable[str]) -> int:
     """Do what a verb says; returns the exit code.
 
@@ -123,10 +118,17 @@ def call(name: str, words: Sequence[str], flags: Iterable[str]) -> int:
     run = found(verb.run)
     if not verb.usage.startswith("RUN"):
         return int(run(words, **given))
-    path, *words = [*words, ""] if not words or "=" in words[0] else words
-    if not path:
+    if not words or _is_option(words[0]):
         raise ConfigError(name, "needs the directory of a run", f"rlrun {name} outputs/…")
+    path, *words = words
     return int(run(path, words, **given))
+
+
+def _is_option(word: str) -> bool:
+    """Whether a word where a run's directory belongs is none, although `=` may be part of a directory's name."""
+    return re.match(r"[+~]*[a-z_][a-z_.]*=", word) is not None and not os.path.lexists(
+        os.path.expanduser(word.rstrip("/"))
+    )
 
 
 def found(where: str) -> Any:

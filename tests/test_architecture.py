@@ -40,7 +40,7 @@ LEVELS: list[set[str]] = [
     {"evaluation", "checkpoint", "callbacks", "report", "claim", "rundir", "runs", "trust"},
     {"runner"},
     {"record"},
-    {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
+    {"config", "words", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
     {"warmstart"},
     {"launch", "trial", "review", "inspection", "listing", "sweep", "help", "verbs"},
     {"cli"},
@@ -49,7 +49,7 @@ LEVELS: list[set[str]] = [
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 
 # Only these may know Hydra; everything else works in a notebook without it.
-HYDRA_SIDE = {"config", "choices", "sources", "explain", "compose", "plugins", "help", "sweep", "cli"}
+HYDRA_SIDE = {"config", "words", "choices", "sources", "explain", "compose", "plugins", "help", "sweep", "cli"}
 
 
 class Import(NamedTuple):

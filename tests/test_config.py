@@ -206,7 +206,11 @@ def test_every_option_has_a_line_of_help():
         (["algo.lr=1e-3"], "algo.lr", "rlrun calls it algo.learning_rate"),
         (["n_envs=4"], "n_envs", "rlrun calls it env.num_envs"),
         (["algo=ppo", "algo.clip_coef=0.1"], "algo.clip_coef", "rlrun calls it algo.clip_range"),
-        (["algo.clip_coef=0.1"], "algo.clip_coef", "which this algorithm does not have (ppo has it)"),
+        (
+            ["algo.clip_coef=0.1"],
+            "algo.clip_coef",
+            "algo.clip_range, which this run does not have (ppo has it)",
+        ),
         (["polyak=0.995"], "polyak", "tau = 1 - polyak"),
         (["device=gpu"], "device", "write device=cuda"),
         (["env=LunarLander-v3"], "env", "write env.id=LunarLander-v3"),
@@ -376,5 +380,5 @@ def test_tuned_values_are_left_out_for_another_network_than_theirs():
 
 
 def test_no_rate_is_infinite():
-    with pytest.raises(ConfigError, match=r"algo\.learning_rate: must be greater than 0 and finite"):
+    with pytest.raises(ConfigError, match=r"algo\.learning_rate: must be a finite number, got inf"):
         config.validate(data("algo.learning_rate=inf"))
