@@ -40,6 +40,20 @@ class Parts:
     device: Device
     interrupt: Interrupt
 
+    @property
+    def data(self) -> dict[str, str]:
+        """The hash of the data that the environments show, for `meta.json`; {} where they show none."""
+        fingerprint = getattr(self.environments, "fingerprint", None)
+        return {} if fingerprint is None else {"data": fingerprint()}
+
+    def must_show_data_of(self, run_dir: RunDir) -> None:
+        """Raise ConfigError if the data are not those that a run was started with."""
+        meta = run_dir.read_meta()
+        if "data" in meta and self.data.get("data") != meta["data"]:
+            where = f" in {meta['cwd']}" if "cwd" in meta else ""
+            problem = f"the data of {self.spec.id} are not those that the run was started with{where}"
+            raise ConfigError("env", problem, "put the old ones back, or start a new run with these")
+
 
 def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     """Everything that computes, at its beginning. Nothing can refuse the config any more once it is made.

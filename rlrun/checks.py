@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 
@@ -52,3 +53,11 @@ def one_of(key: str, value: str, choices: Iterable[str]) -> None:
     """`value` is one of the words."""
     if value not in set(choices):
         raise ConfigError(key, f"there is no {value!r}", did_you_mean(value, choices))
+
+
+def digest(*arrays: np.ndarray) -> str:
+    """A hash of arrays: their shapes, their types and every element."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(f"{array.dtype} {array.shape};".encode() + np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()

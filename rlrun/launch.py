@@ -56,7 +56,7 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
             interrupt.check()  # there is nothing to save yet, and nothing to go on from
             own = own_callbacks(cfg)
             begun = warmstart.start(made, cfg.algo.name, cfg.init_from)
-            run_dir = _claim(composed, argv, made.seeds, begun)
+            run_dir = _claim(composed, argv, made.seeds, begun | made.data)
             messages = [f"run: {run_dir.path}", *_tuned(composed, argv), *_weights(cfg)]
             return _attempt(run_dir, cfg, made, own, None, messages)
 
@@ -89,6 +89,7 @@ def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
         with closing(made.source):
             interrupt.check()
             own = own_callbacks(cfg)
+            made.must_show_data_of(run_dir)
             if state is None:
                 begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
                 warmstart.start(made, cfg.algo.name, begun.get("checkpoint", cfg.init_from))
@@ -145,7 +146,7 @@ def _train(run: Run) -> None:
         raise
 
 
-def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, begun: dict[str, Any]) -> RunDir:
+def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:
     """Take possession of a new run's directory, which says from its first moment on what was asked for."""
     overrides, written = config.to_yaml(composed.overrides), config.to_yaml(composed.data)
     content = {
@@ -156,7 +157,7 @@ def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, begun: dict
         ".hydra/config.yaml": composed.written,
         ".hydra/overrides.yaml": overrides,
         ".hydra/hydra.yaml": config.to_yaml({"hydra": composed.hydra}),
-        "meta.json": to_json(rundir.surroundings() | _roots(seeds) | begun | {"provenance": composed.provenance}),
+        "meta.json": to_json(rundir.surroundings() | _roots(seeds) | facts | {"provenance": composed.provenance}),
     }
     return RunDir.create(composed.dir, content)
 

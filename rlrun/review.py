@@ -153,6 +153,7 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
     state = checkpoint.load(found, ["algo", "source", "progress"])
     cfg = config.validate(read_config(run_dir, trust), learns=False)
     parts = build.parts(cfg)
+    parts.must_show_data_of(run_dir)
     with checkpoint.must_fit(found):
         parts.algo.load_state_dict(state["algo"])
         parts.source.load_state_dict(state["source"])

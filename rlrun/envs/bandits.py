@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from rlrun.checks import one_of, within
+from rlrun.checks import digest, one_of, within
 from rlrun.envs.regret import RegretMeter
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
@@ -267,6 +267,10 @@ class _Bandits:
         """Other copies of the same problems, each with a random stream of its own; they do not drift."""
         values = self._values if train is None else cast(BanditVector, train).values
         return self._vector(num_envs, values, separate=True)
+
+    def fingerprint(self) -> str:
+        """A hash of what the arms give."""
+        return digest(self._values)
 
     def render(self, mode: str) -> NoReturn:
         raise ConfigError("env", f"{self._cfg.id} has nothing to show")
