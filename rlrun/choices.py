@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -76,12 +78,16 @@ def options(group: str) -> list[str]:
 
 
 def described(group: str) -> Iterator[tuple[str, str]]:
-    """The options of a group with a line of help each: their file's first comment, or their component's docstring."""
+    """The options of a group with a sentence each: the first of their file, or of their component's docstring."""
     found = files(group)
     for name in options(group):
-        yield name, _first_comment(found[name]) if name in found else registry.get(group, name).summary
+        yield name, _first_sentence(found[name]) if name in found else registry.get(group, name).summary
 
 
-def _first_comment(file: Path) -> str:
-    lines = (line[1:].strip() for line in file.read_text(errors="replace").splitlines() if line.startswith("#"))
-    return next((line for line in lines if not line.startswith("@package")), "")
+def _first_sentence(file: Path) -> str:
+    """Of the comment that a YAML file begins with, `# @package` aside."""
+    lines = [line.strip() for line in file.read_text(errors="replace").splitlines()]
+    while lines and (not lines[0] or lines[0].startswith("# @package")):
+        del lines[0]
+    comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", comment)[0]

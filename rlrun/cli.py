@@ -86,7 +86,11 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     if verb and not strange:
         if verb not in verbs.VERBS:
             raise verbs.found("help.unknown_verb")(verb)
-        return verbs.show(verb) if line.help else verbs.call(verb, line.words[1:], line.flags)
+        if line.help:
+            return verbs.show(verb)
+        if verbs.VERBS[verb].composes:
+            verbs.found("compose.set_up")(line.words[1:], line.config_dirs)
+        return verbs.call(verb, line.words[1:], line.flags)
     with deferred("torch"):
         from rlrun import compose
     compose.set_up([] if strange else line.words, line.config_dirs)

@@ -32,7 +32,6 @@ from rlrun.seeding import Role, SeedTree
 from rlrun.text import table
 from rlrun.types import Array, EnvSpec, Space, VectorEnv
 
-WIDTH = 80
 REPEATED = 200  # steps of an episode that is played twice
 SEED = 7
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -277,7 +276,7 @@ def _finite(values: Sequence[float] | None) -> list[float | None] | None:
 def lines(found: Findings, overrides: Sequence[str]) -> Iterator[str]:
     """The findings on 80 columns, and what to do next."""
     yield f"{found.id}\n"
-    yield table(rows(found), width=WIDTH)
+    yield table(rows(found))
     yield ""
     if found.failure:
         yield f"It fails:\n{found.failure}"

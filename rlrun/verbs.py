@@ -31,6 +31,7 @@ class Verb:
     options: str = ""  # "module.Dataclass" of its options, key=value
     flags: Mapping[str, str] = field(default_factory=dict)  # --flag -> help
     details: str = ""  # more on it, in its own --help
+    composes: bool = False  # whether it reads YAML files and components of the user's: --config-dir
 
 
 TRUST = {"--trust": "obey the config of a run from elsewhere this once, whatever it imports or fetches"}
@@ -68,18 +69,20 @@ VERBS = {
         "listing.RunsOptions",
     ),
     "list": Verb(
-        "[KIND ...]",
+        "[GROUP [CHOICE]] [json=true]",
         "what there is to choose from",
-        "help.show_list",
-        details="List what there is to choose from: algo, network, buffer, env, device, ...",
+        "menu.show",
+        "menu.ListOptions",
+        composes=True,
     ),
 }
 
 NOTES = """\
-  RUN: a directory; `last`; the four letters at its end; 3 (job 3 of the newest sweep) or SWEEP/3
-  VERB --help, or --help behind options: theirs      --config-dir DIR: more YAML files (also RLRUN_CONF=DIR)
-  --cfg job: the composed config                     --version
-"""
+  RUN: a directory; `last`; the four letters at its end; 3 (job 3 of the newest
+       sweep) or SWEEP/3
+  VERB --help             its options; --help behind options: theirs
+  --config-dir DIR        more YAML files (also RLRUN_CONF=DIR)
+  --cfg job               the composed config"""
 
 
 def usage() -> str:
@@ -89,7 +92,7 @@ def usage() -> str:
         ("-m algo=dqn,ppo seed='range(5)'", "train every combination, each in a directory of its own"),
         *((f"{name} {verb.usage}", verb.summary) for name, verb in VERBS.items()),
     ]
-    rows = table([(f"rlrun {line}", summary) for line, summary in lines])
+    rows = table([(f"rlrun {line}", summary) for line, summary in lines], share=0.5)
     return f"rlrun trains, evaluates, resumes and compares reinforcement-learning agents.\n\n{rows}\n\n{NOTES}"
 
 

@@ -42,7 +42,7 @@ LEVELS: list[set[str]] = [
     {"record"},
     {"config", "words", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
     {"warmstart"},
-    {"launch", "trial", "review", "inspection", "listing", "sweep", "help", "verbs"},
+    {"launch", "trial", "review", "inspection", "listing", "sweep", "help", "verbs", "menu"},
     {"cli"},
     {"__main__"},
 ]

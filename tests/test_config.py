@@ -179,7 +179,7 @@ def test_every_choice_has_a_line_of_help():
 
 def test_every_option_has_a_line_of_help():
     for title, rows in help.options(data(), composed().hydra.runtime.choices):
-        for key, _, text in rows:
+        for key, text in rows:
             assert text, f"{title} {key}"
 
 
