@@ -218,7 +218,9 @@ class CheckpointConfig:
     """What is saved, and when."""
 
     name: str = "default"  # registered name
+    enabled: bool = True  # false: save nothing; such a run cannot be resumed, evaluated or played
     freq: int = 10_000  # env steps between two checkpoints; 0 = only at the end
+    at_start: bool = False  # save one before the first step as well; it counts in keep_last
     keep_last: int = 3  # how many of the newest stay; 0 = all
     keep_best: bool = True  # keep one more: that of the best evaluation
     replay: bool = True  # save what a replay buffer holds; without it a resumed run has to collect anew
@@ -243,6 +245,10 @@ class Checkpoint(Callback):
         """The next checkpoint, due with this chunk, is the best so far."""
         self._is_best = self.cfg.keep_best
 
+    def on_start(self, run: Run) -> None:
+        if self.cfg.at_start and not run.progress.env_steps:
+            self.save(run)
+
     def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         ends = run.progress.done or run.should_stop  # then it is saved after the final evaluation
         if not ends and (self._is_best or self._every.due(run.progress.env_steps)):
@@ -251,8 +257,10 @@ class Checkpoint(Callback):
     def on_end(self, run: Run) -> None:
         self.save(run)
 
-    def save(self, run: Run) -> None:
-        """Save now. The saved state already says that this was done."""
+    def save(self, run: Run) -> bool:
+        """Save now, if anything is to be saved; returns whether it is. The saved state already says that it was."""
+        if not self.cfg.enabled:
+            return False
         env_steps, best = run.progress.env_steps, self._is_best
         self._every.consume(env_steps)
         self._is_best = False
@@ -262,6 +270,7 @@ class Checkpoint(Callback):
         with run.interrupt.finishing():
             checkpoint.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
         run.dir.set_status("running", env_steps=env_steps, saved=env_steps)
+        return True
 
     def state_dict(self) -> StateDict:
         return {"every": self._every.state_dict(), "is_best": self._is_best}

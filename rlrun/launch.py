@@ -141,8 +141,11 @@ def _train(run: Run) -> None:
     try:
         run_loop(run)
     except Interrupted:
-        cast(Checkpoint, run.callbacks["checkpoint"]).save(run)
-        log.info("saved at %s env steps; continue with: rlrun resume %s", f"{run.progress.env_steps:,}", run.dir.path)
+        steps = f"{run.progress.env_steps:,}"
+        if cast(Checkpoint, run.callbacks["checkpoint"]).save(run):
+            log.info("saved at %s env steps; continue with: rlrun resume %s", steps, run.dir.path)
+        else:
+            log.warning("stopped at %s env steps, and nothing was saved (checkpoint.enabled=false)", steps)
         raise
 
 
@@ -169,6 +172,8 @@ def _roots(seeds: SeedTree) -> dict[str, Any]:
 
 def _promise(parts: Parts, cfg: RunConfig) -> str:
     """What a resumed run will be: "exact", or in what it will differ from an undisturbed one."""
+    if not cfg.checkpoint.enabled:
+        return "nothing is saved: it would begin anew"
     differs = []
     if parts.envs.state_dict()["grade"] != "exact":
         differs.append("new episodes are begun")
