@@ -20,6 +20,7 @@ from rlrun.errors import CallbackError, ConfigError, RlrunError
 from rlrun.experience.trajectories import Rollouts
 from rlrun.interrupt import Interrupt
 from rlrun.report.bandits import BanditReport
+from rlrun.report.returns import ReturnsFigure
 from rlrun.rundir import RunDir
 from rlrun.runner import Run
 from rlrun.seeding import Role, SeedTree
@@ -153,4 +154,4 @@ def _callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> 
     evaluate = make("eval", config.eval, run_dir.eval_csv, checkpoint)
     callbacks |= {"evaluate": evaluate} | own  # before the checkpoint, which saves what they remember
     callbacks |= {"checkpoint": checkpoint, "summary": Summary(evaluate)}
-    return callbacks | {"bandit": BanditReport()}
+    return callbacks | {"bandit": BanditReport(), "returns": ReturnsFigure()}

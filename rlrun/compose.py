@@ -198,9 +198,13 @@ def postponed(words: Sequence[str], loader: ConfigLoader) -> list[str]:
     ]
 
 
-def env_label(env_id: str) -> str:
-    """An environment in a path: `CartPole-v1` is cartpole, `module:My-v0` my, `bandit/bernoulli` bandit-bernoulli."""
-    return _path_part(re.sub(r"-v\d+$", "", str(env_id).rpartition(":")[2])).lower()
+def env_label(env_id: str, option: str = "") -> str:
+    """An environment in a path: `CartPole-v1` is cartpole, `module:My-v0` my, `rlrun/Maze-v0` maze.
+
+    An option of a group in the group `env` goes by its own name: `bandit/gaussian` is bandit-gaussian.
+    """
+    name = option if "/" in option else re.sub(r"-v\d+$", "", str(env_id).rpartition(":")[2])
+    return _path_part(name.removeprefix("rlrun/")).lower()
 
 
 def job_label(number: int, overrides: str) -> str:

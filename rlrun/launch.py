@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -133,6 +134,8 @@ def _attempt(
                 change_config(run_dir, changed)
             _train(run)
         final = cast(Evaluate, run.callbacks["evaluate"]).final
+        for line in _last_lines(run, final):
+            log.info("%s", line)
         return final["mean"] if final else math.nan
 
 
@@ -147,6 +150,17 @@ def _train(run: Run) -> None:
         else:
             log.warning("stopped at %s env steps, and nothing was saved (checkpoint.enabled=false)", steps)
         raise
+
+
+def _last_lines(run: Run, final: Mapping[str, float] | None) -> list[str]:
+    """What has become of a run that is at its end, and a command to go on with."""
+    progress, path = run.progress, shlex.quote(str(run.dir.path))
+    how = "stopped early" if run.should_stop and not progress.done else "finished"
+    line = f"{how} after {progress.env_steps:,} env steps in {console.clock(progress.wall_seconds)}"
+    if final is not None:
+        line += f": mean {console.mean_and_std(final['mean'], final['std'])} over {final['episodes']} episodes"
+    can_be_seen = {"human", "rgb_array"} & set(run.spec.render_modes)
+    return [line, f"next: rlrun {'play' if can_be_seen else 'eval'} {path}"]
 
 
 def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:

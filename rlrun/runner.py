@@ -64,7 +64,9 @@ class Run:
         self.source.load_state_dict(state["source"])
         self.logger.load_state_dict(state["logger"])
         for name, callback in self.callbacks.items():
-            callback.load_state_dict(state["callbacks"][name])
+            callback.load_state_dict(
+                state["callbacks"].get(name, {})
+            )  # older ones know fewer, none of them with a state
         torch.set_rng_state(state["random"]["torch"])
         np.random.set_state(state["random"]["numpy"])
         random.setstate(state["random"]["python"])

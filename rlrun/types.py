@@ -52,6 +52,7 @@ class EnvSpec:
     max_episode_steps: int | None = None
     reward_threshold: float | None = None
     model: TransitionModel | None = None  # the MDP itself, where the environment tells it
+    render_modes: tuple[str, ...] = ()  # how it can be looked at: human, rgb_array, ...
     reward_range: tuple[float, float] | None = None  # bounds of every reward, infinite where there are none, if known
 
     @property

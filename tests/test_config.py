@@ -102,10 +102,23 @@ def test_arguments_of_the_environment_need_no_plus_sign():
         ("bandit/bernoulli", "bandit-bernoulli"),
         ("my.module:My-v0", "my"),
         ("ALE/Pong-v5", "ale-pong"),
+        ("rlrun/Maze-v0", "maze"),
     ],
 )
 def test_label_of_an_environment(env_id, label):
     assert compose.env_label(env_id) == label
+
+
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        (["algo=ucb", "env=bandit/gaussian"], "bandit-gaussian/ucb"),
+        (["algo=q_learning", "env=maze"], "maze/q_learning"),
+        (["env=cartpole", "env.id=Acrobot-v1"], "acrobot/dqn"),
+    ],
+)
+def test_folder_of_a_run(words, folder):
+    assert str(compose.compose(words).dir.parent) == f"outputs/{folder}"
 
 
 def test_run_directories_say_what_and_are_never_the_same():

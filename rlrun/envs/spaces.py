@@ -142,6 +142,7 @@ def read_spec(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions
         max_episode_steps=_time_limit(spec),
         reward_threshold=spec.reward_threshold if spec else None,
         model=_model(env, obs_space, actions.space),
+        render_modes=tuple(env.metadata.get("render_modes") or ()),
     )
 
 
