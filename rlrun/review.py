@@ -18,7 +18,6 @@ from rlrun.config import RunConfig
 from rlrun.errors import ConfigError
 from rlrun.rundir import RunDir
 from rlrun.seeding import Role
-from rlrun.trust import read_config
 from rlrun.types import Agent, VectorEnv
 
 POLICIES = ("greedy", "stochastic")
@@ -94,11 +93,11 @@ class Restored:
         }
 
 
-def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
+def evaluate(path: str, words: Sequence[str]) -> int:
     """Play fresh episodes, say how they went, and write it down."""
     options = config.from_words(EvalOptions, words)
     run_dir = runs.open_run(path)
-    run = restore(run_dir, options.ckpt, trust)
+    run = restore(run_dir, options.ckpt)
     parts, how = run.parts, run.how(options)
     seeds = parts.seeds.integers(Role.TEST, options.episodes)
     agent = run.player(options)
@@ -120,11 +119,11 @@ def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     return 0
 
 
-def play(path: str, words: Sequence[str], trust: bool = False) -> int:
+def play(path: str, words: Sequence[str]) -> int:
     """Show or film episodes."""
     options = config.from_words(PlayOptions, words)
     run_dir = runs.open_run(path)
-    run = restore(run_dir, options.ckpt, trust)
+    run = restore(run_dir, options.ckpt)
     parts, how = run.parts, run.how(options)
     agent = run.player(options)
     show = evaluation.record if options.record else evaluation.play
@@ -141,7 +140,7 @@ def play(path: str, words: Sequence[str], trust: bool = False) -> int:
     return 0
 
 
-def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
+def restore(run_dir: RunDir, which: str) -> Restored:
     """A run's parts in the state of a checkpoint.
 
     Raises:
@@ -151,9 +150,8 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
         raise ConfigError("ckpt", f"there is no checkpoint {which!r}", "choose best, last or a number of env steps")
     found = checkpoint.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
     state = checkpoint.load(found, ["algo", "source", "progress"])
-    cfg = config.validate(read_config(run_dir, trust), learns=False)
+    cfg = config.validate(config.read(run_dir.config), learns=False)
     parts = build.parts(cfg)
-    parts.must_show_data_of(run_dir)
     with checkpoint.must_fit(found):
         parts.algo.load_state_dict(state["algo"])
         parts.source.load_state_dict(state["source"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,9 +40,14 @@ class Run:
     callbacks: dict[str, Callback]
     progress: Progress
     evaluation_envs: Callable[[], VectorEnv]
+    caveats: Sequence[str] = ()  # in what a resumed run differs, the environments aside
     interrupt: Interrupt = field(default_factory=Interrupt)
     should_stop: bool = False
-    stop_reason: str = ""  # of one that stops before its end
+
+    @property
+    def promise(self) -> str:
+        """What a resumed run will be: "exact", or in what it will differ from an undisturbed one."""
+        return "; ".join(filter(None, [self.source.caveat, *self.caveats])) or "exact"
 
     def state_dict(self) -> StateDict:
         return {
@@ -64,9 +69,7 @@ class Run:
         self.source.load_state_dict(state["source"])
         self.logger.load_state_dict(state["logger"])
         for name, callback in self.callbacks.items():
-            callback.load_state_dict(
-                state["callbacks"].get(name, {})
-            )  # older ones know fewer, none of them with a state
+            callback.load_state_dict(state["callbacks"][name])
         torch.set_rng_state(state["random"]["torch"])
         np.random.set_state(state["random"]["numpy"])
         random.setstate(state["random"]["python"])

@@ -33,7 +33,6 @@ class QLearningConfig(ControlConfig):
     memory=None,
     table=True,
     footprint=tables(1),
-    weights=("q",),
 )
 class QLearning(ControlLearner):
     """Tabular Q-learning, off-policy, one update per step (Watkins & Dayan 1992)."""
