@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from rlrun.errors import CallbackError, ConfigError, RlrunError
 from rlrun.experience.trajectories import Rollouts
 from rlrun.interrupt import Interrupt
 from rlrun.report.bandits import BanditReport
+from rlrun.report.returns import ReturnsFigure
 from rlrun.rundir import RunDir
 from rlrun.runner import Run
 from rlrun.seeding import Role, SeedTree
@@ -41,9 +41,23 @@ class Parts:
     device: Device
     interrupt: Interrupt
 
+    @property
+    def data(self) -> dict[str, str]:
+        """The hash of the data that the environments show, for `meta.json`; {} where they show none."""
+        fingerprint = getattr(self.environments, "fingerprint", None)
+        return {} if fingerprint is None else {"data": fingerprint()}
+
+    def must_show_data_of(self, run_dir: RunDir) -> None:
+        """Raise ConfigError if the data are not those that a run was started with."""
+        meta = run_dir.read_meta()
+        if "data" in meta and self.data.get("data") != meta["data"]:
+            where = f" in {meta['cwd']}" if "cwd" in meta else ""
+            problem = f"the data of {self.spec.id} are not those that the run was started with{where}"
+            raise ConfigError("env", problem, "put the old ones back, or start a new run with these")
+
 
 def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
-    """Everything that computes, at its beginning.
+    """Everything that computes, at its beginning. Nothing can refuse the config any more once it is made.
 
     Args:
         interrupt: what the source and the evaluations answer to.
@@ -84,21 +98,12 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     return Parts(seeds, spec, environments, envs, buffer, algo, source, device, interrupt)
 
 
-def build(config: RunConfig, claim: Callable[[Parts], RunDir], interrupt: Interrupt | None = None) -> Run:
-    """Make a run that stands at its beginning.
+def build(config: RunConfig, made: Parts, own: dict[str, Callback], run_dir: RunDir) -> Run:
+    """A run that stands at its beginning: what computes, and what looks on and writes into the run's directory.
 
     Args:
-        config: as `config.validate` returned it.
-        claim: opens the run's directory. Called once nothing can refuse the config any more, so that a mistake leaves
-            no directory behind.
-        interrupt: what the run answers to.
-
-    Raises:
-        ConfigError: parts that do not go together, or a directory that is taken.
+        made, own: as `parts` and `own_callbacks` returned them.
     """
-    made = parts(config, interrupt)
-    own = own_callbacks(config)
-    run_dir = claim(made)
     title = f"{config.algo.name} on {made.spec.id}"
     evaluation = made.environments.evaluation
     return Run(
@@ -113,16 +118,8 @@ def build(config: RunConfig, claim: Callable[[Parts], RunDir], interrupt: Interr
         callbacks=_callbacks(config, run_dir, own),
         progress=Progress(config.total_timesteps),
         evaluation_envs=functools.partial(evaluation, min(config.eval.num_envs, config.eval.episodes), made.envs),
-        caveats=_caveats(config, made.device),
         interrupt=made.interrupt,
     )
-
-
-def _caveats(config: RunConfig, device: Device) -> list[str]:
-    """In what a resumed run will differ from an undisturbed one, the environments aside."""
-    replays = registry.get("algo", config.algo.name).capabilities.get("memory") == "replay"
-    anew = replays and not config.checkpoint.replay
-    return ["replay is collected anew"] * anew + ["a GPU may round differently"] * (not device.is_cpu)
 
 
 def make(kind: str, cfg: Any, *args: Any, **parts: Any) -> Any:
@@ -157,4 +154,4 @@ def _callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> 
     evaluate = make("eval", config.eval, run_dir.eval_csv, checkpoint)
     callbacks |= {"evaluate": evaluate} | own  # before the checkpoint, which saves what they remember
     callbacks |= {"checkpoint": checkpoint, "summary": Summary(evaluate)}
-    return callbacks | {"bandit": BanditReport()}
+    return callbacks | {"bandit": BanditReport(), "returns": ReturnsFigure()}

@@ -200,9 +200,9 @@ class StopWhenSolved(Callback):
             self._solved = self._episodes.is_full and self._episodes.mean_return >= self._bound
         if self._solved and not run.should_stop:
             run.should_stop = True
-            log.info(
-                "solved: mean return %s at env step %s", number(self._episodes.mean_return), run.progress.env_steps
-            )
+            mean = number(self._episodes.mean_return)
+            run.stop_reason = f"solved: mean return {mean} at env step {run.progress.env_steps:,}"
+            log.info("%s", run.stop_reason)
             tell(run, "on_solved")
 
     def state_dict(self) -> StateDict:
@@ -218,28 +218,26 @@ class CheckpointConfig:
     """What is saved, and when."""
 
     name: str = "default"  # registered name
+    enabled: bool = True  # false: save nothing; such a run cannot be resumed, evaluated or played
     freq: int = 10_000  # env steps between two checkpoints; 0 = only at the end
+    at_start: bool = False  # save one before the first step as well; it counts in keep_last
     keep_last: int = 3  # how many of the newest stay; 0 = all
     keep_best: bool = True  # keep one more: that of the best evaluation
     replay: bool = True  # save what a replay buffer holds; without it a resumed run has to collect anew
-    env_state: str = "auto"  # auto (try on two more environments if it can be saved) | off (new episodes at resume)
+    grace: float = 5.0  # seconds from a signal to the end; what takes longer is given up for the last checkpoint
 
     def __post_init__(self) -> None:
-        checks.one_of("env_state", self.env_state, ("auto", "off"))
         checks.within("freq", self.freq, 0)
         checks.within("keep_last", self.keep_last, 0)
+        checks.within("grace", self.grace, 0, 86_400)
 
 
 @register("checkpoint", "default", config=CheckpointConfig)
 class Checkpoint(Callback):
-    """Saves the whole run every `freq` env steps, after a best evaluation, and at the end.
-
-    What a resumed run will be is said in `meta.json`, and in the log where it is not exact or no longer so.
-    """
+    """Saves the whole run every `freq` env steps, after a best evaluation, and at the end."""
 
     def __init__(self, cfg: CheckpointConfig):
         self.cfg = cfg
-        self._promised = ""  # what was said last
         self._every = Every(cfg.freq)
         self._is_best = False
 
@@ -248,9 +246,8 @@ class Checkpoint(Callback):
         self._is_best = self.cfg.keep_best
 
     def on_start(self, run: Run) -> None:
-        if self.cfg.env_state == "auto":
-            run.source.prove(run.interrupt.check)
-        self._promise(run, log.info)
+        if self.cfg.at_start and not run.progress.env_steps:
+            self.save(run)
 
     def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         ends = run.progress.done or run.should_stop  # then it is saved after the final evaluation
@@ -260,26 +257,20 @@ class Checkpoint(Callback):
     def on_end(self, run: Run) -> None:
         self.save(run)
 
-    def save(self, run: Run) -> None:
-        """Save now. The saved state already says that this was done."""
+    def save(self, run: Run) -> bool:
+        """Save now, if anything is to be saved; returns whether it is. The saved state already says that it was."""
+        if not self.cfg.enabled:
+            return False
         env_steps, best = run.progress.env_steps, self._is_best
         self._every.consume(env_steps)
         self._is_best = False
         state = run.state_dict()
-        self._promise(run, log.warning)
         if _has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
             raise Diverged(f"what was learned is not a number at env step {env_steps:,}; it was not saved")
-        checkpoint.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
-        run.dir.set_status("running", env_steps=env_steps)
-
-    def _promise(self, run: Run, say: Callable[[str, str], None]) -> None:
-        """Say what a resumed run will be, if that is not what was said before."""
-        if run.promise == self._promised:
-            return
-        self._promised = run.promise
-        run.dir.note(resume=run.promise)
-        if run.source.caveat:
-            say("a resumed run will not be exact: %s", run.source.caveat)
+        with run.interrupt.finishing():
+            checkpoint.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
+        run.dir.set_status("running", env_steps=env_steps, saved=env_steps)
+        return True
 
     def state_dict(self) -> StateDict:
         return {"every": self._every.state_dict(), "is_best": self._is_best}
@@ -406,12 +397,12 @@ class Summary(Callback):
     def __init__(self, evaluation: Evaluate):
         self._evaluation = evaluation
 
-    def write(self, run: Run, state: str) -> None:
+    def write(self, run: Run, state: str, env_steps: int) -> None:
         summary = {
             **run.logger.last,
             "final_eval": self._evaluation.final,
             "best_eval": self._evaluation.best,
-            "env_steps": run.progress.env_steps,
+            "env_steps": env_steps,
             "wall_seconds": run.progress.wall_seconds,
             "state": state,
         }

@@ -35,7 +35,8 @@ from safetensors.numpy import load_file, save_file
 
 from rlrun import __version__
 from rlrun.errors import CheckpointError, RlrunError
-from rlrun.rundir import is_running, letters, sync_directory
+from rlrun.files import letters, sync_directory
+from rlrun.processes import is_running
 from rlrun.types import Array, StateDict
 
 FORMAT = 1

@@ -11,19 +11,21 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rlrun import __version__
-from rlrun.errors import ConfigError, RlrunError
+from rlrun.errors import ConfigError, Escaped, Interrupted, RlrunError, described, printable
 from rlrun.lazy import deferred
+from rlrun.talk import is_lost, unfailing
 
-INTERRUPTED = 128 + signal.SIGINT
 SHORT = {"-h": "--help", "-m": "--multirun", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-i": "--info"}
 HYDRA_FLAGS = {"--cfg", "--package", "--resolve", "--info", "--hydra-help", "--shell-completion", "-sc"}
 WITH_VALUE = {"--config-dir", "--cfg", "--package"}
+FLAGS = sorted({"--help", "--version", "--multirun", "--config-dir", *HYDRA_FLAGS})
 
 
 @dataclass
@@ -46,24 +48,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 finished, 1 failed, 2 usage or config, 3 diverged, 75 preempted and resumable, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return dispatch(take_apart(argv), argv)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader of `rlrun list | head` has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if os.environ.get("RLRUN_DEBUG") == "1":
-            raise
-        return say(error)
+    with unfailing() as stdout:
+        try:
+            code = dispatch(take_apart(argv), argv)
+        except KeyboardInterrupt:  # nobody was there yet, or any more, to whom it could be said better
+            code = say(Interrupted(signal.SIGINT))
+        except BaseException as error:
+            if os.environ.get("RLRUN_DEBUG") == "1":
+                raise
+            code = say(error if isinstance(error, Exception) else Escaped(error))
+        stdout.flush()
+        if is_lost(stdout) and not trains(argv):  # what it said was all it was for
+            print(f"rlrun: stdout: {stdout.error}", file=sys.stderr)
+            return code or 1
+        return code
 
 
 def say(error: Exception) -> int:
     """Print an error without its traceback and return the exit code."""
     known = isinstance(error, RlrunError)
-    text = str(error) if known else f"{type(error).__name__}: {error}\nRLRUN_DEBUG=1 shows the traceback"
-    print(f"rlrun: {text}", file=sys.stderr)
+    text = str(error) if known else f"{described(error)}\nRLRUN_DEBUG=1 shows the traceback"
+    print(f"rlrun: {printable(text)}", file=sys.stderr)
     return error.exit_code if isinstance(error, RlrunError) else 1
 
 
@@ -72,26 +77,32 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     if line.version:
         print(f"rlrun {__version__}")
         return 0
-    with deferred("torch"):
-        from rlrun import compose, help, launch, sweep, verbs
+    from rlrun import verbs
 
     verb = line.words[0] if line.words and is_verb(line.words[0]) else ""
+    refuse_spaces(line.words[2 if verb in verbs.VERBS else 0 :])
     known = verbs.VERBS.get(verb, verbs.TRAIN).flags
-    if strange := next((flag for flag in line.flags if flag not in known), None):
-        compose.set_up([], line.config_dirs)
-        raise compose.unknown_flag(strange, line.flags[strange])
-    if verb and verb not in verbs.VERBS:
-        raise verbs.unknown(verb)
-    if verb:
-        return verbs.show(verb) if line.help else verbs.call(verb, line.words[1:], line.flags)
-    compose.set_up(line.words, line.config_dirs)
+    strange = next((flag for flag in line.flags if flag not in known), None)
+    if verb and not strange:
+        if verb not in verbs.VERBS:
+            raise verbs.found("help.unknown_verb")(verb)
+        if line.help:
+            return verbs.show(verb)
+        if verbs.VERBS[verb].composes:
+            verbs.found("compose.set_up")(line.words[1:], line.config_dirs)
+        return verbs.call(verb, line.words[1:], line.flags)
+    with deferred("torch"):
+        from rlrun import compose
+    compose.set_up([] if strange else line.words, line.config_dirs)
+    if strange:
+        raise verbs.found("help.unknown_flag")(strange, line.flags[strange], line.words, FLAGS)
     if line.hydra:
-        return sweep.ask_hydra(line.hydra, line.words)
+        return int(verbs.found("sweep.ask_hydra")(line.hydra, line.words))
     if line.help:
-        return help.show_help(verbs.usage(), line.words)
+        return int(verbs.found("help.show_help")(verbs.usage(), line.words))
     if line.multirun or "hydra.mode=MULTIRUN" in line.words:
-        return sweep.sweep(line.words)
-    return launch.train(line.words, argv)
+        return int(verbs.found("sweep.sweep")(line.words))
+    return int(verbs.found("launch.train")(line.words, argv))
 
 
 def take_apart(argv: Sequence[str]) -> CommandLine:
@@ -127,6 +138,20 @@ def take_apart(argv: Sequence[str]) -> CommandLine:
             case _:
                 line.words.append(word)
     return line
+
+
+def trains(argv: Sequence[str]) -> bool:
+    """Whether a run is what the command is for, whatever it says meanwhile."""
+    return not (argv and is_verb(argv[0])) or argv[0] == "resume"
+
+
+def refuse_spaces(words: Sequence[str]) -> None:
+    """Raise ConfigError for `seed = 3`, which a shell cuts into three words."""
+    for i, word in enumerate(words):
+        first = i - 1 if word.startswith("=") and i > 0 else i
+        joined = "".join(words[first : i + 2 if word.endswith("=") else i + 1])
+        if joined != word and joined.count("=") == 1 and "~" not in joined:
+            raise ConfigError(joined.partition("=")[0], "has spaces around its =", f"write {shlex.quote(joined)}")
 
 
 def is_verb(word: str) -> bool:

@@ -6,19 +6,18 @@ Nothing is written to disk.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -26,19 +25,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import choices, explain, hints, plugins, registry
+from rlrun import choices, explain, plugins
 from rlrun.choices import GROUPS, ROOT, conf_dir
-from rlrun.config import KINDS, OPTIONAL, RunConfig, flat
+from rlrun.config import KINDS, OPTIONAL, flat, in_types, module_names, to_yaml
 from rlrun.errors import ConfigError
-from rlrun.rundir import letters
+from rlrun.files import letters
+from rlrun.words import assigned, parse, readable
 
 COMMAND_LINE = "command line"
-
-# What a smoke run puts in place of a component's own values, where the component has the key.
-SMOKE = {
-    "algo": {"learning_starts": 64, "random_steps": 64, "batch_size": 32, "n_steps": 32, "n_epochs": 2},
-    "buffer": {"capacity": 1000},
-}
+INTERNAL = {"schema", "smoke"}  # groups that the YAML files are made of
 
 
 @dataclass(frozen=True)
@@ -69,9 +64,9 @@ def set_up(words: Sequence[str], config_dirs: Sequence[str] = ()) -> None:
         ConfigError: a module cannot be imported or a folder does not exist.
     """
     installed = plugins.load_installed()
-    plugins.load_named(_imports(words))
-    choices.add_folders(config_dirs, installed)
-    _store_schemas()
+    modules = _imports(words)
+    plugins.load_named(modules)
+    choices.add_folders(config_dirs, installed, modules)
     OmegaConf.register_new_resolver("rlrun.env", env_label, replace=True)
     OmegaConf.register_new_resolver("rlrun.job", job_label, replace=True)
     OmegaConf.register_new_resolver("rlrun.letters", letters, replace=True, use_cache=True)
@@ -85,24 +80,17 @@ def compose(words: Sequence[str]) -> Composed:
         ConfigError: a word is not an override, or names a key, an option or a value that cannot be.
     """
     with session() as loader:
-        words = fitting(complete(words), loader)
-        explain.check_tuned(words, loader)
+        words = complete(words)
+        explain.check_choices(words, loader)
+        words = fitting(words, loader)
         try:
             cfg = hydra_compose(ROOT, words, return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
             plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+            OmegaConf.to_container(plain, resolve=True)  # its errors name their key, the directory's would not
             return composed(plain, cfg.hydra, Path(cfg.hydra.run.dir), loader)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain.failure(words, error, loader) from error
-
-
-def unknown_flag(flag: str, following: str) -> ConfigError:
-    """The error for `--lr 3e-4`, which was meant to be `algo.learning_rate=3e-4`."""
-    name, equals, value = flag.partition("=")
-    value = value if equals else following or "VALUE"
-    word = name.strip("-").replace("-", "_")
-    key = word if word in KINDS else hints.locate(word, flat(compose([]).data))
-    return ConfigError(name, "options are written key=value, without dashes", f"did you mean {key}={value}?")
 
 
 @contextlib.contextmanager
@@ -121,31 +109,36 @@ def composed(cfg: DictConfig, hydra: DictConfig, folder: Path, loader: ConfigLoa
         folder: where the run belongs.
     """
     data: Any = OmegaConf.to_container(cfg, resolve=True)
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
     overrides = [str(word) for word in hydra.overrides.task]
-    return Composed(data, OmegaConf.to_yaml(cfg), hydra, overrides, folder, loader)
+    folder = Path(os.path.expanduser(folder))
+    return Composed(in_types(data), to_yaml(in_types(written)), hydra, overrides, folder, loader)
 
 
-def complete(words: Sequence[str]) -> list[str]:
+def complete(words: Sequence[str], sweep: bool = False) -> list[str]:
     """The overrides as Hydra needs them.
 
-    An environment given by its id alone gets the general YAML, not CartPole's. `1e5` is a whole number, arguments in
-    `kwargs` need no plus sign, and `group=null` leaves a group out.
+    An environment given by its id alone gets the general YAML, not CartPole's. A plus sign is never needed and never
+    wrong, and `group=null` leaves a group out.
+
+    Args:
+        sweep: whether commas part the values of a sweep.
 
     Raises:
         ConfigError: a word that Hydra would take, and do something else than it says.
     """
     given = {word.lstrip("+").partition("=")[0] for word in words}
     added = ["env=gym"] if "env.id" in given and "env" not in given else []
-    return [_normal(word) for word in [*added, *words]]
+    return [word for given_word in [*added, *words] for word in _normal(readable(given_word, sweep))]
 
 
 def fitting(words: Sequence[str], loader: ConfigLoader) -> list[str]:
     """Tuned values were found with certain components: another network or buffer than that leaves them out."""
-    replaced = {word.partition("=")[0] for word in words} & OPTIONAL
+    replaced = {word.lstrip("~").partition("=")[0] for word in words} & OPTIONAL
     if not replaced or any(word.lstrip("~").partition("=")[0] == "tuned" for word in words):
         return list(words)
-    choices_made = [word for word in words if word.partition("=")[0] in GROUPS]
-    usual = [word for word in choices_made if word.partition("=")[0] not in replaced]
+    choices_made = [word for word in words if word.lstrip("~").partition("=")[0] in GROUPS]
+    usual = [word for word in choices_made if word.lstrip("~").partition("=")[0] not in replaced]
     try:
         given, meant = (loader.load_configuration(ROOT, [*w, "~tuned"], RunMode.RUN) for w in (choices_made, usual))
     except (HydraException, OmegaConfBaseException):
@@ -155,33 +148,34 @@ def fitting(words: Sequence[str], loader: ConfigLoader) -> list[str]:
 
 
 def _component(cfg: DictConfig, kind: str) -> tuple[str | None, str | None]:
-    node = cfg[kind] or {}
+    node = cfg.get(kind) or {}
     return node.get("name"), node.get("_target_")
 
 
-def _normal(word: str) -> str:
+def _normal(word: str) -> Iterator[str]:
+    """The word as Hydra needs it; none for a smoke run that is switched off."""
     key, equals, value = word.partition("=")
-    group, _, leaf = key.partition(".")
-    if group in KINDS and leaf == "name":
-        raise ConfigError(key, "is set by choosing another component", f"write {group}={value}")
-    if group.lstrip("+") in GROUPS and not leaf and value.lower() in ("true", "false"):
-        raise ConfigError(
-            group.lstrip("+"), f"{value} is no option of it", f"{group}=on? `rlrun --help` lists them all"
-        )
-    if value == "null" and group in GROUPS and not leaf:
-        return f"~{group}"
-    value = re.sub(r"(?<![\w.'\"])\d+(\.\d+)?[eE]\+?\d+(?![\w.'\"])", _whole, value)
-    return ("++" if leaf.partition(".")[0] == "kwargs" else "") + key + equals + value
-
-
-def _whole(number: re.Match[str]) -> str:
-    value = float(number[0])
-    return str(int(value)) if value.is_integer() else number[0]
+    name = key.lstrip("+~")
+    group, _, leaf = name.partition(".")
+    if "@" in key or name == "" or (group.split("/")[0] in INTERNAL and group != "smoke"):
+        raise ConfigError(key or word, "there is no such key", "options are written key=value")
+    if name == "hydra":
+        raise ConfigError(key, "is a group of settings", "write hydra.KEY=VALUE, for instance hydra.run.dir=DIR")
+    if group in KINDS and leaf == "name" and equals:
+        raise ConfigError(name, "is set by choosing another component", f"write {group}={value}")
+    if name in GROUPS and equals and value == "null":
+        yield from () if name == "smoke" else [f"~{name}"]
+    elif name in GROUPS and key[0] != "~":
+        yield f"{'+' if name == 'smoke' else ''}{name}={value}"
+    elif key[0] == "+" and group != "hydra" and "/" not in group:
+        yield f"++{name}={value}"
+    else:
+        yield word
 
 
 def constant_keys(words: Sequence[str], loader: ConfigLoader) -> list[str]:
     """The keys that a sweep does not vary."""
-    overrides = (explain.parse(word, loader) for word in words)
+    overrides = (parse(word, loader) for word in words)
     return [o.key_or_group for o in overrides if not (o.is_sweep_override() or o.is_hydra_override())]
 
 
@@ -191,7 +185,7 @@ def postponed(words: Sequence[str], loader: ConfigLoader) -> list[str]:
     Hydra tries the values that a sweep does not vary on the default components, which need not be those swept over:
     `env=a,b env.key=1` would be refused. A choice of one is left to the jobs.
     """
-    overrides = [explain.parse(word, loader) for word in words]
+    overrides = [parse(word, loader) for word in words]
     if not any(o.is_sweep_override() and o.key_or_group in GROUPS for o in overrides):
         return list(words)
     return [
@@ -204,9 +198,13 @@ def postponed(words: Sequence[str], loader: ConfigLoader) -> list[str]:
     ]
 
 
-def env_label(env_id: str) -> str:
-    """An environment in a path: `CartPole-v1` is cartpole, `module:My-v0` my, `bandit/bernoulli` bandit-bernoulli."""
-    return _path_part(re.sub(r"-v\d+$", "", str(env_id).rpartition(":")[2])).lower()
+def env_label(env_id: str, option: str = "") -> str:
+    """An environment in a path: `CartPole-v1` is cartpole, `module:My-v0` my, `rlrun/Maze-v0` maze.
+
+    An option of a group in the group `env` goes by its own name: `bandit/gaussian` is bandit-gaussian.
+    """
+    name = option if "/" in option else re.sub(r"-v\d+$", "", str(env_id).rpartition(":")[2])
+    return _path_part(name.removeprefix("rlrun/")).lower()
 
 
 def job_label(number: int, overrides: str) -> str:
@@ -224,36 +222,8 @@ def _now() -> str:
 
 def _imports(words: Sequence[str]) -> list[str]:
     """The modules of `imports=[...]`, which must be known before Hydra composes."""
-    for word in words:
-        key, _, value = word.lstrip("+").partition("=")
-        if key == "imports":
-            modules = yaml.safe_load(value)
-            return [modules] if isinstance(modules, str) else list(modules or ())
-    return []
-
-
-def _store_schemas() -> None:
-    """Give every component's dataclass to Hydra as `schema/<kind>/<name>`, apart from the choices that users see."""
-    ConfigStore.instance().store(group="schema", name="run", node=RunConfig, package="_global_")
-    for kind in KINDS:
-        files = choices.files(kind)
-        for entry in (registry.get(kind, name) for name in registry.names(kind)):
-            if entry.config is None:
-                continue
-            try:
-                _store(f"schema/{kind}/{entry.name}", entry.config)
-            except OmegaConfBaseException as error:
-                problem = f"{entry.config.__qualname__} is no config dataclass: {str(error).splitlines()[0]}"
-                raise ConfigError(f"{kind}={entry.name}", problem) from error
-            shrunk = {f.name: SMOKE[kind][f.name] for f in fields(entry.config) if f.name in SMOKE.get(kind, ())}
-            _store(f"smoke/{kind}/on-{entry.name}", shrunk)
-            if not entry.factory.__module__.startswith("rlrun.") and entry.name not in files:
-                _store(f"{kind}/{entry.name}", {"defaults": [{f"/schema/{kind}@_here_": entry.name}, "_self_"]})
-
-
-def _store(path: str, node: Any) -> None:
-    group, _, name = path.rpartition("/")
-    ConfigStore.instance().store(group=group, name=name, node=node)
+    given = [word for word in words if word.lstrip("+").partition("=")[0].strip() == "imports"]
+    return module_names(assigned(given[-1:]).get("imports"))
 
 
 def _provenance(words: Sequence[str], loader: ConfigLoader) -> dict[str, str]:
@@ -267,7 +237,7 @@ def _provenance(words: Sequence[str], loader: ConfigLoader) -> dict[str, str]:
         values = flat(OmegaConf.to_container(source.load_config(path).config, resolve=False), package)
         leaves = [key for key, value in values.items() if not isinstance(value, dict)]
         found |= {key: f"{path}.yaml" for key in leaves if "defaults" not in key.split(".") and key[:6] != "hydra."}
-    for override in (explain.parse(word, loader) for word in words):
+    for override in (parse(word, loader) for word in words):
         if not override.is_hydra_override():
             found[override.key_or_group] = COMMAND_LINE
     return found

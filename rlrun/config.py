@@ -8,25 +8,28 @@ readable line, before anything is built.
 from __future__ import annotations
 
 import functools
+import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import custom, hints, memory, plugins, registry
-from rlrun.checks import within
+from rlrun.checks import countable, within
 from rlrun.errors import ConfigError
 from rlrun.registry import Entry
 from rlrun.seeding import SeedTree
 from rlrun.types import EnvSpec
+from rlrun.words import assigned
 
 C = TypeVar("C")
 MISSING = "???"
+TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
 @dataclass
@@ -56,6 +59,7 @@ class RunConfig:
     eval: Any = None  # evaluation while training and at the end
     checkpoint: Any = None  # what is saved, and when
     stop: StopConfig = field(default_factory=StopConfig)  # early stopping
+    init_from: str | None = None  # start with the weights of this run: RUN, RUN@best or RUN@STEPS
     callbacks: list[Any] = field(default_factory=list)  # callbacks of yours, in order: [my.module.Class, {_target_: …}]
     imports: list[str] = field(default_factory=list)  # modules to import first; they register components of yours
 
@@ -78,20 +82,26 @@ def validate(data: Mapping[str, Any], learns: bool = True) -> RunConfig:
     Raises:
         ConfigError: the first thing that is wrong, with the nearest valid choice.
     """
-    plugins.load_installed()
-    plugins.load_named(data.get("imports") or ())
-    plain = {key: value for key, value in data.items() if key not in KINDS}
-    config = typed(RunConfig, plain, known=flat(data))
-    for kind in KINDS:
-        setattr(config, kind, _component(kind, data.get(kind)))
+    config = parsed(data)
     for item in config.callbacks:
         callback_factory(item)
+    check_network(config.algo.name, config.network and config.network.name)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
     memory.check(config, memory.of_environments(config), share=0.5)  # before one is opened; more will be needed
     spec = env_spec(config)
     _check_spaces(config, spec)
     memory.check(config, memory.of_run(config, spec, learns))
     check_epsilon("eval.epsilon", getattr(config.eval, "epsilon", None), spec)
+    return config
+
+
+def parsed(data: Mapping[str, Any]) -> RunConfig:
+    """A config as objects, every part of it checked by itself; ConfigError as for `validate`."""
+    _load_components(data)
+    plain = {key: value for key, value in data.items() if key not in KINDS}
+    config = typed(RunConfig, plain, known=flat(data))
+    for kind in KINDS:
+        setattr(config, kind, component(kind, data.get(kind)))
     return config
 
 
@@ -105,15 +115,125 @@ def typed(schema: type[C], data: Mapping[str, Any], prefix: str = "", known: Map
     Raises:
         ConfigError: an unknown key, a value of the wrong type, a missing one, or one that the dataclass refuses.
     """
-    default = OmegaConf.to_container(OmegaConf.structured(schema))
-    schema_keys = {_join(prefix, key): value for key, value in flat(default).items()}
-    _check_keys(schema, data, prefix, schema_keys.keys() | (known or {}).keys())
+    _check_keys(schema, data, prefix, _declared(schema, prefix) | (known or {}).keys())
+    read = as_declared(schema, data)
+    _check_values(schema, read, prefix)
     try:
-        merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), data))
+        merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), read))
     except OmegaConfBaseException as error:
-        key = (error.full_key or "").removeprefix(".")
+        key = re.sub(r"\[\d+\].*", "", (error.full_key or "").removeprefix("."))
         raise wrong_type(schema, key, flat(data).get(key), prefix) from error
     return _construct(schema, merged, prefix)
+
+
+def in_types(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data of a run with every number as its key has it: `1e5` is a whole number, or not, by the key's type.
+
+    What does not fit stays as it is; `validate` refuses it.
+    """
+    _load_components(data)
+    plain = as_declared(RunConfig, data)
+    for kind in KINDS:
+        node = plain.get(kind)
+        if isinstance(node, Mapping):
+            plain[kind] = as_declared(plugins.entry_of(kind, dict(node)).config, node)
+    return plain
+
+
+def keys(data: Mapping[str, Any]) -> set[str]:
+    """All dotted keys that a run of these components can have, nodes included; those of its data among them."""
+    found = set(flat(data)) | _declared(RunConfig)
+    for kind in KINDS:
+        node = data.get(kind)
+        if isinstance(node, Mapping):
+            found |= _declared(plugins.entry_of(kind, dict(node)).config, kind)
+    return found
+
+
+def _declared(schema: type | None, prefix: str = "") -> set[str]:
+    return set(flat(OmegaConf.to_container(OmegaConf.structured(schema)), prefix)) if schema else set()
+
+
+def is_free(key: str) -> bool:
+    """Whether a key stands in a mapping that takes any name, as an environment's arguments do."""
+    kind, *inside = key.split(".")
+    return any(
+        _stands_in_mapping(registry.get(kind, name).config, inside) for name in registry.names(kind) if kind in KINDS
+    )
+
+
+def _stands_in_mapping(schema: Any, path: Sequence[str]) -> bool:
+    if not is_dataclass(schema) or len(path) < 2:
+        return False
+    hint = get_type_hints(schema).get(path[0])
+    return get_origin(hint) is dict or _stands_in_mapping(hint, path[1:])
+
+
+def as_declared(hint: Any, value: Any) -> Any:
+    """A value as its type reads it, or unchanged if it does not fit."""
+    if is_dataclass(hint) and isinstance(value, Mapping):
+        types = get_type_hints(hint)
+        return {key: as_declared(types.get(key), inner) for key, inner in value.items()}
+    origin, args = get_origin(hint), [arg for arg in get_args(hint) if arg is not type(None)]
+    if origin in (Union, UnionType) and len(args) == 1:
+        return as_declared(args[0], value)
+    if origin is list and isinstance(value, list):
+        return [as_declared(args[0], item) for item in value]
+    if origin is dict and isinstance(value, Mapping):
+        return {key: as_declared(args[1], item) for key, item in value.items()}
+    if hint in (int, float):
+        return _number(hint, value)
+    return TRUTH.get(value.lower(), value) if hint is bool and isinstance(value, str) else value
+
+
+def _number(kind: type, value: Any) -> Any:
+    """An `int` or `float` for a number or the text of one, such as `1e5`; anything else unchanged."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return value
+    with suppress(ValueError, OverflowError):
+        if kind is int and not isinstance(value, float):
+            return int(value)
+    with suppress(ValueError, OverflowError):
+        number = float(value)
+        return int(number) if kind is int and number.is_integer() else value if kind is int else number
+    return value
+
+
+def _check_values(hint: Any, value: Any, key: str) -> None:
+    """Raise ConfigError for what no key can be: `???`, a number beyond all bounds, a truth that is neither 0 nor 1."""
+    if isinstance(value, Mapping):
+        types = get_type_hints(hint) if is_dataclass(hint) else {}
+        inner = next(iter(get_args(hint)[1:]), dict)  # arguments of an environment are its own to judge
+        for name, item in value.items():
+            _check_values(types.get(name, inner), item, _join(key, str(name)))
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(next(iter(get_args(hint)), Any), item, key)
+    elif value == MISSING:
+        raise needs_value(key)
+    elif bool in (hint, *get_args(hint)) and isinstance(value, (int, float)) and value not in (0, 1):
+        raise ConfigError(key, f"{value} is not true or false")
+    elif isinstance(value, (int, float)) and hint is not dict:
+        countable(key, value)
+
+
+def _load_components(data: Mapping[str, Any]) -> None:
+    plugins.load_installed()
+    plugins.load_named(module_names(data.get("imports")))
+
+
+def module_names(value: Any) -> list[str]:
+    """The value of `imports`, which is obeyed before the rest of a config can be checked."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise ConfigError("imports", f"{quoted(value)} is not a list of modules", "write imports=[my.module]")
+    return value
+
+
+def quoted(value: Any) -> str:
+    """A value as an error shows it: text in quotes, anything else as the command line takes it."""
+    return repr(value) if isinstance(value, str) else literal(value)
 
 
 def literal(value: Any) -> str:
@@ -128,15 +248,6 @@ def literal(value: Any) -> str:
     return str(value)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A config file as plain data; ConfigError if it is damaged."""
-    try:
-        data: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), f"cannot be read: {' '.join(str(error).split())[:200]}") from error
-    return data
-
-
 def to_yaml(data: Any) -> str:
     """Plain data as YAML that reads back the same."""
     return OmegaConf.to_yaml(data if OmegaConf.is_config(data) else OmegaConf.create(data))
@@ -144,17 +255,15 @@ def to_yaml(data: Any) -> str:
 
 def merged(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     """Plain data with the values of `key=value` words put in."""
-    changed: Any = OmegaConf.to_container(
-        OmegaConf.merge(OmegaConf.create(dict(data)), OmegaConf.from_dotlist(list(words)))
-    )
+    cfg = OmegaConf.create(dict(data))
+    for key, value in assigned(words, data).items():
+        OmegaConf.update(cfg, key, value, merge=True)
+    changed: Any = OmegaConf.to_container(cfg)
     return changed
 
 
 def from_words(schema: type[C], words: Sequence[str]) -> C:
     """`key=value` words as an object of an options dataclass; ConfigError as for `typed`."""
-    for word in words:
-        if "=" not in word:
-            raise ConfigError(word, "options are written key=value")
     return typed(schema, merged({}, words))
 
 
@@ -210,8 +319,7 @@ def wrong_type(schema: Any, key: str, value: Any, prefix: str = "") -> ConfigErr
     for part in name.split("."):
         schema = get_type_hints(schema).get(part) if is_dataclass(schema) else None
     wanted = f"{_join(prefix, name)}.KEY=VALUE" if is_dataclass(schema) else ""
-    problem = f"{value!r}" if isinstance(value, str) else literal(value)
-    problem += f" is not {_describe(schema)}"
+    problem = f"{quoted(value)} is not {_describe(schema)}"
     return ConfigError(_join(prefix, name), problem, wanted and f"write {wanted}")
 
 
@@ -220,7 +328,7 @@ def needs_value(key: str) -> ConfigError:
     return ConfigError(key, "needs a value", f"write {key}=VALUE")
 
 
-def _component(kind: str, node: Mapping[str, Any] | None) -> Any:
+def component(kind: str, node: Mapping[str, Any] | None) -> Any:
     """A node as its component's config object; its factory is `registry.get(kind, node.name)`."""
     if node is None and kind in OPTIONAL:
         return None
@@ -236,7 +344,7 @@ def _check_keys(schema: type, data: Mapping[str, Any], prefix: str, known: Any) 
     types = get_type_hints(schema)
     for key, value in data.items():
         if key not in types:
-            raise hints.unknown_key(_join(prefix, key), known)
+            raise hints.unknown_key(_join(prefix, key), known, owners=bool(prefix) or schema is RunConfig)
         if is_dataclass(types[key]) and isinstance(value, Mapping):
             _check_keys(types[key], value, _join(prefix, key), known)
 
@@ -254,6 +362,13 @@ def _construct(schema: type[C], data: Any, prefix: str) -> C:
         return schema(**values)
     except ConfigError as error:
         raise ConfigError(_join(prefix, error.key), error.problem, error.hint) from error
+
+
+def check_network(algo: str, network: str | None) -> None:
+    """An algorithm that takes a network has one."""
+    taken = inspect.signature(registry.get("algo", algo).factory).parameters.get("network")
+    if network is None and taken is not None and taken.default is taken.empty:
+        raise ConfigError("network", f"{algo} needs one", f"choose one of: {', '.join(registry.names('network'))}")
 
 
 def check_buffer(algo: str, buffer: str | None) -> None:
@@ -277,48 +392,33 @@ def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:
 
 def _check_spaces(config: RunConfig, env: EnvSpec) -> None:
     """The algorithm can read the observations, take the actions, and knows the model if it plans on one."""
-    algo = registry.get("algo", config.algo.name)
-    fitting = ", ".join(entry.name for entry in _algorithms() if _fits(entry, env)) or "none"
+    if reason := _misfit(registry.get("algo", config.algo.name), env):
+        wrong = misfits(env)
+        fitting = ", ".join(name for name in registry.names("algo") if name not in wrong) or "none"
+        raise ConfigError("algo", f"{config.algo.name} {reason}", f"for {env.id} these fit: {fitting}")
+
+
+def misfits(env: EnvSpec) -> dict[str, str]:
+    """The algorithms that do not fit an environment, by name, and why not: the rest of a sentence on them."""
+    reasons = {name: _misfit(registry.get("algo", name), env) for name in registry.names("algo")}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _misfit(algo: Entry, env: EnvSpec) -> str:
+    """Why an algorithm does not fit an environment; "" if it does."""
     for role, kind in (("action", env.action_space.kind), ("obs", env.obs_space.kind)):
-        if kind in _able(algo, role):
-            continue
-        problem = (
-            f"{algo.name} handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
-        )
-        raise ConfigError("algo", problem, f"these fit: {fitting}")
-    if not _has_model(algo, env):
-        problem = f"{algo.name} plans on the environment's model, {env.id} does not tell it"
-        raise ConfigError("algo", problem, f"these fit: {fitting}")
-    if not _lasts_long_enough(algo, env):
-        raise ConfigError(
-            "algo",
-            f"{algo.name} is for bandits, whose episodes are one step (max_episode_steps=1)",
-            f"for {env.id} these fit: {fitting}",
-        )
-
-
-def _fits(algo: Entry, env: EnvSpec) -> bool:
-    spaces = env.action_space.kind in _able(algo, "action") and env.obs_space.kind in _able(algo, "obs")
-    return spaces and _has_model(algo, env) and _lasts_long_enough(algo, env)
-
-
-def _has_model(algo: Entry, env: EnvSpec) -> bool:
-    """Whether the environment tells its model, or the algorithm needs none."""
-    return env.model is not None or not algo.capabilities.get("model")
-
-
-def _lasts_long_enough(algo: Entry, env: EnvSpec) -> bool:
-    """Whether an algorithm that looks one step ahead meets episodes of one step."""
-    return env.max_episode_steps == 1 or not algo.capabilities.get("one_step")
+        if kind not in _able(algo, role):
+            return f"handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
+    if algo.capabilities.get("model") and env.model is None:
+        return f"plans on the environment's model, {env.id} does not tell it"
+    if algo.capabilities.get("one_step") and env.max_episode_steps != 1:
+        return "is for bandits, whose episodes are one step (max_episode_steps=1)"
+    return ""
 
 
 def _able(algo: Entry, role: str) -> set[str]:
     """Kinds of space an algorithm declares for a role; all if it declares none."""
     return set(algo.capabilities.get(role, ("discrete", "box")))
-
-
-def _algorithms() -> Iterator[Entry]:
-    return (registry.get("algo", name) for name in registry.names("algo"))
 
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
@@ -337,4 +437,4 @@ def _describe(hint: Any) -> str:
 
 
 def _join(prefix: str, key: str) -> str:
-    return ".".join(part for part in (prefix, key) if part)
+    return ".".join(part for part in (prefix, str(key)) if part)

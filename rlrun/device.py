@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,15 @@ def _set_up(cfg: DeviceConfig, device: torch.device) -> None:
     if strict or torch.are_deterministic_algorithms_enabled():  # switching them off imports the compiler
         torch.use_deterministic_algorithms(strict, warn_only=True)
     # Compiled graphs outlive the run, so that the second run of a kind starts in seconds.
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "rlrun" / "inductor"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(_cache() / "inductor"))
     warnings.filterwarnings("ignore", message=".*TensorFloat32 tensor cores.*")
+
+
+def _cache() -> Path:
+    """The user's folder for what can be made anew; among the temporary files for a user without a home."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "rlrun"
+    try:
+        return Path.home() / ".cache" / "rlrun"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"rlrun-{os.getuid()}"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import signal
+import traceback
+
+LONGEST = 2000  # characters of a message
 
 
 class RlrunError(Exception):
     """A mistake the user can mend; `str(error)` is the whole message, without a traceback."""
 
     exit_code = 2
+    state = "failed"  # of the run that it ends
 
 
 class ConfigError(RlrunError):
-    """A key or value that cannot be: names the key, then what would fit.
+    """A key or value that cannot be: names the key, then what would fit. A long value is quoted in part.
 
     Args:
         key: dotted config key, such as `algo.learning_rate`.
@@ -22,7 +26,14 @@ class ConfigError(RlrunError):
 
     def __init__(self, key: str, problem: str, hint: str = ""):
         self.key, self.problem, self.hint = key, problem, hint
-        super().__init__(f"{key}: {problem}" + (f"\n{hint}" if hint else ""))
+        lines = [f"{_in_short(key, 80)}: {_in_short(problem, 240)}", *hint.splitlines()]
+        super().__init__("\n".join(_in_short(line, 600) for line in lines))
+
+
+def _in_short(text: str, length: int) -> str:
+    """One line of text, with its middle left out if it is long."""
+    cut = text if len(text) <= length else f"{text[: length * 2 // 3]} … {text[-length // 3 :]}"
+    return printable(cut.replace("\n", "\\n"))
 
 
 class UnknownName(ConfigError):
@@ -49,15 +60,52 @@ class Diverged(RlrunError):
     """A number that should be finite is not."""
 
     exit_code = 3
+    state = "diverged"
 
 
 class Interrupted(RlrunError):
     """A signal asked the run to stop; raised where the state is whole and can be saved.
 
     Exit code 130 for Ctrl-C, 75 (EX_TEMPFAIL, "try again") for anything a scheduler sends.
+
+    Args:
+        signum: which signal.
+        where: more about it, if the run was stopped elsewhere.
     """
 
-    def __init__(self, signum: int):
+    state = "preempted"
+
+    def __init__(self, signum: int, where: str = ""):
         self.signum = signum
         self.exit_code = 130 if signum == signal.SIGINT else 75
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        super().__init__(f"stopped by {signal.Signals(signum).name} {where}".rstrip())
+
+
+class Abandoned(BaseException):
+    """A signal was not answered in time: raised wherever the main thread is, whose state is not whole.
+
+    No Exception, so that nobody takes it for a failure of what was called; whoever catches more than that lets it pass.
+    """
+
+
+class Escaped(RlrunError):
+    """Code that rlrun called wanted to end the process: SystemExit, KeyboardInterrupt, GeneratorExit and the like."""
+
+    exit_code = 1
+
+    def __init__(self, error: BaseException):
+        where = [
+            f" in {frame.f_code.co_filename}, line {line}" for frame, line in traceback.walk_tb(error.__traceback__)
+        ]
+        super().__init__(f"{described(error)} was raised{where[-1] if where else ''}")
+
+
+def described(error: BaseException) -> str:
+    """The kind of an exception and what it says."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def printable(text: str) -> str:
+    """A message as a terminal should see it: without what would steer it, and not without end."""
+    shown = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text[:LONGEST])
+    return shown + (f"… ({len(text):,} characters)" if len(text) > LONGEST else "")

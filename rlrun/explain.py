@@ -12,7 +12,6 @@ from dataclasses import is_dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -21,46 +20,75 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import choices, hints, registry
 from rlrun.choices import GROUPS, ROOT
-from rlrun.config import KINDS, OPTIONAL, RunConfig, flat, needs_value, wrong_type
+from rlrun.config import KINDS, OPTIONAL, RunConfig, component, flat, is_free, literal, needs_value, typed, wrong_type
 from rlrun.errors import ConfigError
+from rlrun.words import parse
 
 
 def failure(words: Sequence[str], error: Exception, loader: ConfigLoader, sweep: bool = False) -> ConfigError:
     """Why Hydra could not compose, in terms of the first word that is to blame."""
+    check_choices(words, loader, sweep)
     overrides = [parse(word, loader) for word in words]
-    chosen = []
-    for override in overrides:
-        if override.is_sweep_override() and not sweep:
-            hint = "add -m to sweep over them, or write [a,b] for one list"
-            return ConfigError(override.key_or_group, f"{override.input_line!r} gives several values", hint)
-        if override.key_or_group in GROUPS or override.key_or_group.startswith("hydra/"):
-            _check_option(override, loader)
-            chosen.append(str(override.input_line))
+    chosen = [str(o.input_line) for o in overrides if _is_choice(o)]
     try:
         base = loader.load_configuration(ROOT, chosen, RunMode.MULTIRUN if sweep else RunMode.RUN)
     except (HydraException, OmegaConfBaseException) as cause:
         return _from_file(cause)
     for override in overrides:
-        if override.key_or_group not in GROUPS and not override.key_or_group.startswith("hydra"):
+        if not _is_choice(override):
             _check_value(override, base)
     missing = re.search(r"Missing mandatory value: (\S+)", str(error))
-    return needs_value(missing[1]) if missing else ConfigError("config", _first_lines(error))
+    named = getattr(error, "full_key", None) or next(iter(re.findall(r"full_key: (\S+)", str(error))), "config")
+    return needs_value(missing[1]) if missing else ConfigError(named, _first_lines(error))
 
 
-def parse(word: str, loader: ConfigLoader) -> Override:
-    """A word as Hydra reads it; ConfigError if it cannot."""
+def check_choices(words: Sequence[str], loader: ConfigLoader, sweep: bool = False) -> None:
+    """Raise ConfigError for a choice that a group does not have, or several values where no sweep is asked for."""
+    for override in (parse(word, loader) for word in words):
+        key = override.key_or_group
+        if override.is_sweep_override() and not sweep:
+            hint = "add -m to sweep over them, or write [a,b] for one list"
+            raise ConfigError(key, f"{override.input_line!r} gives several values", hint)
+        if _is_choice(override):
+            _check_option(override, loader)
+        elif override.is_delete() and not is_free(key):
+            known = flat(OmegaConf.to_container(OmegaConf.structured(RunConfig)))
+            if key.split(".")[0] in (*known, "hydra"):
+                raise ConfigError(key, "cannot be left out", f"write {key}=VALUE")
+
+
+def check_values(words: Sequence[str], loader: ConfigLoader) -> None:
+    """Raise ConfigError for a value of a sweep that its key refuses, whatever the job. Swept components have no say."""
+    check_choices(words, loader, sweep=True)
+    overrides = [parse(word, loader) for word in words]
+    swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
+    chosen = [str(o.input_line) for o in overrides if _is_choice(o) and not o.is_sweep_override()]
     try:
-        return OverridesParser.create(config_loader=loader).parse_override(word)
-    except HydraException as error:
-        hint = "quote special characters twice: 'key=\"a b\"'" if "=" in word else "options are written key=value"
-        raise ConfigError(word, "is not an option", hint) from error
+        base = loader.load_configuration(ROOT, chosen, RunMode.RUN)
+    except (HydraException, OmegaConfBaseException):
+        return  # it is explained when the jobs are composed
+    for override in overrides:
+        key, kind = override.key_or_group, override.key_or_group.split(".")[0]
+        if kind not in swept - {key} and kind != "hydra" and not _is_choice(override) and override.is_discrete_sweep():
+            for value in override.sweep_iterator():
+                _try(key, value, base)
 
 
-def check_tuned(words: Sequence[str], loader: ConfigLoader) -> None:
-    """`tuned` is optional, so Hydra would pass over a name that does not exist."""
-    for word in words:
-        if word.startswith("tuned="):
-            _check_option(parse(word, loader), loader)
+def _try(key: str, value: Any, base: DictConfig) -> None:
+    """Raise ConfigError if the key refuses the value among the values that it would stand with."""
+    node = OmegaConf.masked_copy(base, [key.split(".")[0]])
+    OmegaConf.update(node, key, value, force_add=True)
+    data: Any = OmegaConf.to_container(node, resolve=False)
+    try:
+        ((kind, inside),) = data.items()
+        component(kind, inside) if kind in KINDS else typed(RunConfig, data)
+    except ConfigError as error:
+        if error.key == key:
+            raise
+
+
+def _is_choice(override: Override) -> bool:
+    return override.key_or_group in GROUPS or override.key_or_group.startswith("hydra/")
 
 
 def _check_option(override: Override, loader: ConfigLoader) -> None:
@@ -71,19 +99,21 @@ def _check_option(override: Override, loader: ConfigLoader) -> None:
             raise ConfigError(group, "cannot be left out", registry.did_you_mean("", choices.options(group)))
         return
     for name in override.sweep_string_iterator() if override.is_discrete_sweep() else [override.value()]:
-        if not any(source.is_config(f"{group}/{name}") for source in loader.get_sources()):
-            raise hints.unknown_option(group, str(name), choices.options(group) or loader.get_group_options(group))
+        if not (isinstance(name, str) and any(s.is_config(f"{group}/{name}") for s in loader.get_sources())):
+            options = choices.options(group) or loader.get_group_options(group)
+            raise hints.unknown_option(group, literal(name), options)
 
 
 def _check_value(override: Override, base: DictConfig) -> None:
     """Raise ConfigError if the key does not exist or refuses the value."""
-    key, known = override.key_or_group, _keys(base)
-    if key not in known and not (override.is_add() or override.is_force_add()):
+    key, known = override.key_or_group, _keys(base, hydra=override.key_or_group.startswith("hydra"))
+    can_be_new = override.is_add() or override.is_force_add() or (is_free(key) and not override.is_delete())
+    if key not in known and not can_be_new:
         raise hints.unknown_key(key, known)
+    if override.is_delete():
+        return
     parent = key.rpartition(".")[0]
-    schema = OmegaConf.get_type(OmegaConf.select(base, parent)) if parent else RunConfig
-    values = override.sweep_iterator() if override.is_discrete_sweep() else [override.value()]
-    for value in () if override.is_delete() else values:
+    for value in override.sweep_iterator() if override.is_discrete_sweep() else [override.value()]:
         for inner in flat(value, key):
             if inner not in known and is_dataclass(OmegaConf.get_type(OmegaConf.select(base, key))):
                 raise hints.unknown_key(inner, known)
@@ -91,14 +121,14 @@ def _check_value(override: Override, base: DictConfig) -> None:
             OmegaConf.update(base, key, value, force_add=True)
         except OmegaConfBaseException as error:
             where = error.full_key or key
-            given: Any = flat(value, key).get(where, value)
-            raise wrong_type(schema, where.removeprefix(f"{parent}."), given, parent) from error
+            schema = OmegaConf.get_type(OmegaConf.select(base, parent)) if parent else RunConfig
+            raise wrong_type(schema, where.removeprefix(f"{parent}."), value, parent) from error
 
 
-def _keys(cfg: DictConfig) -> dict[str, Any]:
-    """All keys of a composed config but Hydra's, with their values as they are written."""
+def _keys(cfg: DictConfig, hydra: bool = False) -> dict[str, Any]:
+    """All keys of a composed config with their values as they are written: the run's, or Hydra's own."""
     found = flat(OmegaConf.to_container(cfg, resolve=False))
-    return {key: value for key, value in found.items() if key.split(".")[0] != "hydra"}
+    return {key: value for key, value in found.items() if (key.split(".")[0] == "hydra") is hydra}
 
 
 def _from_file(error: Exception) -> ConfigError:

@@ -1,49 +1,98 @@
-"""What `--help` and `list` print.
-
-The help of an option is the comment behind its field, that of a choice the first comment of its YAML file.
-"""
+"""What `--help` prints. The help of an option is the comment behind its field."""
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import io
 import shlex
-import shutil
+import sys
 import textwrap
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any, get_type_hints
 
-from rlrun import choices, compose, plugins
+from rlrun import choices, compose, config, hints, plugins, text
 from rlrun.choices import GROUPS
 from rlrun.config import KINDS, RunConfig, literal
 from rlrun.errors import ConfigError
 from rlrun.registry import did_you_mean
+from rlrun.verbs import TRAIN, VERBS, found
 
 
 def show_help(usage: str, words: Sequence[str]) -> int:
     """Usage, the choices, and every key of the run that the words describe."""
     composed = compose.compose(words)
     print(usage)
-    print("Choices (group=choice)\n")
-    found = [(kind, *row) if n == 0 else ("", *row) for kind in GROUPS for n, row in enumerate(choices.described(kind))]
-    print(table(found))
-    print(f"\nOptions of rlrun {shlex.join(words)} (key=value)".replace(" rlrun  ", " this run "))
+    print("\nChoices: group=choice; `rlrun list GROUP` and `rlrun list GROUP CHOICE` say more\n")
+    print("\n".join(f"  {group:<10}  {text.words(compact(group), 14)}" for group in GROUPS))
+    print("\nOptions: key=value, as they are in", shlex.join(["rlrun", *words]))
     for title, keys in options(composed.data, composed.hydra.runtime.choices):
-        print("\n".join(["", title, *([table(keys)] if keys else [])]))
+        print("\n".join(["", title, *([text.table(keys)] if keys else [])]))
     return 0
 
 
-def show_list(kinds: Sequence[str]) -> int:
-    """The choices of some groups, or of all."""
-    for kind in kinds:
-        if kind not in GROUPS:
-            raise ConfigError(kind, "is not a group of choices", did_you_mean(kind, GROUPS))
-    compose.set_up([])
-    print("\n\n".join(f"{kind}\n{table(choices.described(kind))}" for kind in kinds or GROUPS))
-    return 0
+def compact(group: str) -> list[str]:
+    """The names of a group's choices; of those of a folder, what they have in common stands once."""
+    if group == "tuned":
+        return ["found by itself for an algo and an env that have a pair: `rlrun list tuned`; '~tuned' leaves it out"]
+    folders: dict[str, list[str]] = {}
+    for name in choices.options(group):
+        folder, _, leaf = name.rpartition("/")
+        folders.setdefault(folder, []).append(leaf)
+    return [
+        f"{folder}/{{{', '.join(leaves)}}}" if folder and len(leaves) > 1 else "/".join(filter(None, (folder, leaf)))
+        for folder, leaves in folders.items()
+        for leaf in (leaves[:1] if folder and len(leaves) > 1 else leaves)
+    ]
+
+
+def unknown_verb(word: str) -> ConfigError:
+    """The error for a first word that is neither a verb nor an option."""
+    problem = "is neither a verb nor an option=value"
+    if word == "train":
+        return ConfigError(word, problem, "leave it out: rlrun algo=dqn env=cartpole")
+    for group in GROUPS:
+        if word in choices.options(group):
+            return ConfigError(word, problem, f"did you mean {'+' if group == 'smoke' else ''}{group}={word}?")
+    return ConfigError(word, problem, did_you_mean(word, VERBS))
+
+
+def unknown_flag(flag: str, following: str, words: Sequence[str], flags: Iterable[str]) -> ConfigError:
+    """The error for a flag that nobody knows: the option of this command that was meant.
+
+    Args:
+        flag: as it was typed, and the word that follows it.
+        words: all words that are no flags, a verb first if there is one.
+        flags: those that there are.
+    """
+    verb = next((word for word in words[:1] if word in VERBS), "")
+    name = flag.strip("-").partition("=")[0]
+    if name in VERBS and not verb:
+        return ConfigError(flag, "is no flag", f"write rlrun {name}")
+    otherwise = f"rlrun {verb} --help lists its options" if verb else "rlrun --help lists all options"
+    return hints.unknown_flag(
+        flag, following, _keys_of(verb, words), [*flags, *VERBS.get(verb, TRAIN).flags], otherwise
+    )
+
+
+def _keys_of(verb: str, words: Sequence[str]) -> set[str]:
+    """The keys that a command takes."""
+    if verb and VERBS[verb].options:
+        return set(asdict(found(VERBS[verb].options)()))
+    if verb == "resume":
+        return {key for key in _keys_of_run([]) if key.split(".")[0] in found("launch.CHANGEABLE")}
+    return set() if verb else _keys_of_run([word for word in words if "=" in word])
+
+
+def _keys_of_run(words: Sequence[str]) -> set[str]:
+    """The keys of the run that the words describe; of the default run if they describe none."""
+    try:
+        return config.keys(compose.compose(words).data)
+    except ConfigError:
+        return config.keys(compose.compose([]).data)
 
 
 @functools.cache
@@ -52,12 +101,12 @@ def field_comments(schema: type) -> Mapping[str, str]:
     comments: dict[str, str] = {}
     for base in reversed(schema.__mro__):
         if is_dataclass(base):
-            comments |= _comments(textwrap.dedent(inspect.getsource(base)))
+            comments |= _comments(base)
     return comments
 
 
-def options(data: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """The keys of a composed config: per node its title and rows of key, value and help.
+def options(data: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The keys of a composed config: per node its title and rows of `key=value` and help.
 
     Args:
         data: nested plain data with the keys of RunConfig.
@@ -74,45 +123,35 @@ def options(data: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[tup
             yield f"{kind}={choices[kind]}: {top[kind]}", list(rows(schema, fields, kind))
 
 
-def table(rows: Iterable[Sequence[str]], indent: int = 2, width: int | None = None) -> str:
-    """Rows as aligned columns; the last column wraps inside itself."""
-    rows = [list(row) for row in rows]
-    width = width or min(shutil.get_terminal_size().columns, 120)
-    columns = [min(max(map(len, column)), 38) for column in zip(*(row[:-1] for row in rows), strict=True)]
-    left = indent + sum(columns) + 2 * len(columns)
-    lines = []
-    for row in rows:
-        head = " " * indent + "".join(f"{cell:<{size}}  " for cell, size in zip(row[:-1], columns, strict=True))
-        text = textwrap.wrap(row[-1], max(width - left, 24)) or [""]
-        if len(head) > left:  # a long cell has its line to itself
-            lines.append(head.rstrip())
-            head = " " * left
-        lines.append((head + text[0]).rstrip())
-        lines += [" " * left + line for line in text[1:]]
-    return "\n".join(lines)
-
-
-def rows(schema: Any, values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Key, value and help of the fields of a config dataclass."""
+def rows(schema: Any, values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """`key=value` and help of the fields of a config dataclass."""
     comments, types = field_comments(schema), get_type_hints(schema)
     for name, value in values.items():
         key = f"{prefix}.{name}" if prefix else name
         if is_dataclass(types.get(name)) and isinstance(value, Mapping):
             yield from rows(types[name], value, key)
         else:
-            yield key, literal(value), comments.get(name, "")
+            yield f"{key}={literal(value)}", comments.get(name, "")
 
 
-def _comments(source: str) -> dict[str, str]:
-    """Field name -> comment on its line, or behind the last of its lines."""
+def _comments(schema: type) -> dict[str, str]:
+    """Field name -> the last comment on its lines; nothing where there is no source."""
+    lines, classes = _module(schema.__module__)
     comments: dict[str, str] = {}
-    name = ""
-    fresh = True  # at the first token of a logical line
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.NEWLINE:
-            name, fresh = "", True
-        elif token.type == tokenize.COMMENT and name:
-            comments[name] = token.string.lstrip("# ")
-        elif fresh and token.type not in (tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.COMMENT):
-            name, fresh = token.string if token.type == tokenize.NAME else "", False
+    for node in classes[schema.__qualname__].body if schema.__qualname__ in classes else ():
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            source = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno]))
+            for token in tokenize.generate_tokens(io.StringIO(source).readline):
+                if token.type == tokenize.COMMENT:
+                    comments[node.target.id] = token.string.lstrip("# ")
     return comments
+
+
+@functools.cache
+def _module(name: str) -> tuple[list[str], dict[str, ast.ClassDef]]:
+    """The lines of a module's source, and its classes."""
+    try:
+        source = inspect.getsource(sys.modules[name])
+    except (KeyError, OSError, TypeError):
+        return [], {}
+    return source.splitlines(), {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from rlrun import registry
 from rlrun.errors import ConfigError, UnknownName
@@ -95,16 +95,17 @@ OPTIONS = {
 LAUNCHERS = {"joblib", "submitit", "ray"}  # each an extra of its own
 
 
-def unknown_key(key: str, known: Collection[str]) -> ConfigError:
-    """The error for a key that the config does not have, with the nearest one that it has.
+def unknown_key(key: str, known: Collection[str], owners: bool = True) -> ConfigError:
+    """The error for a key that does not exist here, with the nearest one that does.
 
     Args:
         key: dotted key as the user wrote it.
-        known: all dotted keys of the composed config, nodes included.
+        known: all dotted keys that there are, nodes included.
+        owners: whether other components might have it.
     """
     others = [other for other in known if other != key]
-    leaf = key.rpartition(".")[2]
-    return ConfigError(key, "there is no such key", _translated(leaf, others) or _nearest(key, others))
+    hint = _translated(key.rpartition(".")[2], others, owners) or _nearest(key, others, owners)
+    return ConfigError(key, "there is no such key", hint)
 
 
 def unknown_option(group: str, name: str, options: Iterable[str]) -> UnknownName:
@@ -116,35 +117,76 @@ def unknown_option(group: str, name: str, options: Iterable[str]) -> UnknownName
     return UnknownName(group, f"there is no {group} named {name!r}", hint)
 
 
+def unknown_flag(
+    flag: str, following: str, known: Collection[str], flags: Iterable[str], otherwise: str
+) -> ConfigError:
+    """The error for `--lr 3e-4`, which was meant to be `algo.learning_rate=3e-4`.
+
+    Args:
+        flag: as it was typed.
+        following: the word after it.
+        known: all dotted keys that are possible here.
+        flags: those that there are.
+        otherwise: what to say if no key comes near.
+    """
+    name, equals, value = flag.partition("=")
+    value = value if equals else "" if "=" in following else following
+    word = name.strip("-").replace("-", "_")
+    problem = "options are written key=value, without dashes"
+    if near := difflib.get_close_matches(name, flags, n=1, cutoff=0.8):
+        return ConfigError(name, "there is no such flag", f"did you mean {near[0]}?")
+    key = locate(word, known)
+    if not key:
+        return ConfigError(name, problem, otherwise)
+    conversion = f" ({CONVERSION[word]})" if word in CONVERSION else ""
+    return ConfigError(name, problem, f"did you mean {_with_key(key, known)}={value or 'VALUE'}?{conversion}")
+
+
 def locate(word: str, known: Collection[str]) -> str:
-    """Our full key for a word in anybody's dialect; the word itself if nobody's."""
-    name = DIALECT.get(word, word)
-    return next(iter(_ending_with(name, known)), name)
+    """Our full key for a word in anybody's dialect; empty if it is nobody's."""
+    for name in (word, *_ours(word)):
+        if found := _ending_with(name, known):
+            return found[0]
+    return next(iter(_similar(word, known)), "") if len(word) > 2 else ""
 
 
-def _translated(leaf: str, known: Collection[str]) -> str:
+def _ours(word: str) -> tuple[str, ...]:
+    """A word of another library in our words: the end of a key, and for the options of a verb its last part."""
+    return (DIALECT[word], DIALECT[word].rpartition(".")[2]) if word in DIALECT else ()
+
+
+def _translated(leaf: str, known: Collection[str], owners: bool) -> str:
     """'rlrun calls it X' for a word of another library."""
-    ours = DIALECT.get(leaf)
-    if ours is None:
-        return ""
-    hint = f"rlrun calls it {locate(leaf, known)}"
-    if leaf in CONVERSION:
-        hint += f" ({CONVERSION[leaf]})"
-    return hint if _ending_with(ours, known) else f"{hint}, which this algorithm does not have{_owners(ours)}"
+    found = [key for name in _ours(leaf) for key in _ending_with(name, known)]
+    if found:
+        conversion = f" ({CONVERSION[leaf]})" if leaf in CONVERSION else ""
+        return f"rlrun calls it {_with_key(found[0], known)}{conversion}"
+    ours = DIALECT.get(leaf, "")
+    if ours and owners and (having := _owners(ours)):
+        key = f"{having[0].partition('=')[0]}.{ours.rpartition('.')[2]}"
+        return f"rlrun calls it {key}, which this run does not have{_named(having)}"
+    return ""
 
 
-def _nearest(key: str, known: Collection[str]) -> str:
+def _nearest(key: str, known: Collection[str], owners: bool) -> str:
     """The same name elsewhere, in components that were not chosen, a similar name, or what there is."""
     parent, _, leaf = key.rpartition(".")
     siblings = [k for k in known if k.rpartition(".")[0] == parent]
     if same := _ending_with(leaf, known):
-        return f"did you mean {same[0]}?"
-    if owners := _owners(leaf):
-        return f"the components of this run do not have it{owners}"
+        return f"did you mean {_with_key(same[0], known)}?"
+    if owners and (having := _owners(leaf)):
+        return f"the components of this run do not have it{_named(having)}"
     if similar := _similar(key, siblings) or _similar(key, known):
-        return f"did you mean {similar[0]}?"
+        return f"did you mean {_with_key(similar[0], known)}?"
     names = sorted(k.rpartition(".")[2] for k in siblings)
     return f"{parent or 'the top level'} has {', '.join(names)}" if names else "rlrun --help lists all keys"
+
+
+def _with_key(key: str, known: Collection[str]) -> str:
+    """A key that can be given a value: of a node, one of its own."""
+    inside = sorted(other[len(key) + 1 :] for other in known if other.startswith(f"{key}."))
+    is_choice = "name" in inside or f"{key}.name" in known
+    return key if not inside or is_choice else f"{key}.{min(inside, key=lambda leaf: (leaf != 'start', leaf))}"
 
 
 def _ending_with(name: str, known: Collection[str]) -> list[str]:
@@ -158,13 +200,18 @@ def _similar(key: str, keys: Iterable[str]) -> list[str]:
     return [by_leaf[name] for name in difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.7)]
 
 
-def _owners(name: str) -> str:
-    """' (ppo has it)': which registered components do have a field."""
+def _owners(name: str) -> list[str]:
+    """Which registered components have a field, as `kind=name`."""
     leaf = name.rpartition(".")[2]
-    owners = [
-        entry.name
+    return [
+        f"{kind}={entry.name}"
         for kind in registry.kinds()
         for entry in (registry.get(kind, n) for n in registry.names(kind))
         if leaf in getattr(entry.config, "__dataclass_fields__", {})
     ]
-    return f" ({', '.join(owners)} {'has' if len(owners) == 1 else 'have'} it)" if owners else ""
+
+
+def _named(owners: Sequence[str]) -> str:
+    """' (ppo has it)'."""
+    names = [owner.partition("=")[2] for owner in owners]
+    return f" ({', '.join(names)} {'has' if len(names) == 1 else 'have'} it)"

@@ -45,11 +45,11 @@ class Table:
         return self.q[np.arange(len(self.q)), self.greedy]
 
 
-def inspect(path: str, words: Sequence[str]) -> int:
+def inspect(path: str, words: Sequence[str], trust: bool = False) -> int:
     """Print the table of a run, and draw it."""
     options = config.from_words(InspectOptions, words)
     run_dir = runs.open_run(path)
-    run = review.restore(run_dir, options.ckpt)
+    run = review.restore(run_dir, options.ckpt, trust)
     with closing(run.parts.envs):
         table = read(run.parts, run.cfg.algo.name)
         grid = layout(run.parts)

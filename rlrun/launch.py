@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-from rlrun import checkpoint, compose, config, hints, memory, runs
-from rlrun.build import Parts, build
-from rlrun.callbacks import Checkpoint, Evaluate, Summary
+from rlrun import checkpoint, compose, config, hints, memory, registry, rundir, runs, warmstart
+from rlrun.build import Parts, build, own_callbacks, parts
+from rlrun.callbacks import Callback, Checkpoint, Evaluate
 from rlrun.compose import Composed
 from rlrun.config import RunConfig, literal
-from rlrun.errors import CheckpointError, ConfigError, Diverged, Interrupted, RlrunError
+from rlrun.errors import CheckpointError, ConfigError, Interrupted
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import console
 from rlrun.loggers.runlog import run_log
-from rlrun.rundir import RunDir, command_line
+from rlrun.record import recorded
+from rlrun.rundir import RunDir, command_line, to_json
 from rlrun.runner import Run
 from rlrun.runner import train as run_loop
-from rlrun.seeding import Role
+from rlrun.seeding import Role, SeedTree
+from rlrun.trust import change_config, read_config, signature
 from rlrun.types import StateDict
+from rlrun.words import assigned
 
 log = logging.getLogger(__name__)
 
@@ -46,123 +49,159 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     Returns:
         The mean return of the final evaluation.
     """
-    cfg = config.validate(composed.data)
     with Interrupt() as interrupt:
-        run = build(cfg, lambda parts: _claim(composed, argv, parts, cfg), interrupt)
-        return _attempt(run, None, [f"run: {run.dir.path}", *_tuned(composed, argv)])
+        cfg = config.validate(composed.data)
+        interrupt.grace = cfg.checkpoint.grace
+        made = parts(cfg, interrupt)
+        with closing(made.source):
+            interrupt.check()  # there is nothing to save yet, and nothing to go on from
+            own = own_callbacks(cfg)
+            begun = warmstart.start(made, cfg.algo.name, cfg.init_from)
+            run_dir = _claim(composed, argv, made.seeds, begun | made.data)
+            messages = [f"run: {run_dir.path}", *_tuned(composed, argv), *_weights(cfg)]
+            return _attempt(run_dir, cfg, made, own, None, messages)
 
 
-def resume(path: str, words: Sequence[str]) -> int:
-    """Continue a run from its newest intact checkpoint, or from the beginning if it has none yet."""
+def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
+    """Continue a run from its newest intact checkpoint, or from the beginning if it has none yet.
+
+    Args:
+        trust: obey its config even if it was made elsewhere.
+    """
     run_dir = runs.open_run(path)
-    old = config.read(run_dir.config)
+    old = read_config(run_dir, trust)
     new = _changed(old, words)
-    cfg = config.validate(new)
-    status = run_dir.read_status()
-    if cfg.total_timesteps < status["env_steps"] and new != old:
-        raise ConfigError("total_timesteps", f"the run is at {status['env_steps']:,} env steps already", "give more")
-    if status["state"] == "finished" and status["env_steps"] >= cfg.total_timesteps:
-        print(
-            f"{path} finished at {status['env_steps']:,} env steps; total_timesteps=N, greater than that, continues it"
-        )
-        return 0
     with Interrupt() as interrupt:
+        cfg = config.validate(new)
+        interrupt.grace = cfg.checkpoint.grace
+        status = run_dir.read_status()
+        if cfg.total_timesteps < status["env_steps"] and new != old:
+            raise ConfigError(
+                "total_timesteps", f"the run is at {status['env_steps']:,} env steps already", "give more"
+            )
+        if status["state"] == "finished" and status["env_steps"] >= cfg.total_timesteps:
+            print(
+                f"{path} finished at {status['env_steps']:,} env steps; "
+                "total_timesteps=N, greater than that, continues it"
+            )
+            return 0
         found, state = _newest(run_dir)  # before anything is touched
-        run = build(cfg, lambda _: _continue(run_dir), interrupt)
-        _attempt(run, state, [f"resumed from {found}", *_differences(old, new)], config.to_yaml(new))
+        made = parts(cfg, interrupt)
+        with closing(made.source):
+            interrupt.check()
+            own = own_callbacks(cfg)
+            made.must_show_data_of(run_dir)
+            if state is None:
+                begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
+                warmstart.start(made, cfg.algo.name, begun.get("checkpoint", cfg.init_from))
+            run_dir.begin_attempt()
+            messages = [f"resumed from {found}", *_differences(old, new)]
+            _attempt(run_dir, cfg, made, own, state, messages, config.to_yaml(new))
     return 0
 
 
-def _attempt(run: Run, state: StateDict | None, messages: Sequence[str], changed: str = "") -> float:
+def _attempt(
+    run_dir: RunDir,
+    cfg: RunConfig,
+    made: Parts,
+    own: dict[str, Callback],
+    state: StateDict | None,
+    messages: Sequence[str],
+    changed: str = "",
+) -> float:
     """Train a run to its end, from a saved state or the beginning, and record what became of it.
 
     Args:
         changed: a new `config.yaml`, written once the state has been found to fit it.
 
+    Returns:
+        The mean return of the final evaluation; NaN if there is none.
+
     Raises:
         RlrunError: the run stopped before its end; status.json says why, run.log how.
     """
-    with run_log(run.dir.log, console.mode(run.cfg.logger.console)), _recorded(run):
-        for message in [*messages, *memory.notice(memory.of_run(run.cfg, run.spec))]:
+    with run_log(run_dir.log, console.mode(cfg.logger.console)), recorded(run_dir, made.interrupt) as record:
+        for message in [*messages, *memory.notice(memory.of_run(cfg, made.spec))]:
             log.info("%s", message)
-        run.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
-        if state is not None:
-            with checkpoint.must_fit(run.dir.checkpoints):
-                run.load_state_dict(state)
-        if changed:
-            run.dir.write_text(run.dir.config, changed)
-        try:
-            run_loop(run)
-        except Interrupted:
-            cast(Checkpoint, run.callbacks["checkpoint"]).save(run)
-            log.info(
-                "saved at %s env steps; continue with: rlrun resume %s", f"{run.progress.env_steps:,}", run.dir.path
-            )
-            raise
-        finally:
-            run.close()
-    final = cast(Evaluate, run.callbacks["evaluate"]).final
-    return final["mean"] if final else math.nan
+        run_dir.amend_meta(**_roots(made.seeds), resume=_promise(made, cfg))
+        run = record.run = build(cfg, made, own, run_dir)
+        with closing(run.logger):
+            made.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
+            if state is not None:
+                with checkpoint.must_fit(run_dir.checkpoints):
+                    run.load_state_dict(state)
+            if changed:
+                change_config(run_dir, changed)
+            _train(run)
+        final = cast(Evaluate, run.callbacks["evaluate"]).final
+        for line in _last_lines(run, final):
+            log.info("%s", line)
+        return final["mean"] if final else math.nan
 
 
-@contextmanager
-def _recorded(run: Run) -> Iterator[None]:
-    """Keep status.json and summary.json true whatever happens inside."""
-    state, reason = "failed", ""
+def _train(run: Run) -> None:
+    """Train; save the state when a signal asks to stop."""
     try:
-        yield
-        state = "finished"
-    except Interrupted as error:
-        state, reason = "preempted", str(error)
+        run_loop(run)
+    except Interrupted:
+        steps = f"{run.progress.env_steps:,}"
+        if cast(Checkpoint, run.callbacks["checkpoint"]).save(run):
+            log.info("saved at %s env steps; continue with: rlrun resume %s", steps, run.dir.path)
+        else:
+            log.warning("stopped at %s env steps, and nothing was saved (checkpoint.enabled=false)", steps)
         raise
-    except Diverged as error:
-        state, reason = "diverged", str(error)
-        raise
-    except RlrunError as error:
-        reason = str(error)
-        raise
-    except BaseException as error:
-        reason = f"{type(error).__name__}: {error}"
-        with run.dir.log.open("a", encoding="utf-8") as file:  # the console shows one line
-            traceback.print_exception(error, file=file)
-        raise
-    finally:
-        run.dir.set_status(state, env_steps=run.progress.env_steps, reason=reason)
-        cast(Summary, run.callbacks["summary"]).write(run, state)
 
 
-def _claim(composed: Composed, argv: Sequence[str], parts: Parts, cfg: RunConfig) -> RunDir:
-    """Take possession of a new run's directory and write down what was asked for."""
-    run_dir = RunDir.create(composed.dir)
-    overrides = config.to_yaml(composed.overrides)
-    run_dir.write_text(run_dir.config, config.to_yaml(composed.data))
-    run_dir.write_text(run_dir.overrides, overrides)
-    run_dir.write_text(run_dir.command, command_line(argv) + "\n")
-    folder = run_dir.path / ".hydra"
-    folder.mkdir(exist_ok=True)
-    hydra = config.to_yaml({"hydra": composed.hydra})
-    for name, text in (("config", composed.written), ("overrides", overrides), ("hydra", hydra)):
-        run_dir.write_text(folder / f"{name}.yaml", text)
-    run_dir.write_meta(
-        seed=parts.seeds.seed,
-        seeds={role.name.lower(): parts.seeds.integer(role) for role in Role},
-        provenance=composed.provenance,
-        resume="not known yet",
-    )
-    run_dir.begin_attempt()
-    return run_dir
+def _last_lines(run: Run, final: Mapping[str, float] | None) -> list[str]:
+    """What has become of a run that is at its end, and a command to go on with."""
+    progress, path = run.progress, shlex.quote(str(run.dir.path))
+    how = "stopped early" if run.should_stop and not progress.done else "finished"
+    line = f"{how} after {progress.env_steps:,} env steps in {console.clock(progress.wall_seconds)}"
+    if final is not None:
+        line += f": mean {console.mean_and_std(final['mean'], final['std'])} over {final['episodes']} episodes"
+    can_be_seen = {"human", "rgb_array"} & set(run.spec.render_modes)
+    return [line, f"next: rlrun {'play' if can_be_seen else 'eval'} {path}"]
 
 
-def _continue(run_dir: RunDir) -> RunDir:
-    """Take possession of a run that exists."""
-    run_dir.begin_attempt()
-    return run_dir
+def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:
+    """Take possession of a new run's directory, which says from its first moment on what was asked for."""
+    overrides, written = config.to_yaml(composed.overrides), config.to_yaml(composed.data)
+    content = {
+        "config.yaml": written,
+        **signature(written),
+        "overrides.yaml": overrides,
+        "command.txt": command_line(argv) + "\n",
+        ".hydra/config.yaml": composed.written,
+        ".hydra/overrides.yaml": overrides,
+        ".hydra/hydra.yaml": config.to_yaml({"hydra": composed.hydra}),
+        "meta.json": to_json(rundir.surroundings() | _roots(seeds) | facts | {"provenance": composed.provenance}),
+    }
+    return RunDir.create(composed.dir, content)
+
+
+def _roots(seeds: SeedTree) -> dict[str, Any]:
+    """The seed, and the seeds of each role that grow from it."""
+    return {"seed": seeds.seed, "seeds": {role.name.lower(): seeds.integer(role) for role in Role}}
+
+
+def _promise(parts: Parts, cfg: RunConfig) -> str:
+    """What a resumed run will be: "exact", or in what it will differ from an undisturbed one."""
+    if not cfg.checkpoint.enabled:
+        return "nothing is saved: it would begin anew"
+    differs = []
+    if parts.envs.state_dict()["grade"] != "exact":
+        differs.append("new episodes are begun")
+    if not cfg.checkpoint.replay and registry.get("algo", cfg.algo.name).capabilities.get("memory") == "replay":
+        differs.append("replay is collected anew")
+    if not parts.device.is_cpu:
+        differs.append("a GPU may round differently")
+    return ", ".join(differs) or "exact"
 
 
 def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
     """Where to go on from, and the state there."""
     if not any(run_dir.checkpoints.glob("step_*")):
-        if steps := run_dir.read_status()["env_steps"]:
+        if steps := run_dir.saved_steps():
             raise CheckpointError(
                 f"{run_dir.checkpoints}: the checkpoints are gone, the run had reached {steps:,} env steps"
             )
@@ -172,15 +211,14 @@ def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
 
 def _changed(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     """A run's config with those things changed that do not change what it computes."""
-    known = config.flat(data)
-    for word in words:
-        key = word.partition("=")[0]
-        if key not in known:
-            raise hints.unknown_key(key, known)
-        if key.split(".")[0] not in CHANGEABLE:
+    known = config.keys(data)
+    for key in assigned(words, data):
+        if key.split(".")[0] not in CHANGEABLE and key.split(".")[0] in known:
             hint = "these can: total_timesteps, logger.*, eval.*, checkpoint.*"
             raise ConfigError(key, "cannot change when a run is resumed, it would be another run", hint)
-    return config.merged(data, words)
+        if key not in known:
+            raise hints.unknown_key(key, {name for name in known if name.split(".")[0] in CHANGEABLE})
+    return config.in_types(config.merged(data, words))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -191,6 +229,11 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     if "total_timesteps" in changed:
         lines.append("schedules over a share of the run (learning rate, epsilon) now span the new total")
     return lines
+
+
+def _weights(cfg: RunConfig) -> list[str]:
+    """A line on the weights that a run starts with, if they are not its own."""
+    return [f"weights: those of {cfg.init_from}; all else begins anew"] if cfg.init_from else []
 
 
 def _tuned(composed: Composed, argv: Sequence[str]) -> list[str]:

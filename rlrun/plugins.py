@@ -16,33 +16,51 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from rlrun import registry
+from rlrun import algos, registry
 from rlrun.custom import import_module, locate, one_line
 from rlrun.errors import ConfigError
 from rlrun.lazy import deferred
 from rlrun.registry import Entry
 
-PACKAGES = ("algos", "buffers", "envs", "experience", "loggers")  # all modules of these
-MODULES = ("device", "callbacks", "networks")
+# The modules that register our components, in the order in which they are tried; algorithms have one each.
+MODULES = {
+    "network": ["networks"],
+    "buffer": ["buffers"],
+    "env": ["envs.make", "envs.bandits", "envs.data_bandits"],
+    "device": ["device"],
+    "experience": ["experience.vector"],
+    "logger": ["loggers"],
+    "eval": ["callbacks"],
+    "checkpoint": ["callbacks"],
+}
 ENTRY_POINTS = "rlrun.plugins"
 
 
 @functools.cache
 def load_installed() -> tuple[Path, ...]:
-    """Import our components and every installed plug-in, once.
+    """Import every installed plug-in, once; our own components are imported when they are asked for.
 
     Returns:
         The `conf` folders that plug-in packages bring along.
     """
-    with deferred("torch"):
-        for name in MODULES:
-            importlib.import_module(f"rlrun.{name}")
-        for name in PACKAGES:
-            package = importlib.import_module(f"rlrun.{name}")
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{package.__name__}.{module.name}")
+    for kind in ("algo", *MODULES):
+        registry.on_demand(kind, functools.partial(load_ours, kind))
     folders = (_load_entry_point(point) for point in entry_points(group=ENTRY_POINTS))
     return tuple(folder for folder in folders if folder is not None)
+
+
+@functools.cache
+def load_ours(kind: str, name: str | None) -> None:
+    """Import the module of a component of ours, or of all of its kind. The module of an algorithm is named like it."""
+    modules = MODULES.get(kind, ())
+    if kind == "algo":
+        found = [module.name for module in pkgutil.iter_modules(algos.__path__)]
+        modules = [f"algos.{module}" for module in found if name in (None, module)]
+    with deferred("torch"):
+        for module in modules:
+            importlib.import_module(f"rlrun.{module}")
+            if name is not None and registry.knows(kind, name):
+                return
 
 
 def load_named(modules: Sequence[str]) -> None:

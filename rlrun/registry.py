@@ -30,12 +30,18 @@ class Entry:
     capabilities: Mapping[str, Any]
 
     @property
+    def ours(self) -> bool:
+        """Whether it is this package's own."""
+        return _origin(self.factory)[0].partition(".")[0] == __package__
+
+    @property
     def summary(self) -> str:
         """First line of the factory's docstring."""
         return (self.factory.__doc__ or "").strip().split("\n")[0]
 
 
 _ENTRIES: dict[str, dict[str, Entry]] = {}
+_ON_DEMAND: dict[str, Callable[[str | None], object]] = {}
 
 
 def register(kind: str, name: str, *, config: type | None = None, **capabilities: Any) -> Callable[[T], T]:
@@ -52,10 +58,12 @@ def register(kind: str, name: str, *, config: type | None = None, **capabilities
     """
 
     def add(factory: T) -> T:
-        known = _ENTRIES.setdefault(kind, {}).get(name)
+        if _origin(factory)[0].partition(".")[0] != __package__:
+            has(kind, name)  # one of ours of that name is found out now, not when it is imported
+        known = _ENTRIES.get(kind, {}).get(name)
         if known is not None and _origin(known.factory) != _origin(factory):
             raise ValueError(f"{kind} {name!r} is already registered by {'.'.join(_origin(known.factory))}")
-        _ENTRIES[kind][name] = Entry(kind, name, factory, config, capabilities)  # type: ignore[arg-type]
+        _ENTRIES.setdefault(kind, {})[name] = Entry(kind, name, factory, config, capabilities)  # type: ignore[arg-type]
         return factory
 
     return add
@@ -66,22 +74,49 @@ def _origin(factory: Any) -> tuple[str, str]:
     return factory.__module__, factory.__qualname__
 
 
+def on_demand(kind: str, load: Callable[[str | None], object]) -> None:
+    """Components of this kind are imported when they are asked for.
+
+    Args:
+        load: imports what registers a name, if there is such a module, or everything of this kind if it is None.
+    """
+    _ON_DEMAND[kind] = load
+
+
+def has(kind: str, name: str) -> bool:
+    """Whether there is a component `kind=name`."""
+    if not knows(kind, name) and kind in _ON_DEMAND:
+        _ON_DEMAND[kind](name)
+    return knows(kind, name)
+
+
+def knows(kind: str, name: str) -> bool:
+    """Whether a component has been registered so far."""
+    return name in _ENTRIES.get(kind, {})
+
+
+def foreign(kind: str) -> list[str]:
+    """The components that others than this package registered, sorted."""
+    return sorted(name for name, entry in _ENTRIES.get(kind, {}).items() if not entry.ours)
+
+
 def get(kind: str, name: str) -> Entry:
     """The entry of `kind=name`; UnknownName with the nearest names otherwise."""
-    entries = _ENTRIES.get(kind, {})
-    if name not in entries:
-        raise UnknownName(kind, f"there is no {kind} named {name!r}", did_you_mean(name, entries))
-    return entries[name]
+    if not has(kind, name):
+        raise UnknownName(kind, f"there is no {kind} named {name!r}", did_you_mean(name, names(kind)))
+    return _ENTRIES[kind][name]
 
 
 def names(kind: str) -> list[str]:
     """All names registered for a kind, sorted."""
+    if kind in _ON_DEMAND:
+        _ON_DEMAND[kind](None)
     return sorted(_ENTRIES.get(kind, {}))
 
 
 def kinds() -> list[str]:
     """All kinds that have at least one component, sorted."""
-    return sorted(_ENTRIES)
+    return sorted({*_ENTRIES, *_ON_DEMAND})
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from rlrun.config import RunConfig
 from rlrun.errors import ConfigError
 from rlrun.rundir import RunDir
 from rlrun.seeding import Role
+from rlrun.trust import read_config
 from rlrun.types import Agent, VectorEnv
 
 POLICIES = ("greedy", "stochastic")
@@ -93,11 +94,11 @@ class Restored:
         }
 
 
-def evaluate(path: str, words: Sequence[str]) -> int:
+def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     """Play fresh episodes, say how they went, and write it down."""
     options = config.from_words(EvalOptions, words)
     run_dir = runs.open_run(path)
-    run = restore(run_dir, options.ckpt)
+    run = restore(run_dir, options.ckpt, trust)
     parts, how = run.parts, run.how(options)
     seeds = parts.seeds.integers(Role.TEST, options.episodes)
     agent = run.player(options)
@@ -119,11 +120,11 @@ def evaluate(path: str, words: Sequence[str]) -> int:
     return 0
 
 
-def play(path: str, words: Sequence[str]) -> int:
+def play(path: str, words: Sequence[str], trust: bool = False) -> int:
     """Show or film episodes."""
     options = config.from_words(PlayOptions, words)
     run_dir = runs.open_run(path)
-    run = restore(run_dir, options.ckpt)
+    run = restore(run_dir, options.ckpt, trust)
     parts, how = run.parts, run.how(options)
     agent = run.player(options)
     show = evaluation.record if options.record else evaluation.play
@@ -140,7 +141,7 @@ def play(path: str, words: Sequence[str]) -> int:
     return 0
 
 
-def restore(run_dir: RunDir, which: str) -> Restored:
+def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
     """A run's parts in the state of a checkpoint.
 
     Raises:
@@ -150,8 +151,9 @@ def restore(run_dir: RunDir, which: str) -> Restored:
         raise ConfigError("ckpt", f"there is no checkpoint {which!r}", "choose best, last or a number of env steps")
     found = checkpoint.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
     state = checkpoint.load(found, ["algo", "source", "progress"])
-    cfg = config.validate(config.read(run_dir.config), learns=False)
+    cfg = config.validate(read_config(run_dir, trust), learns=False)
     parts = build.parts(cfg)
+    parts.must_show_data_of(run_dir)
     with checkpoint.must_fit(found):
         parts.algo.load_state_dict(state["algo"])
         parts.source.load_state_dict(state["source"])

@@ -1,8 +1,4 @@
-"""A run directory: where everything lies, which process owns it, and what became of the run.
-
-Small files are replaced whole (temporary file, fsync, rename, fsync of the directory), so no reader and no power cut
-ever meets half of one.
-"""
+"""A run directory: where everything lies, which process owns it, and what became of the run."""
 
 from __future__ import annotations
 
@@ -13,9 +9,7 @@ import json
 import math
 import os
 import platform
-import random
 import shlex
-import string
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import rlrun
+from rlrun import files, processes
+from rlrun.claim import Taken, claim, clear_leftovers
 from rlrun.errors import ConfigError, RlrunError
 
 STATES = ("running", "finished", "failed", "preempted", "diverged")
 PACKAGES = ("torch", "numpy", "gymnasium", "hydra-core", "safetensors")
 KEY = "hydra.run.dir"
+LIMIT = 2**24  # bytes of a small file
 
 
 class RunDir:
     """The layout of one run as paths, and the small files that describe it.
 
-    `status.json` is written first and claims the directory; what `read_status` says of a run is true at every moment.
+    What `read_status` says of a run is true at every moment.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -54,24 +51,34 @@ class RunDir:
         self.summary = self.path / "summary.json"
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> RunDir:
-        """Claim a directory for a new run. Of several processes that try at once, exactly one succeeds.
+    def create(cls, path: str | os.PathLike[str], content: Mapping[str, str] | None = None) -> RunDir:
+        """Claim a directory for a new run, whose first attempt this process makes.
 
         A directory that exists already must be empty but for `.hydra/` and `*.log`, which Hydra puts there.
+
+        Args:
+            content: what it holds from its first moment on, beside its status: text by name.
 
         Raises:
             ConfigError: the directory holds a run or other files, or cannot be made.
         """
         run = cls(path)
+        status = {
+            "state": "running",
+            "env_steps": 0,
+            "saved": 0,
+            "attempts": 1,
+            "reason": "",
+            **processes.this_process(),
+        }
+        status |= {"started": _now(), "updated": _now()}
         try:
-            run.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                run.path.mkdir()
-            except FileExistsError:
-                run._refuse_occupied()
-            run._claim()
+            claim(run.path, {run.status.name: to_json(status), **(content or {})})
+        except Taken as taken:
+            raise run._refused(taken.what) from taken
         except OSError as error:
-            problem = f"{run.path} cannot be made: {error.strerror}: {error.filename}"
+            obstacle = error.filename2 or error.filename or run.path
+            problem = f"{run.path} cannot be made: {error.strerror}: {obstacle}"
             raise ConfigError(KEY, problem, "choose another directory") from error
         return run
 
@@ -126,6 +133,12 @@ class RunDir:
             status |= {"state": "failed", "reason": "the process ended without a word (killed, or out of memory)"}
         return status
 
+    def saved_steps(self) -> int:
+        """Env steps of the newest checkpoint; 0 before there is one."""
+        status = self._recorded()
+        steps: int = status.get("saved", status["env_steps"])  # 0.1.0 did not tell them apart
+        return steps
+
     def is_alive(self) -> bool:
         """Whether a process on this host is at work on the run."""
         return _is_at_work(self._recorded())
@@ -145,80 +158,47 @@ class RunDir:
                 )
             attempts: int = status["attempts"] + 1
             status |= {"state": "running", "reason": "", "attempts": attempts, "updated": _now()}
-            self.write_json(self.status, status | _this_process())
+            self.write_json(self.status, status | processes.this_process())
+        clear_leftovers(self.path)
         return attempts
 
     # Files.
 
-    def write_meta(
-        self,
-        *,
-        seed: int,
-        seeds: Mapping[str, Any],
-        provenance: Mapping[str, Any],
-        resume: str,
-    ) -> None:
-        """Write down what the run depends on beside its config.
+    def amend_meta(self, **facts: Any) -> None:
+        """Add facts to `meta.json`. If a killed process left none, or a damaged one, it is made anew."""
+        noted = self.read_meta() or surroundings() | {"created": self._recorded().get("started")}
+        if any(noted.get(name) != fact for name, fact in facts.items()):
+            self.write_json(self.meta, noted | facts)
 
-        Args:
-            seed: the number all streams grow from.
-            seeds: the seeds of each role.
-            provenance: where the values of the config come from (default, file, command line).
-            resume: how exactly the run can be continued.
-        """
-        meta = {
-            "created": _now(),
-            "cwd": os.getcwd(),
-            "versions": _versions(),
-            "git": _git_commit(),
-            "hardware": _hardware(),
-            "seed": seed,
-            "seeds": seeds,
-            "resume": resume,
-            "provenance": provenance,
-        }
-        self.write_json(self.meta, meta)
-
-    def note(self, **values: Any) -> None:
-        """Put into `meta.json` what was found out since it was written; a damaged one is begun anew."""
+    def read_meta(self) -> dict[str, Any]:
+        """What `meta.json` says; {} if it is missing or damaged."""
         try:
-            meta = json.loads(self.meta.read_text(encoding="utf-8"))
+            noted = json.loads(files.read(self.meta, LIMIT))
         except (OSError, ValueError):
-            meta = {}
-        self.write_json(self.meta, (meta if isinstance(meta, dict) else {}) | values)
+            return {}
+        return noted if isinstance(noted, dict) else {}
 
     def write_json(self, path: Path, data: Any) -> None:
         """Replace a file by strict JSON: numpy and torch values become plain, NaN and infinity become null."""
-        self.write_text(path, _to_json(data))
+        self.write_text(path, to_json(data))
 
     def write_text(self, path: Path, text: str) -> None:
-        """Replace a file whole."""
-        _write_whole(path, text)
+        """Replace a file in the run directory whole."""
+        files.replace(path, text, self.path)
 
-    def _refuse_occupied(self) -> None:
-        """Raise ConfigError unless the existing directory may be claimed."""
-        names = set(os.listdir(self.path))
-        if names & {self.config.name, self.status.name}:
-            self._refuse_run()
-        if foreign := sorted(name for name in names if name != ".hydra" and not name.endswith(".log")):
-            raise ConfigError(KEY, f"{self.path} is not empty: it has {foreign[0]}", "choose a new or empty directory")
-
-    def _refuse_run(self) -> None:
-        hint = f"continue it with `rlrun resume {shlex.quote(str(self.path))}`, or choose another directory"
-        raise ConfigError(KEY, f"{self.path} already holds a run", hint)
-
-    def _claim(self) -> None:
-        """Create `status.json`, which only one process can."""
-        status = {"state": "running", "env_steps": 0, "attempts": 0, "reason": "", **_this_process()}
-        try:
-            _write_whole(self.status, _to_json(status | {"started": _now(), "updated": _now()}), exclusive=True)
-        except FileExistsError:
-            self._refuse_run()
+    def _refused(self, what: str) -> ConfigError:
+        """The error for a directory that is taken."""
+        if what == self.status.name and not self.config.exists():
+            return ConfigError(KEY, f"{self.path}: another process is about to start a run there", "choose another one")
+        if what == self.status.name:
+            hint = f"continue it with `rlrun resume {shlex.quote(str(self.path))}`, or choose another directory"
+            return ConfigError(KEY, f"{self.path} already holds a run", hint)
+        return ConfigError(KEY, f"{self.path} is not empty: it has {what}", "choose a new or empty directory")
 
     def _recorded(self) -> dict[str, Any]:
         """The status as written by the process that owns the run."""
         try:
-            match json.loads(self.status.read_bytes()):
+            match json.loads(files.read(self.status, LIMIT)):
                 case {"state": str(), "env_steps": int(), "attempts": int(), "pid": int(), "host": str()} as status:
                     return status
         except FileNotFoundError as error:
@@ -230,15 +210,15 @@ class RunDir:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep two processes from taking over the same run at the same instant."""
-        with open(self.path / ".lock", "w") as file:
+        path = self.path / ".lock"
+        with files.writing(path):
+            file = files.open_plain(path, os.O_RDWR | os.O_CREAT)
+        try:
             with contextlib.suppress(OSError):  # a file system without locks leaves us with the check of the pid
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def letters() -> str:
-    """Four random lowercase letters, from the operating system: runs started in the same instant get different ones."""
-    return "".join(random.SystemRandom().choices(string.ascii_lowercase, k=4))
+        finally:
+            os.close(file)
 
 
 def command_line(argv: Sequence[str]) -> str:
@@ -246,60 +226,34 @@ def command_line(argv: Sequence[str]) -> str:
     return shlex.join(["rlrun", *argv])
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def surroundings() -> dict[str, Any]:
+    """What a run depends on beside its config: for `meta.json`."""
+    return {
+        "created": _now(),
+        "cwd": os.getcwd(),
+        "versions": _versions(),
+        "git": _git_commit(),
+        "hardware": _hardware(),
+    }
 
 
-def process_start(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot: a pid given out anew differs. None if unknown or gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process of this number exists on this host."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it exists and is somebody else's
-        return True
-    return True
-
-
-def _this_process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "pid_started": process_start(os.getpid()), "host": platform.node()}
+def to_json(data: Any) -> str:
+    """Strict JSON: numpy and torch values become plain, NaN and infinity become null."""
+    return json.dumps(_plain(data), indent=2, allow_nan=False, default=str) + "\n"
 
 
 def _is_at_work(status: Mapping[str, Any]) -> bool:
-    """Whether the run is going on in a process of this host."""
-    return status["state"] == "running" and status["host"] == platform.node() and _exists(status)
+    """Whether the run is going on in a process of this machine."""
+    return status["state"] == "running" and processes.is_here(status) and processes.exists(status)
 
 
 def _is_lost(status: Mapping[str, Any]) -> bool:
-    """Whether the run was going on in a process of this host that is no more."""
-    return status["state"] == "running" and status["host"] == platform.node() and not _exists(status)
-
-
-def _exists(status: Mapping[str, Any]) -> bool:
-    """Whether the recorded process runs, and is not another one with its number."""
-    return is_running(status["pid"]) and process_start(status["pid"]) == status.get("pid_started")
+    """Whether the run was going on in a process of this machine that is no more."""
+    return status["state"] == "running" and processes.is_here(status) and not processes.exists(status)
 
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _to_json(data: Any) -> str:
-    return json.dumps(_plain(data), indent=2, allow_nan=False, default=str) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -310,21 +264,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write_whole(path: Path, text: str, *, exclusive: bool = False) -> None:
-    """Put a complete file at `path`, in place of another or, if exclusive, only where there is none."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{letters()}")
-    publish = os.link if exclusive else os.replace
-    try:
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
 
 
 def _versions() -> dict[str, str]:

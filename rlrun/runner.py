@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,14 +40,9 @@ class Run:
     callbacks: dict[str, Callback]
     progress: Progress
     evaluation_envs: Callable[[], VectorEnv]
-    caveats: Sequence[str] = ()  # in what a resumed run differs, the environments aside
     interrupt: Interrupt = field(default_factory=Interrupt)
     should_stop: bool = False
-
-    @property
-    def promise(self) -> str:
-        """What a resumed run will be: "exact", or in what it will differ from an undisturbed one."""
-        return "; ".join(filter(None, [self.source.caveat, *self.caveats])) or "exact"
+    stop_reason: str = ""  # of one that stops before its end
 
     def state_dict(self) -> StateDict:
         return {
@@ -69,7 +64,9 @@ class Run:
         self.source.load_state_dict(state["source"])
         self.logger.load_state_dict(state["logger"])
         for name, callback in self.callbacks.items():
-            callback.load_state_dict(state["callbacks"][name])
+            callback.load_state_dict(
+                state["callbacks"].get(name, {})
+            )  # older ones know fewer, none of them with a state
         torch.set_rng_state(state["random"]["torch"])
         np.random.set_state(state["random"]["numpy"])
         random.setstate(state["random"]["python"])

@@ -46,8 +46,9 @@ def sweep(words: Sequence[str]) -> int:
     Raises:
         ConfigError: a job's config cannot be composed; then none has been started.
     """
-    words = [*compose.complete(words), "hydra.mode=MULTIRUN"]
+    words = [*compose.complete(words, sweep=True), "hydra.mode=MULTIRUN"]
     with compose.session() as loader:
+        explain.check_values(words, loader)
         constant = compose.constant_keys(words, loader)
         words = compose.postponed(words, loader)
         try:

@@ -1,67 +1,88 @@
-"""What rlrun can do besides training: every verb with its usage, options, flags and function, in one table."""
+"""What rlrun can do besides training: every verb with its usage, options, flags and function, in one table.
+
+Functions and options are named here, and imported when the verb is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import importlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from rlrun import help, inspection, launch, listing, review
 from rlrun.errors import ConfigError
-from rlrun.registry import did_you_mean
+from rlrun.lazy import deferred
+from rlrun.text import table
 
 
 @dataclass(frozen=True)
 class Verb:
     """One thing that rlrun does.
 
-    `run(words, **flags)` gets the words behind the verb and `name=True` for every flag `--name` that was given; a verb
-    whose usage begins with RUN gets `run(path, words, **flags)`.
+    Its function is called `run(words, **flags)` with the words behind the verb and `name=True` for every flag `--name`
+    that was given, a verb whose usage begins with RUN `run(path, words, **flags)`; it returns the exit code.
     """
 
     usage: str  # what follows the verb
     summary: str  # its line in --help
-    run: Callable[..., int]  # returns the exit code
-    options: type | None = None  # dataclass of its options, key=value
+    run: str  # "module.function" of this package
+    options: str = ""  # "module.Dataclass" of its options, key=value
     flags: Mapping[str, str] = field(default_factory=dict)  # --flag -> help
     details: str = ""  # more on it, in its own --help
+    composes: bool = False  # whether it reads YAML files and components of the user's: --config-dir
 
 
-TRAIN = Verb("[option=value ...]", "train; alone: DQN on CartPole", launch.train)
+TRUST = {"--trust": "obey the config of a run from elsewhere this once, whatever it imports or fetches"}
+TRAIN = Verb("[option=value ...]", "train; alone: DQN on CartPole", "launch.train")
 VERBS = {
     "resume": Verb(
         "RUN [option=value ...]",
         "continue a run",
-        launch.resume,
+        "launch.resume",
+        flags=TRUST,
         details="Continue a run from its newest checkpoint. "
         "What can change: total_timesteps, logger.*, eval.*, checkpoint.*",
     ),
-    "eval": Verb("RUN [option=value ...]", "evaluate a checkpoint of a run", review.evaluate, review.EvalOptions),
-    "play": Verb("RUN [option=value ...]", "watch its agent, or film it", review.play, review.PlayOptions),
+    "eval": Verb(
+        "RUN [option=value ...]", "evaluate a checkpoint of a run", "review.evaluate", "review.EvalOptions", TRUST
+    ),
+    "play": Verb("RUN [option=value ...]", "watch its agent, or film it", "review.play", "review.PlayOptions", TRUST),
     "inspect": Verb(
         "RUN [option=value ...]",
         "show what a tabular run has learned",
-        inspection.inspect,
-        inspection.InspectOptions,
+        "inspection.inspect",
+        "inspection.InspectOptions",
+        TRUST,
+    ),
+    "check": Verb(
+        "env.id=ID [option=value ...]",
+        "try an environment: what fits, exact resume or not",
+        "trial.check",
+        "trial.CheckOptions",
     ),
     "runs": Verb(
         "[DIR] [option=value ...]",
         "the runs under a folder, with state and score",
-        listing.show,
-        listing.RunsOptions,
+        "listing.show",
+        "listing.RunsOptions",
     ),
     "list": Verb(
-        "[KIND ...]",
+        "[GROUP [CHOICE]] [json=true]",
         "what there is to choose from",
-        help.show_list,
-        details="List what there is to choose from: algo, network, buffer, env, device, ...",
+        "menu.show",
+        "menu.ListOptions",
+        composes=True,
     ),
 }
 
 NOTES = """\
-  RUN: a directory; `last`; the four letters at its end; 3 (job 3 of the newest sweep) or SWEEP/3
-  VERB --help, or --help behind options: theirs      --config-dir DIR: more YAML files (also RLRUN_CONF=DIR)
-  --cfg job: the composed config                     --version
-"""
+  RUN: a directory; `last`; the four letters at its end; 3 (job 3 of the newest
+       sweep) or SWEEP/3
+  VERB --help             its options; --help behind options: theirs
+  --config-dir DIR        more YAML files (also RLRUN_CONF=DIR)
+  --cfg job               the composed config"""
 
 
 def usage() -> str:
@@ -71,26 +92,20 @@ def usage() -> str:
         ("-m algo=dqn,ppo seed='range(5)'", "train every combination, each in a directory of its own"),
         *((f"{name} {verb.usage}", verb.summary) for name, verb in VERBS.items()),
     ]
-    table = help.table([(f"rlrun {line}", summary) for line, summary in lines])
-    return f"rlrun trains, evaluates, resumes and compares reinforcement-learning agents.\n\n{table}\n\n{NOTES}"
+    rows = table([(f"rlrun {line}", summary) for line, summary in lines], share=0.5)
+    return f"rlrun trains, evaluates, resumes and compares reinforcement-learning agents.\n\n{rows}\n\n{NOTES}"
 
 
 def show(name: str) -> int:
     """Usage of one verb, its options and its flags."""
     verb = VERBS[name]
-    about = verb.details or (verb.options.__doc__ if verb.options else "") or ""
-    print(f"rlrun {name} {verb.usage}", about, sep="\n\n")
-    if verb.options:
-        print(f"\n{help.table(help.rows(verb.options, asdict(verb.options())))}")
+    options = found(verb.options) if verb.options else None
+    print(f"rlrun {name} {verb.usage}", verb.details or options.__doc__, sep="\n\n")
+    if options:
+        print("", table(found("help.rows")(options, asdict(options()))), sep="\n")
     if verb.flags:
-        print(f"\n{help.table(verb.flags.items())}")
+        print("", table(verb.flags.items()), sep="\n")
     return 0
-
-
-def unknown(word: str) -> ConfigError:
-    """The error for a first word that is neither a verb nor an option."""
-    hint = "leave it out: rlrun algo=dqn env=cartpole" if word == "train" else did_you_mean(word, VERBS)
-    return ConfigError(word, "is neither a verb nor an option=value", hint)
 
 
 def call(name: str, words: Sequence[str], flags: Iterable[str]) -> int:
@@ -103,9 +118,24 @@ def call(name: str, words: Sequence[str], flags: Iterable[str]) -> int:
         ConfigError: the run that it is about is not named.
     """
     verb, given = VERBS[name], {flag.strip("-").replace("-", "_"): True for flag in flags}
+    run = found(verb.run)
     if not verb.usage.startswith("RUN"):
-        return verb.run(words, **given)
-    path, *words = [*words, ""] if not words or "=" in words[0] else words
-    if not path:
+        return int(run(words, **given))
+    if not words or _is_option(words[0]):
         raise ConfigError(name, "needs the directory of a run", f"rlrun {name} outputs/…")
-    return verb.run(path, words, **given)
+    path, *words = words
+    return int(run(path, words, **given))
+
+
+def _is_option(word: str) -> bool:
+    """Whether a word where a run's directory belongs is none, although `=` may be part of a directory's name."""
+    return re.match(r"[+~]*[a-z_][a-z_.]*=", word) is not None and not os.path.lexists(
+        os.path.expanduser(word.rstrip("/"))
+    )
+
+
+def found(where: str) -> Any:
+    """What "module.name" of this package is."""
+    module, _, name = where.partition(".")
+    with deferred("torch"):
+        return getattr(importlib.import_module(f"{__package__}.{module}"), name)

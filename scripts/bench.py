@@ -479,11 +479,12 @@ def words(case: str, steps: int, seed: int) -> list[str]:
 def make_run(overrides: Sequence[str], folder: Path) -> Any:
     """A run as the command makes it, ready to train."""
     from rlrun import compose, config
-    from rlrun.build import build
+    from rlrun.build import build, own_callbacks, parts
     from rlrun.rundir import RunDir
 
     compose.set_up(overrides)
-    return build(config.validate(compose.compose(overrides).data), lambda _: RunDir.create(folder))
+    cfg = config.validate(compose.compose(overrides).data)
+    return build(cfg, parts(cfg), own_callbacks(cfg), RunDir.create(folder))
 
 
 def import_tensorboard() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ RLRUN = [str(CONSOLE_SCRIPT)] if CONSOLE_SCRIPT.exists() else [sys.executable, "
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rlrun-tests-")  # the key that runs are signed with
 os.environ.pop("DISPLAY", None)
 os.environ.pop("RLRUN_CONF", None)
 os.environ.pop("RLRUN_DEBUG", None)

@@ -18,21 +18,38 @@ PACKAGE = Path(rlrun.__file__).parent
 
 # A module imports from its own level or from one above it in this list, never from below.
 LEVELS: list[set[str]] = [
-    {"types", "registry", "errors", "checks", "seeding", "interrupt", "custom", "footprint", "lazy"},
+    {
+        "types",
+        "registry",
+        "errors",
+        "checks",
+        "seeding",
+        "interrupt",
+        "custom",
+        "footprint",
+        "lazy",
+        "talk",
+        "text",
+        "files",
+        "plainyaml",
+        "processes",
+    },
     {"ops", "schedules", "noise", "selectors", "inference", "agents", "device", "optim"},
     {"networks", "buffers", "envs"},
     {"experience", "algos", "loggers"},
-    {"evaluation", "checkpoint", "callbacks", "report", "rundir", "runs"},
+    {"evaluation", "checkpoint", "callbacks", "report", "claim", "rundir", "runs", "trust"},
     {"runner"},
-    {"config", "memory", "choices", "explain", "compose", "hints", "plugins", "build"},
-    {"launch", "review", "inspection", "listing", "sweep", "help", "verbs"},
+    {"record"},
+    {"config", "words", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
+    {"warmstart"},
+    {"launch", "trial", "review", "inspection", "listing", "sweep", "help", "verbs", "menu"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 
 # Only these may know Hydra; everything else works in a notebook without it.
-HYDRA_SIDE = {"config", "choices", "explain", "compose", "plugins", "help", "sweep", "cli"}
+HYDRA_SIDE = {"config", "words", "choices", "sources", "explain", "compose", "plugins", "help", "sweep", "cli"}
 
 
 class Import(NamedTuple):

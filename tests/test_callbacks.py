@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import pytest
 import torch
 from test_evaluation import SeedIsLength
 
-from rlrun import callbacks, checkpoint
+from rlrun import callbacks, checkpoint, cli
 from rlrun.callbacks import (
     Callback,
     Checkpoint,
@@ -82,11 +83,6 @@ class Algo:
 
 
 class Source:
-    caveat = ""
-
-    def prove(self, check: Any = None) -> None:
-        self.proven = True
-
     def metrics(self) -> dict[str, float]:
         return {"rollout/regret": torch.tensor(0.25)}
 
@@ -120,10 +116,6 @@ class Run:
     callbacks: dict[str, Callback] = field(default_factory=dict)
     buffer: Any = None
     should_stop: bool = False
-
-    @property
-    def promise(self) -> str:
-        return self.source.caveat or "exact"
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.total)
@@ -570,7 +562,7 @@ def test_the_summary(run_dir: RunDir) -> None:
     run.algo.weight[0] = 0.5
     run.chunk(100, {"train/entropy": 3.0})
     run.finish()
-    run.callbacks["summary"].write(run, "finished")  # type: ignore[attr-defined]
+    run.callbacks["summary"].write(run, "finished", 200)  # type: ignore[attr-defined]
     summary = json.loads(run_dir.summary.read_text())
     best, final = sum(lengths(Role.EVAL)) / 4, sum(lengths(Role.FINAL_EVAL)) / 8
     assert (summary["best_eval"]["mean"], summary["best_eval"]["env_steps"]) == (best, 100)
@@ -582,7 +574,7 @@ def test_the_summary(run_dir: RunDir) -> None:
 
 def test_a_summary_of_a_run_that_did_not_get_far(run_dir: RunDir) -> None:
     run = saving_run(run_dir)
-    run.callbacks["summary"].write(run, "preempted")  # type: ignore[attr-defined]
+    run.callbacks["summary"].write(run, "preempted", 0)  # type: ignore[attr-defined]
     summary = json.loads(run_dir.summary.read_text())
     assert (summary["state"], summary["final_eval"], summary["best_eval"]) == ("preempted", None, None)
 
@@ -619,3 +611,39 @@ def test_what_is_not_a_number_is_not_saved(run_dir: RunDir) -> None:
     with pytest.raises(Diverged, match="not a number"):
         run.callbacks["checkpoint"].save(run)  # type: ignore[attr-defined]
     assert not list(run_dir.checkpoints.glob("step_*"))
+
+
+# Through the command: no checkpoints, and one at the start
+
+FROZEN = ["algo=q_learning", "env=frozenlake", "+smoke=on", "total_timesteps=200", "logger.console=off"]
+
+
+def test_nothing_is_saved_if_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert cli.main([*FROZEN, "checkpoint.enabled=false", "eval.freq=50", f"hydra.run.dir={run}"]) == 0
+    assert not (run / "checkpoints").exists()
+    assert json.loads((run / "meta.json").read_text())["resume"] == "nothing is saved: it would begin anew"
+    assert json.loads((run / "summary.json").read_text())["final_eval"]["episodes"] == 2
+    capsys.readouterr()
+    assert cli.main(["eval", str(run)]) == 2
+    assert "there are none yet" in capsys.readouterr().err
+
+
+def test_the_state_before_the_first_step_can_be_saved(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert cli.main([*FROZEN, "checkpoint.at_start=true", f"hydra.run.dir={run}"]) == 0
+    start = checkpoint.load(checkpoint.find(run / "checkpoints", 0))
+    assert not start["algo"]["q"].any() and start["progress"]["env_steps"] == 0
+    end = checkpoint.load(checkpoint.find(run / "checkpoints"), ["algo"])["algo"]["q"]
+    assert cli.main(["eval", str(run), "ckpt=0", "episodes=2"]) == 0
+
+    for path in (run / "checkpoints").iterdir():  # as if it had been killed before the next checkpoint
+        if path.is_symlink():
+            path.unlink()
+        elif path.name != "step_000000000":
+            shutil.rmtree(path)
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps(status | {"state": "preempted", "env_steps": 0, "saved": 0}))
+    assert cli.main(["resume", str(run)]) == 0
+    again = checkpoint.load(checkpoint.find(run / "checkpoints"), ["algo"])["algo"]["q"]
+    assert again.tobytes() == end.tobytes()

@@ -42,7 +42,7 @@ def status(run: Path) -> dict:
         ("--cfg job -p algo seed=1", CommandLine(words=["seed=1"], hydra=["--cfg", "job", "--package", "algo"])),
         ("--info defaults seed=1", CommandLine(words=["seed=1"], hydra=["--info", "defaults"])),
         ("--info seed=1", CommandLine(words=["seed=1"], hydra=["--info"])),
-        ("--lr 3e-4", CommandLine(words=["3e-4"], unknown=("--lr", "3e-4"))),
+        ("--lr 3e-4", CommandLine(words=["3e-4"], flags={"--lr": "3e-4"})),
         ("--version", CommandLine(version=True)),
     ],
 )
@@ -98,20 +98,6 @@ def test_a_bug_costs_exit_code_1_and_one_line(monkeypatch, capsys):
     monkeypatch.setenv("RLRUN_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main([])
-
-
-@pytest.mark.parametrize("verb", ["eval", "play", "resume", "list"])
-def test_every_verb_has_help(verb, capsys):
-    assert cli.main([verb, "--help"]) == 0
-    assert f"rlrun {verb}" in capsys.readouterr().out
-
-
-def test_help_shows_the_options_of_what_was_chosen(capsys):
-    assert cli.main(["algo=ppo", "algo.clip_range=0.3", "--help"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    (clip,) = (line for line in lines if line[:1] == ["algo.clip_range"])
-    assert clip[1] == "0.3" and "ratio" in clip
-    assert not any(line[:1] == ["algo.epsilon.start"] for line in lines)
 
 
 def test_hydra_shows_the_config(capsys):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Rlrun
 
+from rlrun import cli
 from rlrun.envs import data_bandits, datasets
 from rlrun.envs.data_bandits import (
     BundledBandits,
@@ -503,3 +504,34 @@ def test_linear_posterior_on_real_data(name, steps, bound, rlrun: Rlrun, tmp_pat
         words = [f"env=bandit/{name}", f"total_timesteps={steps}", f"seed={seed}", f"hydra.run.dir={run}"]
         rlrun("algo=linear_posterior", *words)
         assert regret(tmp_path / run) <= bound
+
+
+def test_a_run_goes_on_with_its_own_data_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same relative path from another folder is another file."""
+    for folder, last in {"here": "b", "there": "a"}.items():
+        (tmp_path / folder).mkdir()
+        rows = "".join(f"{i % 7},{i % 3},{'ab'[i % 2]}\n" for i in range(39))
+        (tmp_path / folder / "t.csv").write_text(f"x,y,label\n{rows}1,2,{last}\n")
+    run = str(tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["algo=lin_ucb", "env=bandit/csv", "env.path=t.csv", "+smoke=on", "logger.console=off"]
+    assert cli.main([*words, f"hydra.run.dir={run}"]) == 0
+    assert cli.main(["resume", run, "total_timesteps=600"]) == cli.main(["eval", run, "episodes=3"]) == 0
+    monkeypatch.chdir(tmp_path / "there")
+    for verb in (["resume", run, "total_timesteps=700"], ["eval", run]):
+        assert cli.main(verb) == 2
+        error = capsys.readouterr().err
+        assert f"are not those that the run was started with in {tmp_path / 'here'}" in error
+        assert len(error.splitlines()) == 2
+
+
+def test_a_bandits_own_table_is_part_of_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, run = tmp_path / "probs.csv", tmp_path / "run"
+    table.write_text("0.1,0.9\n")
+    words = ["algo=ucb", "env=bandit/bernoulli", f"env.probs={table}", "+smoke=on", "logger.console=off"]
+    assert cli.main([*words, f"hydra.run.dir={run}"]) == 0
+    table.write_text("0.1,0.8\n")
+    assert cli.main(["resume", str(run), "total_timesteps=600"]) == 2
+    assert "env: the data of BernoulliBandit are not those" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import termios
+import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,49 @@ def test_tensorboard_reads_the_rows(tmp_path: Path) -> None:
     }
 
 
+CONFIG = """seed: 3
+algo:
+  name: dqn
+  epsilon:
+    start: 1.0
+  double: true
+  max_grad_norm: null
+network:
+  hidden: [64, 64]
+logger:
+  freq: 10
+"""
+
+
+def test_tensorboard_shows_the_config_as_text_and_as_hyperparameters(tmp_path: Path) -> None:
+    """As its text and HParams plug-ins read them, in front of the first row and only there."""
+    from tensorboard.plugins.hparams import metadata as hparams
+
+    first = TensorBoardLogger(tmp_path, CONFIG)
+    first.log(ROW_1, 1000)
+    state = first.state_dict()
+    first.log(ROW_2, 2000)
+    second = TensorBoardLogger(tmp_path, CONFIG)
+    second.load_state_dict(state)
+    second.log(ROW_2, 3000)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    (text,) = events.Tensors("config")
+    assert text.tensor_proto.string_val[0].decode() == textwrap.indent(CONFIG, "    ")
+    content = events.PluginTagToContent("hparams")[hparams.SESSION_START_INFO_TAG]
+    found = hparams.parse_session_start_info_plugin_data(content).hparams
+    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in found.items()}
+    assert values == {
+        "seed": 3,
+        "algo.name": "dqn",
+        "algo.epsilon.start": 1.0,
+        "algo.double": True,
+        "algo.max_grad_norm": "null",
+        "network.hidden": "[64, 64]",
+    }
+    assert read_events(tmp_path)["time/fps"] == [(1000, 100.0), (3000, 200.0)]
+
+
 def test_tensorboard_is_imported_at_the_first_row_only() -> None:
     code = "import sys, rlrun.loggers; assert not {'tensorboard', 'rich'} & set(sys.modules), sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -123,7 +167,7 @@ def test_tensorboard_is_imported_at_the_first_row_only() -> None:
 LOGGERS: dict[str, Callable[[Path], loggers.FileLogger]] = {
     "metrics.csv": CsvLogger,
     "metrics.jsonl": JsonlLogger,
-    "events.out.tfevents.rlrun": lambda path: TensorBoardLogger(path.parent),
+    "events.out.tfevents.rlrun": lambda path: TensorBoardLogger(path.parent, CONFIG),
 }
 each_format = pytest.mark.parametrize("name", LOGGERS)
 
@@ -293,7 +337,16 @@ METRICS = {
     "rollout/episodes": 1512,
     "rollout/exploration_rate": 0.042,
     "train/loss": 0.0132,
-    "train/a_name_that_is_too_long": -34.2,
+    "train/a_name_that_is_much_too_long": -34.2,
+}
+BANDIT = {
+    "time/fps": 12345.6,
+    "time/elapsed": 2.0,
+    "rollout/ep_rew_mean": 0.71,
+    "bandit/reward": 0.72,
+    "bandit/regret": 0.031,
+    "bandit/cumulative_regret": 82.4,
+    "bandit/optimal_share": 0.913,
 }
 EVALUATION = {"eval/mean_reward": 412.5, "eval/std_reward": 83.14, "eval/best_mean_reward": 487.3}
 
@@ -348,11 +401,34 @@ def test_the_table_lines_up(caplog: pytest.LogCaptureFixture) -> None:
     table.log(METRICS, 100_000_000)
     table.log(EVALUATION, 100_000_000)
     assert caplog.messages == [
-        "       steps    %    return   length      loss    steps/s   elapsed      left",
-        "       1,000   0%         -        -         -      9.500   0:01:40    115.7d",
-        " 100,000,000 100%     187.3    187.3   0.01320     12,346   0:00:02   0:00:00",
+        "      steps    %  episodes   return  length     loss  steps/s  elapsed     left",
+        "      1,000   0%         0        -       -        -    9.500  0:01:40   115.7d",
+        "100,000,000 100%     1,512    187.3   187.3  0.01320   12,346  0:00:02  0:00:00",
         "evaluation at 100,000,000 steps: 412.5 ± 83.1, best 487.3",
     ]
+
+
+def test_a_bandit_shows_its_regret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    TableLogger(3000).log(BANDIT, 2000)
+    assert caplog.messages == [
+        "      steps    %   reward  regret/step  regret optimal  steps/s  elapsed     left",
+        "      2,000  66%   0.7200      0.03100   82.40     91%   12,346  0:00:02  0:00:01",
+    ]
+
+
+def test_rows_within_a_second_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The first, those a second later, and the last before an evaluation and before the end."""
+    caplog.set_level(logging.INFO)
+    table = TableLogger(100)
+    for step in range(1, 31):
+        table.log({"time/elapsed": step / 10}, step)
+        if step == 25:
+            table.log(EVALUATION, step)
+    table.close()
+    table.close()
+    first = [line.split()[0] for line in caplog.messages if line.startswith(" ")]
+    assert first == ["steps", "1", "11", "21", "25", "30"]
 
 
 def test_the_header_comes_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -366,30 +442,54 @@ def test_the_header_comes_again(caplog: pytest.LogCaptureFixture) -> None:
 def test_the_loss_of_several(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     TableLogger(10).log({"train/entropy": 1.0, "train/actor_loss": 2.0, "train/value_loss": 3.0}, 1)
-    assert caplog.messages[-1].split()[4] == "2.000"
+    assert caplog.messages[-1].split()[5] == "2.000"
     TableLogger(10).log({"train/entropy": 1.0, "train/actor_loss": 2.0, "train/loss": 3.0}, 1)
-    assert caplog.messages[-1].split()[4] == "3.000"
+    assert caplog.messages[-1].split()[5] == "3.000"
 
 
-def test_the_panel_at_80_columns() -> None:
-    console = Console(record=True, width=80, force_terminal=True, file=open(os.devnull, "w"))  # noqa: SIM115
+def drawn(width: int, metrics: dict[str, float]) -> list[str]:
+    console = Console(record=True, width=width, force_terminal=True, file=open(os.devnull, "w"))  # noqa: SIM115
     panel = PanelLogger("dqn · CartPole-v1 · seed 1", "outputs/cartpole/dqn/2026-02-03_s1_abcd", 50_000, console)
-    panel.log(METRICS, 27_000)
+    panel.log(metrics, 27_000)
     panel.log(EVALUATION, 20_000)
     panel.tick(25_000, 4.0)
     console.export_text()  # drop what was drawn so far
     panel.close()
-    assert console.export_text().splitlines() == [
+    return console.export_text().splitlines()
+
+
+def test_the_panel_at_80_columns() -> None:
+    assert drawn(80, METRICS) == [
         "╭─ dqn · CartPole-v1 · seed 1 ─────────────────────────────────────────────────╮",
         "│ ━━━━━━━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━━━━━━━━━━━━━━━ 50%  25,000 / 50,000 steps │",
         "│                                                                              │",
-        "│ return    187.3 ± 64.2       epsilon           0.04200     steps/s  12,346   │",
-        "│ length    187.3              loss              0.01320     elapsed  0:00:04  │",
-        "│ episodes  1,512              a_name_that_is_…  -34.20      left     0:00:04  │",
+        "│ episodes  1,512         epsilon                  0.04200   steps/s  12,346   │",
+        "│ return    187.3 ± 64.2  loss                     0.01320   elapsed  0:00:04  │",
+        "│ length    187.3         a_name_that_is_much_to…  -34.20    left     0:00:04  │",
         "│                                                                              │",
         "│ evaluation  412.5 ± 83.1 at 20,000 steps     best  487.3                     │",
         "╰──────────────────────────────────── outputs/cartpole/dqn/2026-02-03_s1_abcd ─╯",
     ]
+
+
+def test_the_panel_of_a_bandit() -> None:
+    text = "\n".join(drawn(80, BANDIT))
+    for words in ("reward       0.7200", "regret/step  0.03100", "regret       82.40", "optimal      91%"):
+        assert words in text
+    assert "length" not in text
+
+
+@pytest.mark.parametrize("width", [40, 56, 64, 72, 80, 100, 120, 200])
+def test_the_panel_fits_and_keeps_its_numbers_at_every_width(width: int) -> None:
+    """Names are cut only where there is no space for them; numbers never are."""
+    metrics = METRICS | {"train/policy_gradient_loss": -0.012}
+    del metrics["train/a_name_that_is_much_too_long"]
+    lines = drawn(width, metrics)
+    text = "\n".join(lines)
+    assert {len(line) for line in lines} == {min(width, 120)}
+    for words in ("steps/s  12,346", "elapsed  0:00:04", "left     0:00:04", "1,512", "187.3 ± 64.2", "-0.01200"):
+        assert words in text
+    assert ("policy_gradient_loss  -0.01200" in text) == (width != 72)
 
 
 def test_the_panel_is_drawn_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,19 +558,19 @@ def test_on_a_terminal_there_is_a_panel(tmp_path: Path) -> None:
     assert any("dqn on a terminal" in line for line in lines)
     assert any("50%  500 / 1,000 steps" in line for line in lines)
     assert any("look out [red]" in line for line in lines)
-    assert not any("187.3    187.3   0.01320" in line for line in lines)  # the table's line
+    assert not any("187.3   187.3  0.01320" in line for line in lines)  # the table's line
     assert output.rindex("\x1b[?25h") > output.rindex("\x1b[?25l")  # the cursor is back
     assert lines[-2] == "the end"
     log = (tmp_path / "run" / "run.log").read_text()
     assert "look out [red] (UserWarning" in log
-    assert "187.3    187.3   0.01320" in log
+    assert "187.3   187.3  0.01320" in log
     assert "\x1b" not in log
 
 
 def test_a_dumb_terminal_gets_lines(tmp_path: Path) -> None:
     output = on_terminal(ON_TERMINAL, tmp_path, TERM="dumb")
     assert "\x1b" not in output
-    assert "187.3    187.3   0.01320" in output
+    assert "187.3   187.3  0.01320" in output
 
 
 def test_a_pipe_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

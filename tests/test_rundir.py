@@ -7,9 +7,12 @@ import json
 import os
 import platform
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ import numpy as np
 import pytest
 
 import rlrun
-from rlrun import rundir
+from rlrun import processes, rundir
 from rlrun.errors import ConfigError, RlrunError
-from rlrun.rundir import RunDir, command_line, letters
+from rlrun.files import letters
+from rlrun.rundir import RunDir, command_line
 
 SEVERAL = """
 import sys, time
@@ -69,10 +73,11 @@ def test_create_makes_the_parents_and_claims_with_a_status(tmp_path: Path) -> No
     run = RunDir.create(tmp_path / "cartpole" / "dqn" / "run")
     status = run.read_status()
     assert os.listdir(run.path) == ["status.json"]
+    assert os.listdir(run.path.parent) == ["run"]
     assert {key: status[key] for key in ("state", "env_steps", "attempts", "pid", "host")} == {
         "state": "running",
         "env_steps": 0,
-        "attempts": 0,
+        "attempts": 1,
         "pid": os.getpid(),
         "host": platform.node(),
     }
@@ -87,20 +92,105 @@ def test_layout(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "status.json"])
-def test_create_refuses_a_directory_that_holds_a_run(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).touch()
+def test_create_refuses_a_directory_that_holds_a_run(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
     with pytest.raises(ConfigError) as caught:
         RunDir.create(tmp_path)
     assert caught.value.key == "hydra.run.dir"
     assert f"rlrun resume {tmp_path}" in str(caught.value)
-    assert os.listdir(tmp_path) == [name]
+    assert os.listdir(tmp_path) == ["config.yaml"]
+
+
+CONTENT = {"config.yaml": "seed: 0\n", ".hydra/config.yaml": "seed: 0\n", "meta.json": "{}", "command.txt": "rlrun\n"}
+
+
+def files_in(path: Path) -> set[str]:
+    return {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_kill_while_a_directory_is_claimed_leaves_nothing_or_a_run(tmp_path: Path, exists: bool) -> None:
+    """Killed before each call that changes the disk: the same claim succeeds then, or a whole run can be resumed."""
+    target = tmp_path / "runs" / "one"
+    for count in range(1000):
+        if exists:
+            target.mkdir(parents=True)
+        killed = claim_in_a_child(target, count)
+        if RunDir(target).config.exists():
+            assert RunDir.open(target).begin_attempt() == 2
+        else:
+            assert killed
+            RunDir.create(target, CONTENT)
+        assert files_in(target) - {".lock"} == CONTENT.keys() | {"status.json"}
+        if not killed:
+            break
+        shutil.rmtree(tmp_path / "runs")
+    assert count > 10
+
+
+def claim_in_a_child(target: Path, count: int) -> bool:
+    """Claim a directory in a process of its own, which is killed before its change of the disk number `count`."""
+    pid = os.fork()
+    if not pid:
+        left = [count]
+        for name in ("mkdir", "rename", "replace", "link", "unlink", "fsync", "rmdir"):
+            setattr(os, name, killing(getattr(os, name), left))
+        with contextlib.suppress(BaseException):
+            RunDir.create(target, CONTENT)
+            os._exit(0)
+        os._exit(1)
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+def killing(change: Callable[..., Any], left: list[int]) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return change(*args, **options)
+
+    return call
+
+
+def test_a_directory_that_a_killed_process_of_an_older_version_claimed_can_be_claimed_anew(tmp_path: Path) -> None:
+    edit_status(RunDir.create(tmp_path / "run"), pid_started=-1)
+    (tmp_path / "run" / "overrides.yaml").touch()
+    run = RunDir.create(tmp_path / "run", {**CONTENT, "overrides.yaml": "[]\n"})
+    assert run.overrides.read_text() == "[]\n" and run.is_alive()
+
+
+def test_a_directory_that_is_being_claimed_is_left_alone(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run")
+    with pytest.raises(ConfigError, match="another process is about to start a run there"):
+        RunDir.create(run.path)
+
+
+def test_what_killed_claims_left_is_taken_away_and_what_living_ones_do_is_not(tmp_path: Path) -> None:
+    here, alive, began = processes.machine(), os.getppid(), processes.process_start(os.getppid())
+    for name in (f"{here}-{2**22 + 1}-5", f"{here}-{alive}-{began}", f"{here}-{alive}-{began - 1}", "0123abcd-1-1"):
+        (tmp_path / f".claim-{name}-abcd").mkdir()
+    (old := tmp_path / ".claim-0123abcd-1-1-efgh").mkdir()
+    os.utime(old, (0, 0))
+    RunDir.create(tmp_path / "run")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"run", f".claim-{here}-{alive}-{began}-abcd", ".claim-0123abcd-1-1-abcd"}
+
+
+def test_the_current_directory_can_be_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    RunDir.create(".", CONTENT)
+    assert Path.cwd() == tmp_path and files_in(Path()) == CONTENT.keys() | {"status.json"}
 
 
 def test_create_claims_a_directory_that_hydra_made(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
-    (tmp_path / "cli.log").touch()
-    assert RunDir.create(tmp_path).status.is_file()
+    (tmp_path / ".hydra" / "config.yaml").touch()
+    (tmp_path / "cli.log").write_text("said")
+    assert RunDir.create(tmp_path, CONTENT).config.is_file()
+    assert (tmp_path / "cli.log").read_text() == "said"
+    assert (tmp_path / ".hydra" / "config.yaml").read_text() == CONTENT[".hydra/config.yaml"]
 
 
 def test_create_refuses_a_directory_with_other_files(tmp_path: Path) -> None:
@@ -194,9 +284,9 @@ def test_unreadable_status_is_named(run: RunDir, text: str, reason: str) -> None
 
 
 def test_attempts_are_counted(run: RunDir) -> None:
-    assert [run.begin_attempt() for _ in range(3)] == [1, 2, 3]
+    assert [run.begin_attempt() for _ in range(3)] == [2, 3, 4]
     run.set_status("preempted", env_steps=7)
-    assert run.read_status()["attempts"] == 3
+    assert run.read_status()["attempts"] == 4
 
 
 WORK = """
@@ -215,7 +305,7 @@ def test_a_run_is_left_alone_while_its_process_lives(run: RunDir) -> None:
     assert run.is_alive()
     with pytest.raises(RlrunError, match=f"process {worker.pid} is training here"):
         run.begin_attempt()
-    assert run.read_status()["attempts"] == 1
+    assert run.read_status()["attempts"] == 2
 
     worker.kill()
     os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # dead, and still a zombie
@@ -225,7 +315,7 @@ def test_a_run_is_left_alone_while_its_process_lives(run: RunDir) -> None:
     assert "ended without a word" in status["reason"]
     worker.communicate()
     assert not run.is_alive()
-    assert run.begin_attempt() == 2
+    assert run.begin_attempt() == 3
     assert run.read_status()["state"] == "running"
 
 
@@ -238,11 +328,11 @@ def test_a_process_that_ended_its_run_does_not_block_it(run: RunDir) -> None:
 
 def test_another_process_with_the_same_number_is_not_the_run(run: RunDir) -> None:
     parent = os.getppid()
-    edit_status(run, pid=parent, pid_started=rundir.process_start(parent))
+    edit_status(run, pid=parent, pid_started=processes.process_start(parent))
     assert run.is_alive()
     edit_status(run, pid_started=-1)
     assert not run.is_alive()
-    assert run.begin_attempt() == 1
+    assert run.begin_attempt() == 2
 
 
 def test_nothing_is_said_about_processes_of_other_hosts(run: RunDir) -> None:
@@ -256,7 +346,7 @@ def test_one_of_two_processes_resumes(tmp_path: Path) -> None:
     for i in range(rounds):
         edit_status(RunDir.create(tmp_path / f"run{i}"), state="preempted")
     assert both_at_once('RunDir(root / f"run{i}").begin_attempt()', tmp_path, rounds) == list(range(rounds))
-    assert {RunDir(tmp_path / f"run{i}").read_status()["attempts"] for i in range(rounds)} == {1}
+    assert {RunDir(tmp_path / f"run{i}").read_status()["attempts"] for i in range(rounds)} == {2}
 
 
 # Files.
@@ -327,11 +417,12 @@ def test_meta(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "seed": 3,
         "seeds": {"env": [5, 7]},
         "provenance": {"algo.gamma": "default"},
-        "resume": "exact",
     }
-    run.write_meta(**facts)
+    run.amend_meta(**facts)
+    run.amend_meta(resume="exact")
     meta = json.loads(run.meta.read_text())
     assert {key: meta[key] for key in facts} == facts
+    assert meta["resume"] == "exact"
     assert meta["versions"]["python"] == platform.python_version()
     assert meta["versions"]["numpy"] == np.__version__
     assert meta["versions"]["rlrun"] == rlrun.__version__
@@ -345,11 +436,21 @@ def test_meta(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     git(tmp_path, "add", "file")
     git(tmp_path, "commit", "-qm", "one")
     commit = git(tmp_path, "rev-parse", "HEAD")
-    run.write_meta(**facts)
-    assert json.loads(run.meta.read_text())["git"] == commit
+    assert rundir.surroundings()["git"] == commit
     (tmp_path / "file").write_text("two")
-    run.write_meta(**facts)
-    assert json.loads(run.meta.read_text())["git"] == f"{commit}-dirty"
+    assert rundir.surroundings()["git"] == f"{commit}-dirty"
+
+
+def test_meta_keeps_what_is_known_and_is_made_anew_where_it_is_lost(run: RunDir) -> None:
+    run.amend_meta(seed=3)
+    created = json.loads(run.meta.read_text())["created"]
+    assert created == run.read_status()["started"]
+    run.amend_meta(resume="exact")
+    assert json.loads(run.meta.read_text()).keys() >= {"seed", "resume", "versions"}
+    for damage in ("", "[]", "{"):
+        run.meta.write_text(damage)
+        run.amend_meta(resume="exact")
+        assert json.loads(run.meta.read_text())["versions"]["rlrun"] == rlrun.__version__
 
 
 def test_command_line_survives_a_shell() -> None:

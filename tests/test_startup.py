@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rlrun import verbs
 from rlrun.lazy import StandIn, deferred
 
 # Runs the commands in one process in which importing torch is an error whose traceback names who did it.
@@ -117,3 +119,9 @@ def test_what_is_there_already_is_not_deferred() -> None:
 def test_an_attribute_that_does_not_exist_is_an_attribute_error(holder: types.ModuleType) -> None:
     with pytest.raises(AttributeError):
         _ = holder.colorsys.rgb_to_nothing
+
+
+@pytest.mark.parametrize("verb", [verbs.TRAIN, *verbs.VERBS.values()])
+def test_what_a_verb_names_exists(verb: verbs.Verb) -> None:
+    assert callable(verbs.found(verb.run))
+    assert not verb.options or dataclasses.is_dataclass(verbs.found(verb.options))

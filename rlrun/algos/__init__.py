@@ -1,7 +1,1 @@
-"""One algorithm per file. Importing this package registers all of them."""
-
-from importlib import import_module
-from pkgutil import iter_modules
-
-for _module in iter_modules(__path__):
-    import_module(f"{__name__}.{_module.name}")
+"""One algorithm per file, named like it. A file registers what it holds when it is imported."""

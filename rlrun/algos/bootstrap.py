@@ -60,6 +60,7 @@ def footprint(cfg: BootstrapConfig, env: EnvSpec, parameters: Parameters) -> lis
     memory=None,
     one_step=True,
     footprint=footprint,
+    weights=("network",),
 )
 class Bootstrap(NeuralLearner):
     """Contextual bandit: a random one of several networks on resampled histories acts (Osband et al. 2016)."""

@@ -57,7 +57,14 @@ def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 
 
 @register(
-    "algo", "dqn", config=DQNConfig, action={"discrete"}, obs={"discrete", "box"}, memory="replay", footprint=footprint
+    "algo",
+    "dqn",
+    config=DQNConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory="replay",
+    footprint=footprint,
+    weights=("q", "q_target.module"),
 )
 class DQN(ReplayLearner):
     """Q-learning from replay with a frozen target network (Mnih et al. 2015)."""

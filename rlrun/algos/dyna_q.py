@@ -130,6 +130,7 @@ def pick(outcomes: list[Outcome], rng: np.random.Generator) -> Outcome:
     memory=None,
     table=True,
     footprint=tables(1),
+    weights=("q",),
 )
 class DynaQ(ControlLearner):
     """Q-learning from experience and from a model of it (Sutton 1990)."""

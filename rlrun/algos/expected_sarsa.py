@@ -34,6 +34,7 @@ class ExpectedSarsaConfig(ControlConfig):
     memory=None,
     table=True,
     footprint=tables(1),
+    weights=("q",),
 )
 class ExpectedSarsa(ControlLearner):
     """Tabular SARSA with the mean over the next action in place of a sample (van Seijen et al. 2009)."""

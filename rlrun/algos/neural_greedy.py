@@ -47,6 +47,7 @@ class NeuralGreedyConfig(NeuralConfig):
     memory=None,
     one_step=True,
     footprint=q_network(TRAINED),
+    weights=("network",),
 )
 class NeuralGreedy(NeuralLearner):
     """Contextual bandit: epsilon-greedy on a network's predictions, or MC-dropout (Riquelme et al. 2018)."""

@@ -57,6 +57,7 @@ class NeuralLinearConfig(NeuralConfig):
     memory=None,
     one_step=True,
     footprint=q_network(TRAINED),
+    weights=("network",),
 )
 class NeuralLinear(NeuralLearner):
     """Contextual bandit: Thompson sampling on a network's last hidden layer (Riquelme et al. 2018)."""

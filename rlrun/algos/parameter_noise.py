@@ -62,6 +62,7 @@ class ParameterNoiseConfig(NeuralConfig):
     memory=None,
     one_step=True,
     footprint=q_network(TRAINED),
+    weights=("network",),
 )
 class ParameterNoise(NeuralLearner):
     """Contextual bandit: a network with noisy parameters acts (Plappert et al. 2017)."""

@@ -97,6 +97,7 @@ def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need
     obs={"discrete", "box"},
     memory="rollout",
     footprint=footprint,
+    weights=("network",),
 )
 class PPO:
     """Clipped policy gradient on fresh rollouts with a value baseline (Schulman et al. 2017)."""

@@ -33,6 +33,7 @@ class QLearningConfig(ControlConfig):
     memory=None,
     table=True,
     footprint=tables(1),
+    weights=("q",),
 )
 class QLearning(ControlLearner):
     """Tabular Q-learning, off-policy, one update per step (Watkins & Dayan 1992)."""

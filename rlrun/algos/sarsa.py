@@ -54,6 +54,7 @@ def footprint(cfg: SarsaConfig, env: EnvSpec, parameters: Parameters) -> list[Ne
     memory=None,
     table=True,
     footprint=footprint,
+    weights=("q",),
 )
 class Sarsa(ControlLearner):
     """Tabular SARSA(lambda), on-policy, with eligibility traces (Rummery & Niranjan 1994)."""

@@ -54,6 +54,7 @@ class VariationalConfig(NeuralConfig):
     memory=None,
     one_step=True,
     footprint=q_network(2 * TRAINED),
+    weights=("network",),
 )
 class Variational(NeuralLearner):
     """Contextual bandit: Thompson sampling on a Bayesian neural network (Blundell et al. 2015)."""

@@ -8,13 +8,13 @@ Source: Sutton & Barto, 2nd ed., sections 2.3 (testbed) and 2.5 (exercise 2.5: r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from rlrun.checks import one_of, within
+from rlrun.checks import digest, one_of, within
 from rlrun.envs.regret import RegretMeter
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
@@ -180,11 +180,6 @@ class BanditVector:
         episodes = [EpisodeStat(r, 1, e) for e, r in enumerate(reward.tolist())]
         return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
 
-    caveat = ""  # its state is all arrays and streams of its own
-
-    def prove(self, check: Callable[[], None] | None = None) -> None:
-        pass
-
     def metrics(self) -> Metrics:
         """`bandit/...`: see RegretMeter."""
         return self._meter.metrics()
@@ -272,6 +267,10 @@ class _Bandits:
         """Other copies of the same problems, each with a random stream of its own; they do not drift."""
         values = self._values if train is None else cast(BanditVector, train).values
         return self._vector(num_envs, values, separate=True)
+
+    def fingerprint(self) -> str:
+        """A hash of what the arms give."""
+        return digest(self._values)
 
     def render(self, mode: str) -> NoReturn:
         raise ConfigError("env", f"{self._cfg.id} has nothing to show")

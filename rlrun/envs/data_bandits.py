@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from rlrun.checks import one_of, within
+from rlrun.checks import digest, one_of, within
 from rlrun.envs import datasets
 from rlrun.envs.datasets import BUNDLED, UCI, Dataset, Table
 from rlrun.envs.regret import RegretMeter
@@ -140,11 +140,6 @@ class DataVector:
         self._next_rows()
         episodes = [EpisodeStat(r, 1, e) for e, r in enumerate(reward.tolist())]
         return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
-
-    caveat = ""  # its state is all arrays and streams of its own
-
-    def prove(self, check: Callable[[], None] | None = None) -> None:
-        pass
 
     def metrics(self) -> Metrics:
         """`bandit/...`: see RegretMeter."""
@@ -305,6 +300,10 @@ class _DataBandits:
     def evaluation(self, num_envs: int, train: VectorEnv | None = None) -> VectorEnv:
         """Other copies of the same problem, each with a random stream of its own."""
         return DataVector(self._cfg.id, self._data, self._payoffs, num_envs, separate=True)
+
+    def fingerprint(self) -> str:
+        """A hash of all rows and of what the arms pay."""
+        return digest(self._data.contexts, self._data.labels, *self._payoffs)
 
     def render(self, mode: str) -> NoReturn:
         raise ConfigError("env", f"{self._cfg.id} has nothing to show")

@@ -3,19 +3,20 @@
 Gymnasium's AsyncVectorEnv carries the messages and shares the observations' memory. What it leaves open is settled
 here: a child computes with one thread; from its first moment it ignores Ctrl-C and the signals that a scheduler sends
 to the whole group, for the parent has yet to finish its step and save; it reports an error as data, with the seed and
-action that led to it; and it never outlives its parent. A child that dies is named in an EnvError.
+action that led to it; and it never outlives its parent, not even in an environment that hangs. A child that dies is
+named in an EnvError.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import multiprocessing
 import os
-import random
 import signal
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
@@ -29,12 +30,10 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from rlrun.envs import state as env_state
-from rlrun.envs.contact import Contact
-from rlrun.envs.faults import ChildError, described, traced
+from rlrun.envs.faults import checked_reset, failure
 from rlrun.envs.make import Recipe
-from rlrun.envs.spaces import read_spec, to_space
-from rlrun.envs.state import Unsaveable
-from rlrun.errors import EnvError
+from rlrun.envs.spaces import plain, to_space
+from rlrun.errors import Abandoned, EnvError
 from rlrun.interrupt import SIGNALS
 from rlrun.types import StateDict
 
@@ -59,9 +58,7 @@ class Children(AsyncVectorEnv):
         self._seeds: Sequence[int] = [0] * num_envs
         self._doing, self._actions = "its start", None
         self.parent_pipes, self.processes = [], []
-        model = Contact(recipe())  # opened once in this process too, to read its spaces
-        self.read_spec = functools.partial(read_spec, model.env, model.env.observation_space, num_envs=num_envs)
-        starts = [_Start(recipe, index, model.env) for index in range(num_envs)]
+        starts = [_Start(recipe, index) for index in range(num_envs)]
         with _single_threaded():
             self._guarded(super().__init__, starts, copy=False, context=_start_method(), autoreset_mode=autoreset_mode)
         Finalize(self, _kill, (self.processes,), exitpriority=100)  # before multiprocessing waits for them at exit
@@ -74,18 +71,8 @@ class Children(AsyncVectorEnv):
         self._actions = actions
         return self._guarded(super().step, actions)
 
-    def capture(self) -> list[StateDict]:
-        """One state per environment; Unsaveable if one of them cannot be had."""
-        states = self._guarded(self.call, "capture")
-        for state in states:
-            if isinstance(state, str):
-                raise Unsaveable(state)
-        return list(states)
-
-    def restore(self, states: Sequence[StateDict]) -> None:
-        for failed in self._guarded(self.call, "restore", states):
-            if failed:
-                raise EnvError(failed)
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        return self._guarded(super().call, name, *args, **kwargs)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Let the children close their environments, for a while; with `terminate` at once end them."""
@@ -109,10 +96,12 @@ class Children(AsyncVectorEnv):
             lost = self._lost(error)
             self.close(terminate=True)
             raise lost from error
+        except Abandoned:  # the answer is not waited for, so there is no talking to them any more
+            self.close(terminate=True)
+            raise
         info = result[-1] if isinstance(result, tuple) else None
         if isinstance(info, dict) and "error" in info:
-            text, trace = next(said for said in info["error"] if said)
-            raise EnvError(text) from ChildError(trace)
+            raise EnvError(next(text for text in info["error"] if text))
         return result
 
     def _started(self) -> list[BaseProcess]:
@@ -141,92 +130,60 @@ class Children(AsyncVectorEnv):
 
 
 class _Start:
-    """Makes one child's environment, in the child. Asked in the parent, it hands out the one that is open there."""
+    """Makes one child's environment, in the child; Gymnasium also makes one in the parent, to read its spaces."""
 
-    def __init__(self, recipe: Recipe, index: int, model: gym.Env):
+    def __init__(self, recipe: Recipe, index: int):
         self._recipe, self._index, self._parent = recipe, index, os.getpid()
-        self._spaces = model.observation_space, model.action_space
-        self._model: gym.Env | None = model
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_model": None}
 
     def __call__(self) -> gym.Env:
-        if self._model is not None and os.getpid() == self._parent:
-            return self._model
-        for signum in SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
-        return _Child(self._recipe, self._index, *self._spaces)
+        in_child = os.getpid() != self._parent
+        if in_child:
+            for signum in SIGNALS:
+                signal.signal(signum, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
+            threading.Thread(target=_end_with_parent, daemon=True).start()
+        return _Child(plain(self._recipe()), self._index, in_child)
 
 
-class _Child(gym.Env):
-    """The environment as its parent sees it: errors come as data, info stays at home.
+class _Child(gym.Wrapper):
+    """The environment as its parent sees it: errors come as data, info stays at home."""
 
-    Args:
-        recipe: makes the environment; one that cannot be made says so when it is reset.
-        index: its place among the children.
-        observation_space, action_space: as the parent knows them.
-    """
-
-    def __init__(self, recipe: Recipe, index: int, observation_space: gym.Space, action_space: gym.Space):
-        self.observation_space, self.action_space = observation_space, action_space
-        self._index = index
-        space = to_space(observation_space)
-        self._nothing = np.zeros(space.shape, space.dtype)
-        self._whole_numbers = isinstance(action_space, gym.spaces.Discrete)
-        self._contact: Any = None
-        try:
-            self._contact = Contact(recipe(), index)
-            self._tables = env_state.tables(self._contact.env)
-        except BaseException as error:
-            named = EnvError(f"{recipe.spec.id}: environment {index}: {described(error)}")
-            named.__cause__ = error
-            self._broken = named
+    def __init__(self, env: gym.Env, index: int, in_child: bool):
+        super().__init__(env)
+        self._index, self._in_child, self._seed = index, in_child, 0
+        self._env_id = env.spec.id if env.spec else type(env.unwrapped).__name__
+        self._space = to_space(env.observation_space)
+        self._nothing = np.zeros(self._space.shape, self._space.dtype)
+        self._tables = env_state.tables(env)
+        self._whole_numbers = isinstance(env.action_space, gym.spaces.Discrete)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        if self._contact is None:
-            return self._nothing, _report(self._broken)
-        if seed is not None:  # an environment may draw from the global streams, and nobody else does here
-            random.seed(seed)
-            np.random.seed(seed)
+        self._seed = self._seed if seed is None else seed
         try:
-            return np.array(self._contact.reset(seed)), {}
-        except EnvError as error:
-            return self._nothing, _report(error)
+            return checked_reset(self.env.reset(seed=seed), self._space), {}
+        except Exception as error:
+            return self._nothing, self._report("reset()", error)
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         try:
-            obs, reward, terminated, truncated, _ = self._contact.step(int(action) if self._whole_numbers else action)
-        except EnvError as error:
-            return self._nothing, 0.0, False, False, _report(error)
-        # a copy where an episode ends: the reset that follows may overwrite it
-        return (np.array(obs) if terminated or truncated else obs), reward, terminated, truncated, {}
+            obs, reward, terminated, truncated, _ = self.env.step(int(action) if self._whole_numbers else action)
+            return obs, reward, terminated, truncated, {}
+        except Exception as error:
+            return self._nothing, 0.0, False, False, self._report(f"step({action})", error)
 
-    def capture(self) -> StateDict | str:
-        """The state, or why it cannot be had."""
-        try:
-            return env_state.capture(self._contact.env, self._tables)
-        except Unsaveable as error:
-            return str(error)
+    def capture(self) -> StateDict | None:
+        return env_state.capture(self.env, self._tables)
 
-    def restore(self, states: Sequence[StateDict]) -> str:
-        """Take over a state. Returns what went wrong, if something did."""
-        try:
-            env_state.restore(self._contact.env, states[self._index])
-        except BaseException as error:
-            return f"{self._contact.id}: the saved state does not fit environment {self._index}: {described(error)}"
-        return ""
+    def restore(self, states: Sequence[StateDict]) -> None:
+        env_state.restore(self.env, states[self._index])
 
     def close(self) -> None:
-        if self._contact is not None:
-            self._contact.close()
-        sys.stderr = io.StringIO()  # nobody wants to read that the parent hung up
+        super().close()
+        if self._in_child:
+            sys.stderr = io.StringIO()  # nobody wants to read that the parent hung up
 
-
-def _report(error: EnvError) -> dict[str, Any]:
-    """What the parent raises, and the traceback that led to it."""
-    return {"error": (str(error), traced(error))}
+    def _report(self, call: str, error: Exception) -> dict[str, Any]:
+        return {"error": str(failure(self._env_id, self._index, self._seed, call, error))}
 
 
 def _kill(processes: Sequence[BaseProcess]) -> None:
@@ -237,10 +194,19 @@ def _kill(processes: Sequence[BaseProcess]) -> None:
         process.join()
 
 
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is gone, whatever the environment is doing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _start_method() -> str:
     """Children start from a small server without the parent's threads and locks, or from nothing.
 
     The server is started here, with signals blocked: it and all that it forks begin with what their parent has blocked.
+    Its socket has a name only while it starts: a process that is killed could not delete it.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
@@ -249,10 +215,29 @@ def _start_method() -> str:
     try:
         resource_tracker.ensure_running()  # the server needs it; having started it, Python unblocks signals
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        forkserver.ensure_running()
+        with _nameless_socket():
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
+
+
+@contextlib.contextmanager
+def _nameless_socket() -> Iterator[None]:
+    """The server that is started here is reached through a descriptor; elsewhere than on Linux it keeps its folder."""
+    server: Any = forkserver._forkserver
+    config: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    folder, known = config.get("tempdir"), server._forkserver_address
+    if not hasattr(os, "O_PATH"):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="rlrun-") as config["tempdir"]:
+        try:
+            yield
+            if server._forkserver_address != known:
+                server._forkserver_address = f"/proc/self/fd/{os.open(server._forkserver_address, os.O_PATH)}"
+        finally:
+            config["tempdir"] = folder
 
 
 @contextlib.contextmanager

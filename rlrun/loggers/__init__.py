@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from rlrun import checks
+from rlrun import checks, files
 from rlrun.loggers import console
 from rlrun.loggers.csv import CsvLogger
 from rlrun.loggers.jsonl import JsonlLogger
@@ -89,6 +90,10 @@ class Loggers:
                 file.load_state_dict(state["files"][name])
 
 
+def _text(config: Path) -> str:
+    return files.read(config).decode() if config.is_file() else ""
+
+
 @register("logger", "default", config=LoggerConfig)
 def build(cfg: LoggerConfig, run_dir: RunDir, title: str, total_timesteps: int) -> Loggers:
     """The loggers that a config asks for, writing into a run directory.
@@ -97,16 +102,16 @@ def build(cfg: LoggerConfig, run_dir: RunDir, title: str, total_timesteps: int) 
         title: what is being run, in a few words.
         total_timesteps: env steps of the whole run.
     """
-    files: dict[str, FileLogger] = {}
+    into: dict[str, FileLogger] = {}
     if cfg.csv:
-        files["csv"] = CsvLogger(run_dir.metrics_csv)
+        into["csv"] = CsvLogger(run_dir.metrics_csv)
     if cfg.jsonl:
-        files["jsonl"] = JsonlLogger(run_dir.metrics_jsonl)
+        into["jsonl"] = JsonlLogger(run_dir.metrics_jsonl)
     if cfg.tensorboard:
-        files["tensorboard"] = TensorBoardLogger(run_dir.tb)
+        into["tensorboard"] = TensorBoardLogger(run_dir.tb, _text(run_dir.config))
     panel = None
     if console.mode(cfg.console) == "rich":
         from rlrun.loggers.panel import PanelLogger
 
         panel = PanelLogger(title, str(run_dir.path), total_timesteps)
-    return Loggers(files, (console.TableLogger(total_timesteps),), panel)
+    return Loggers(into, (console.TableLogger(total_timesteps),), panel)

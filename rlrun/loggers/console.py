@@ -9,16 +9,12 @@ from collections.abc import Mapping
 
 ROWS = logging.getLogger("rlrun.rows")  # a logger of their own: a live panel makes them superfluous on the console
 HEADER_EVERY = 25
-COLUMNS = {
-    "steps": 12,
-    "%": 5,
-    "return": 10,
-    "length": 9,
-    "loss": 10,
-    "steps/s": 11,
-    "elapsed": 10,
-    "left": 10,
-}  # width
+SHOWN_EVERY = 1.0  # seconds of the run between two lines at least
+# column -> its width; 80 together at most
+PROGRESS = {"steps": 11, "%": 5}
+EPISODES = {"episodes": 10, "return": 9, "length": 8, "loss": 9}
+BANDIT = {"reward": 9, "regret/step": 13, "regret": 8, "optimal": 8}
+PACE = {"steps/s": 9, "elapsed": 9, "left": 9}
 
 
 def mode(wanted: str) -> str:
@@ -34,7 +30,10 @@ def mode(wanted: str) -> str:
 
 
 class TableLogger:
-    """A line per row, and one per evaluation, as messages of the logger `rlrun.rows`.
+    """Rows as lines, and a line per evaluation, as messages of the logger `rlrun.rows`.
+
+    Rows that follow each other within a second of the run are not all shown: the first is, and the last before an
+    evaluation or the end.
 
     Args:
         total_timesteps: env steps of the whole run.
@@ -42,34 +41,68 @@ class TableLogger:
 
     def __init__(self, total_timesteps: int):
         self._total = total_timesteps
-        self._rows = 0
+        self._lines = 0
+        self._shown_at = -math.inf  # seconds of the run at the last line
+        self._waiting: tuple[Mapping[str, float], int] | None = None
 
     def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
         if "eval/mean_reward" in metrics:
+            self._show_waiting()
             ROWS.info("evaluation at %s steps: %s", f"{env_steps:,}", evaluation(metrics))
-            return
-        if self._rows % HEADER_EVERY == 0:
-            ROWS.info(aligned({name: name for name in COLUMNS}))
-        self._rows += 1
-        elapsed = metrics.get("time/elapsed", math.nan)
-        cells = {
-            "steps": f"{env_steps:,}",
-            "%": percent(env_steps, self._total),
-            "return": number(metrics.get("rollout/ep_rew_mean")),
-            "length": number(metrics.get("rollout/ep_len_mean")),
-            "loss": number(loss(metrics)),
-            "steps/s": speed(metrics.get("time/fps")),
-            "elapsed": clock(elapsed),
-            "left": clock(time_left(env_steps, self._total, elapsed)),
-        }
-        ROWS.info(aligned(cells))
+        elif 0 <= metrics.get("time/elapsed", math.nan) - self._shown_at < SHOWN_EVERY:
+            self._waiting = metrics, env_steps
+        else:
+            self._show(metrics, env_steps)
 
     def close(self) -> None:
-        pass
+        self._show_waiting()
+
+    def _show_waiting(self) -> None:
+        if self._waiting is not None:
+            self._show(*self._waiting)
+
+    def _show(self, metrics: Mapping[str, float], env_steps: int) -> None:
+        elapsed = metrics.get("time/elapsed", math.nan)
+        self._waiting, self._shown_at = None, elapsed
+        cells = {"steps": f"{env_steps:,}", "%": percent(env_steps, self._total), **achieved(metrics)}
+        if "bandit/regret" not in metrics:
+            cells["loss"] = number(loss(metrics))
+        cells |= pace(metrics, elapsed, env_steps, self._total)
+        if self._lines % HEADER_EVERY == 0:
+            ROWS.info(aligned({name: name for name in cells}))
+        self._lines += 1
+        ROWS.info(aligned(cells))
 
 
 def aligned(cells: Mapping[str, str]) -> str:
-    return "".join(cells[name].rjust(width) for name, width in COLUMNS.items())
+    widths = PROGRESS | EPISODES | BANDIT | PACE
+    return "".join(text.rjust(widths[name]) for name, text in cells.items())
+
+
+def achieved(metrics: Mapping[str, float]) -> dict[str, str]:
+    """What the agent has achieved: return and length of episodes, or a bandit's rewards and regret."""
+    get = metrics.get
+    if "bandit/regret" in metrics:
+        return {
+            "reward": number(get("bandit/reward")),
+            "regret/step": number(get("bandit/regret")),
+            "regret": number(get("bandit/cumulative_regret")),
+            "optimal": f"{100 * get('bandit/optimal_share', math.nan):.0f}%",
+        }
+    return {
+        "episodes": f"{get('rollout/episodes', 0):,.0f}",
+        "return": number(get("rollout/ep_rew_mean")),
+        "length": number(get("rollout/ep_len_mean")),
+    }
+
+
+def pace(metrics: Mapping[str, float], elapsed: float, env_steps: int, total: int) -> dict[str, str]:
+    """How fast a run goes, how long it has taken and will take."""
+    return {
+        "steps/s": speed(metrics.get("time/fps")),
+        "elapsed": clock(elapsed),
+        "left": clock(time_left(env_steps, total, elapsed)),
+    }
 
 
 def evaluation(metrics: Mapping[str, float]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from itertools import chain, islice, zip_longest
+from collections.abc import Iterable, Mapping
+from itertools import islice, zip_longest
 
 from rich.console import Console
 from rich.live import Live
@@ -13,12 +13,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.loggers.console import clock, mean_and_std, number, percent, speed, time_left
+from rlrun.loggers.console import achieved, mean_and_std, number, pace, percent
 
 REFRESH = 0.5  # seconds between two pictures, each of which costs a few milliseconds
-WIDTH = 100  # columns at most
+WIDTH = 120  # columns at most
 TRAIN_ROWS = 4  # metrics of the algorithm
-NAME = 16  # columns for the name of one
+FRAME = 4  # columns of the frame and the space inside it
+GAP = 2  # columns between two cells
+NAME, VALUE = 14, 8  # columns for the name of one of the algorithm's metrics, and for any value, at least
 
 
 class PanelLogger:
@@ -66,7 +68,8 @@ class PanelLogger:
         rows = Table.grid(expand=True)
         rows.add_row(self._progress())
         rows.add_row()
-        rows.add_row(self._columns())
+        for line in self._columns(width - FRAME):
+            rows.add_row(line)
         if self._evaluated_at:
             rows.add_row()
             rows.add_row(self._evaluation())
@@ -91,34 +94,33 @@ class PanelLogger:
         )
         return bar
 
-    def _columns(self) -> Table:
-        """Three pairs of columns: what the agent achieves, how the learner does, how fast it goes."""
-        get = self._metrics.get
-        achieved = {
-            "return": mean_and_std(get("rollout/ep_rew_mean"), get("rollout/ep_rew_std")),
-            "length": number(get("rollout/ep_len_mean")),
-            "episodes": f"{get('rollout/episodes', 0):,.0f}",
-        }
-        pace = {
-            "steps/s": speed(get("time/fps")),
-            "elapsed": clock(self._elapsed),
-            "left": clock(time_left(self._env_steps, self._total, self._elapsed)),
-        }
-        grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
-        for ratio in (3, 2, None):
-            grid.add_column(style="dim", no_wrap=True)
-            grid.add_column(ratio=ratio, min_width=8, no_wrap=True)
-        groups = (achieved.items(), self._learner().items(), pace.items())
-        for row in zip_longest(*groups, fillvalue=("", "")):
-            grid.add_row(*chain.from_iterable(row))
-        return grid
+    def _columns(self, width: int) -> list[Text]:
+        """What the agent achieves, how the learner does, how fast it goes: side by side.
+
+        The learner's names get the space that is left, and where that is too little, lines of their own.
+        """
+        won, learner = self._achieved(), self._learner()
+        rest = pace(self._metrics, self._elapsed, self._env_steps, self._total)
+        left = width - _width(won) - _width(rest) - 2 * GAP - _width(learner) + _widest(learner)
+        if left >= min(_widest(learner), NAME):
+            return _beside(width, won, _clipped(learner, left), rest)
+        if width >= _width(won) + GAP + _width(rest):
+            return [*_beside(width, won, rest), *_beside(width, learner)]
+        return [line for group in (won, rest, learner) for line in _beside(width, group)]
+
+    def _achieved(self) -> dict[str, str]:
+        shown = achieved(self._metrics)
+        if "return" in shown:
+            get = self._metrics.get
+            shown["return"] = mean_and_std(get("rollout/ep_rew_mean"), get("rollout/ep_rew_std"))
+        return shown
 
     def _learner(self) -> dict[str, str]:
         """Exploration, then the first few of the algorithm's own metrics in its order."""
         shown = {name.removeprefix("train/"): value for name, value in self._metrics.items() if name[:6] == "train/"}
         if "rollout/exploration_rate" in self._metrics:
             shown = {"epsilon": self._metrics["rollout/exploration_rate"], **shown}
-        return {clip(name, NAME): number(value) for name, value in islice(shown.items(), TRAIN_ROWS)}
+        return {name: number(value) for name, value in islice(shown.items(), TRAIN_ROWS)}
 
     def _evaluation(self) -> Text:
         get = self._metrics.get
@@ -129,6 +131,37 @@ class PanelLogger:
             ("     best  ", "dim"),
             (number(get("eval/best_mean_reward")), "bold"),
         )
+
+
+def _beside(width: int, *groups: Mapping[str, str]) -> list[Text]:
+    """Groups of names and values side by side; what is left of the width is shared out between them."""
+    spare = (width - sum(map(_width, groups)) - GAP * (len(groups) - 1)) // max(len(groups) - 1, 1)
+    lines = []
+    for row in zip_longest(*(group.items() for group in groups), fillvalue=("", "")):
+        line = Text(no_wrap=True)
+        for group, (name, value) in zip(groups, row, strict=True):
+            line.append(" " * (GAP + max(spare, 0)) if group is not groups[0] else "")
+            line.append(name.ljust(_widest(group)) + " " * GAP, "dim")
+            line.append(value.ljust(_value_width(group)))
+        lines.append(line)
+    return lines
+
+
+def _width(group: Mapping[str, str]) -> int:
+    return _widest(group) + GAP + _value_width(group)
+
+
+def _value_width(group: Mapping[str, str]) -> int:
+    return max(VALUE, _widest(group.values()))
+
+
+def _widest(words: Iterable[str]) -> int:
+    return max(map(len, words), default=0)
+
+
+def _clipped(group: Mapping[str, str], width: int) -> dict[str, str]:
+    """The same with names of at most that width."""
+    return {clip(name, width): value for name, value in group.items()}
 
 
 def clip(text: str, width: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import TextIO
 
 from rlrun.loggers.console import ROWS
+from rlrun.talk import unfailing
 
+log = logging.getLogger(__name__)
 PACKAGE = logging.getLogger("rlrun")
+UNSAID = logging.getLogger("rlrun.unsaid")  # for run.log alone: the console hears of it in other words
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -27,14 +31,14 @@ def run_log(path: Path, console: str = "plain") -> Iterator[None]:
         path: the file.
         console: `plain` shows everything, `rich` all but the rows, which the live panel shows, `off` only warnings.
     """
-    file = logging.FileHandler(path, encoding="utf-8", delay=True)
+    file = LogFile(path, encoding="utf-8", delay=True)
     file.setFormatter(Plain("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
     root, handlers = logging.getLogger(), (file, ConsoleHandler(console))
     level = PACKAGE.level
     PACKAGE.setLevel(logging.INFO)
     for handler in handlers:
         root.addHandler(handler)
-    with warnings.catch_warnings():
+    with unfailing(), warnings.catch_warnings():
         warnings.showwarning = log_warning
         try:
             yield
@@ -43,6 +47,30 @@ def run_log(path: Path, console: str = "plain") -> Iterator[None]:
             for handler in handlers:
                 root.removeHandler(handler)
                 handler.close()
+
+
+class LogFile(logging.FileHandler):
+    """A file that need not be writable: on a full or read-only disk the run goes on without what it would say there."""
+
+    _warned = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # it cannot be opened
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._warned:
+            self._warned = True
+            log.warning("%s: cannot be written: %s", self.baseFilename, error)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class Plain(logging.Formatter):
@@ -62,6 +90,8 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
+        if record.name == UNSAID.name:
+            return
         if record.levelno >= logging.WARNING:
             print(f"{record.levelname.lower()}: {text}", file=sys.stderr, flush=True)
         elif self._console == "plain" or (self._console == "rich" and record.name != ROWS.name):

@@ -1,13 +1,16 @@
-"""`tb/`: the same rows for TensorBoard; its x axis is env steps."""
+"""`tb/`: the same rows for TensorBoard, whose x axis is env steps, behind the config as text and as hyperparameters."""
 
 from __future__ import annotations
 
 import io
 import struct
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from rlrun.loggers.records import RecordFile
 from rlrun.types import StateDict
@@ -15,6 +18,7 @@ from rlrun.types import StateDict
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
 
+WATCHING = ("logger", "eval", "checkpoint", "callbacks", "imports")  # groups of the config that no result depends on
 HEADER, FOOTER = 12, 4  # bytes around a record's payload: its length and a checksum, another checksum
 
 
@@ -23,20 +27,37 @@ class TensorBoardLogger:
 
     It is written here and not by TensorBoard's own writer, which begins another file at every start and cannot take
     back events. TensorBoard is imported at the first row.
+
+    Args:
+        config: the run's config.yaml, shown under TEXT and, apart from what only says how a run is watched, under
+            HPARAMS.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, config: str = ""):
         self._file = RecordFile(directory / "events.out.tfevents.rlrun", records)
+        self._config = config
 
     def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
 
         if not self._file.count:
             self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
+            if self._config:
+                self._describe()
         event = Event(wall_time=time.time(), step=env_steps)
         for name, value in metrics.items():
             event.summary.value.add(tag=name, simple_value=value)
         self._append(event)
+
+    def _describe(self) -> None:
+        """The config as TensorBoard's text and HParams plug-ins read it."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        text = text_pb("config", textwrap.indent(self._config, "    "))  # Markdown's way to say: as it is
+        for summary in (text, hparams_pb(hyperparameters(self._config))):
+            self._append(Event(wall_time=time.time(), summary=summary))
 
     def _append(self, event: Event) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
@@ -54,6 +75,20 @@ class TensorBoardLogger:
     def load_state_dict(self, state: StateDict) -> None:
         """Cut the file back to the events it had when the state was taken."""
         self._file.cut(state["events"])
+
+
+def hyperparameters(config: str) -> dict[str, Any]:
+    """The values of a config.yaml by dotted key, without those that say how a run is watched; lists become text."""
+    nodes = {key: value for key, value in yaml.safe_load(config).items() if key not in WATCHING}
+
+    def leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(node, dict):
+            for name, value in node.items():
+                yield from leaves(value, f"{key}.{name}" if key else str(name))
+        else:
+            yield key, "null" if node is None else node if isinstance(node, bool | int | float) else str(node)
+
+    return dict(leaves(nodes, ""))
 
 
 def records(content: bytes) -> Iterator[bytes]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrun.callbacks import Callback
+from rlrun.report import curves
+from rlrun.report.curves import Row
 from rlrun.types import Array
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from rlrun.runner import Run
-
-log = logging.getLogger(__name__)
-
-Row = Mapping[str, float | None]
 
 # title of a panel -> its curves: metric -> label
 PANELS = {
@@ -35,12 +33,7 @@ class BanditReport(Callback):
         if "bandit/regret" not in run.logger.last:
             return
         write_counts(run.dir.path / "arm_counts.csv", run.source.state_dict()["envs"]["regret"]["pulls"])
-        try:
-            draw(read_rows(run.dir.metrics_jsonl), run.dir.path / "figures" / "bandit.png")
-        except ImportError:
-            log.info("no figure: matplotlib is not installed; get it with `pip install 'rlrun[plot]'`")
-        except FileNotFoundError:
-            log.info("no figure: it is drawn from metrics.jsonl, which logger.jsonl=true writes")
+        curves.save(run.dir, "bandit", draw)
 
 
 def write_counts(path: Path, pulls: Array) -> None:
@@ -51,27 +44,21 @@ def write_counts(path: Path, pulls: Array) -> None:
         table.writerows([p, a, count] for p, arms in enumerate(pulls.tolist()) for a, count in enumerate(arms))
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a `metrics.jsonl` that tell of regret, in the order of env steps."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [row for row in rows if "bandit/regret" in row]
-
-
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Regret and reward over env steps as a PNG file; ImportError without matplotlib."""
+def draw(rows: Sequence[Row]) -> Figure:
+    """Regret and reward over env steps."""
     from matplotlib.figure import Figure
 
+    rows = [row for row in rows if "bandit/regret" in row]
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     axes: Any = figure.subplots(2, 2, sharex=True)
     steps = [row["env_steps"] for row in rows]
-    for panel, (title, curves) in zip(axes.flat, PANELS.items(), strict=True):
-        for (metric, label), width in zip(curves.items(), (1.0, 2.0), strict=False):
+    for panel, (title, lines) in zip(axes.flat, PANELS.items(), strict=True):
+        for (metric, label), width in zip(lines.items(), (1.0, 2.0), strict=False):
             panel.plot(steps, [row.get(metric) for row in rows], label=label, linewidth=width)
         panel.set_title(title)
         panel.grid(alpha=0.3)
-        if len(curves) > 1:
+        if len(lines) > 1:
             panel.legend()
     for panel in axes[1]:
         panel.set_xlabel("env steps")
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path)
+    return figure
