@@ -1,10 +1,16 @@
-"""Kill a run at random moments, resume it each time, and compare it with the same run left alone.
+"""Kill runs at chosen moments, resume them each time, and compare them with the same runs left alone.
 
     python scripts/kill_and_resume.py --kills 20 algo=dqn env=cartpole total_timesteps=40000 checkpoint.freq=1000
-    python scripts/kill_and_resume.py --kills 5 --signal TERM algo=ppo env=cartpole
+    python scripts/kill_and_resume.py --kills 5 --signal TERM --phases probe sweep algo=ppo env=cartpole
+    python scripts/kill_and_resume.py --campaign
 
-Everything after the options goes to `rlrun`. Exit code 0 if both runs end with the same bytes: weights and all other
-state in the last checkpoint, metrics.csv and eval.csv, apart from what depends on the clock.
+Everything behind the options goes to `rlrun`. A run is killed several times before it may finish; each phase in turn
+(those of fuse.py, and `start`, the seconds in which a process starts) has its kills at random counts. `--campaign` does
+so with several algorithms, one environment and four, in this process and in children: 100 kills, some ten minutes.
+
+Exit code 0 if every run ended with the same bytes as the one left alone, weights and all other state in the last
+checkpoint, metrics.csv and eval.csv, apart from what depends on the clock; if none came to a dead end, where neither
+`resume` nor the same command goes on; and if nothing outlived a killed process or was left among the temporary files.
 """
 
 from __future__ import annotations
@@ -14,18 +20,18 @@ import csv
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import load_file
 
+FUSE = [sys.executable, str(Path(__file__).with_name("fuse.py"))]
 SCRIPT = Path(sys.executable).with_name("rlrun")
 RLRUN = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "rlrun"]
 CLOCK = ("time", "wall_seconds", "seconds")  # how keys begin whose value depends on the clock
@@ -34,11 +40,14 @@ CLOCK = ("time", "wall_seconds", "seconds")  # how keys begin whose value depend
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
-def start(args: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    """`rlrun args`, its output added to `log`, in a session of its own so that what it leaves behind can be found."""
-    with log.open("ab") as out:
+def start(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    """A process in a session of its own, so that what it leaves behind can be found; its output is in `folder/log`."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    env = {**os.environ, "TMPDIR": str(temporary), "FUSE_LOG": str(folder / "fuse")}
+    with (folder / "log").open("ab") as out:
         return subprocess.Popen(
-            [*RLRUN, *args], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 
@@ -61,15 +70,6 @@ def wait_until_alone(session: int, seconds: float = 5.0) -> list[int]:
     while (alive := survivors(session)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return alive
-
-
-def finish(args: Sequence[str], log: Path) -> float:
-    """Run to the end and return the seconds it took; SystemExit with the end of its output if it fails."""
-    begun = time.monotonic()
-    code = start(args, log).wait()
-    if code != 0:
-        raise SystemExit(f"rlrun {' '.join(args)} ended with {code}:\n{log.read_text()[-3000:]}")
-    return time.monotonic() - begun
 
 
 # --- comparison ------------------------------------------------------------------------------------------------------
@@ -132,67 +132,163 @@ def differences(one: Path, two: Path) -> list[str]:
 
 # --- the experiment --------------------------------------------------------------------------------------------------
 
-
-def disturbed(overrides: Sequence[str], run: Path, kills: int, sig: int, alone: Path, rng: random.Random) -> int:
-    """Train in `run`, send `sig` at `kills` random moments and resume each time; return how many hit a living process.
-
-    Most moments are spread over the env steps of the run, a quarter over the seconds of a start-up.
-    """
-    log = run.with_suffix(".log")
-    total = status(alone)["env_steps"]
-    hits = 0
-    for step in sorted(rng.uniform(0, 0.95 * total) for _ in range(kills)):
-        resuming = (run / "config.yaml").exists()
-        if not resuming:  # killed before there was anything to resume
-            shutil.rmtree(run, ignore_errors=True)
-        process = start(["resume", str(run)] if resuming else [*overrides, f"hydra.run.dir={run}"], log)
-        if rng.random() < 0.25:
-            time.sleep(rng.uniform(0, STARTUP_SECONDS))
-        else:
-            while process.poll() is None and last_step(run) < step:
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0, 0.1))
-        if process.poll() is None:
-            os.kill(process.pid, sig)
-            hits += 1
-        process.wait()
-        if left := wait_until_alone(process.pid):
-            raise SystemExit(f"processes {left} outlived the run they belonged to")
-        print(f"  after step {last_step(run):>8,}: {status(run).get('state', 'not begun')}", flush=True)
-    if status(run)["state"] != "finished":
-        finish(["resume", str(run)], log)
-    return hits
-
-
-def last_step(run: Path) -> int:
-    """The env steps of the last row of metrics.csv; 0 before there is one."""
-    path = run / "metrics.csv"
-    cell = path.read_text().strip().rpartition("\n")[2].partition(",")[0] if path.exists() else ""
-    return int(cell) if cell.isdigit() else 0
-
-
+PHASES = ("claim", "probe", "sweep", "evaluation", "save", "start")
 STARTUP_SECONDS = 3.0  # about what importing torch and building a run take
+PER_RUN = 8  # kills of one run
+MOST_RUNS = 1000
+
+SMALL = "+smoke=on total_timesteps=800 logger.freq=100 checkpoint.freq=200 eval.freq=300 eval.episodes=3"
+CAMPAIGN = [
+    f"{training} {SMALL}"
+    for training in (
+        "algo=dqn env=cartpole",
+        "algo=dqn env=cartpole env.num_envs=4",
+        "algo=dqn env=cartpole env.num_envs=4 experience=subprocess",
+        "algo=dqn env=cartpole env.num_envs=1 experience=subprocess",
+        "algo=ppo env=cartpole env.num_envs=1",
+        "algo=ppo env=cartpole env.num_envs=4",
+        "algo=ppo env=cartpole env.num_envs=4 experience=subprocess",
+        "algo=q_learning env=frozenlake",
+        "algo=q_learning env=frozenlake env.num_envs=4",
+        "algo=q_learning env=frozenlake env.num_envs=4 experience=subprocess",
+        "algo=ucb env=bandit/gaussian",
+        "algo=thompson env=bandit/bernoulli env.num_envs=4",
+        "algo=neural_greedy env=bandit/iris",
+    )
+]
+
+
+STOPPED = (75, 143)  # what SIGTERM ends with: preempted, or killed before there was anybody to answer
+
+
+class DeadEnd(Exception):
+    """A run that was killed can neither be resumed nor begun again, or the killed process did not end."""
+
+
+class Trial:
+    """One training that is killed again and again, beside the same one left alone.
+
+    Args:
+        overrides: what to train.
+        alone: the directory of the run left alone.
+        folder: where to be; made here.
+    """
+
+    def __init__(self, overrides: Sequence[str], alone: Path, folder: Path):
+        self.overrides, self.alone, self.folder = overrides, alone, folder
+        self.run = folder / "run"
+        self.hits = 0
+        folder.mkdir()
+
+    def kill(self, phase: str, count: int, sig: signal.Signals, delay: float) -> bool:
+        """Begin or resume the run and send it a signal; whether that hit it before it was through."""
+        words = self._words()
+        if phase == "start":
+            process = start([*RLRUN, *words], self.folder)
+            time.sleep(delay)
+            process.send_signal(sig)
+        else:
+            process = start([*FUSE, f"{phase}:{count}:{sig.name.removeprefix('SIG')}", *words], self.folder)
+        hit = self._ended(process, words, (0, -sig, *(STOPPED if sig == signal.SIGTERM else ()))) != 0
+        self.hits += hit
+        return hit
+
+    def finish(self) -> None:
+        """Let the run go on to its end."""
+        words = self._words()
+        self._ended(start([*RLRUN, *words], self.folder), words, (0,))
+
+    def faults(self) -> list[str]:
+        """In what it differs from the run left alone, and what it left behind."""
+        left = [*(self.folder / "tmp").iterdir(), *self.folder.glob(".*")]
+        return [f"left behind: {path}" for path in left] + differences(self.alone, self.run)
+
+    def _words(self) -> list[str]:
+        """What a user types next: where there is a run, resume; else the same command again."""
+        if self.run.exists():
+            return ["resume", str(self.run)]
+        return [*self.overrides, f"hydra.run.dir={self.run}"]
+
+    def _ended(self, process: subprocess.Popen[bytes], words: Sequence[str], expected: Collection[int]) -> int:
+        code = process.wait()
+        if code not in expected:
+            said = (self.folder / "log").read_text(errors="replace")[-1000:]
+            raise DeadEnd(f"rlrun {' '.join(words)} ended with {code}:\n{said}")
+        if left := wait_until_alone(process.pid):
+            raise DeadEnd(f"processes {left} outlived the run they belonged to")
+        return code
+
+
+def leave_alone(overrides: Sequence[str], folder: Path) -> tuple[Path, dict[str, int]]:
+    """Train undisturbed; returns the run's directory and how far each phase counts."""
+    folder.mkdir()
+    run = folder / "alone"
+    process = start([*FUSE, "count", *overrides, f"hydra.run.dir={run}"], folder)
+    if process.wait() != 0:
+        raise SystemExit(f"rlrun {' '.join(overrides)} failed:\n{(folder / 'log').read_text()[-3000:]}")
+    return run, json.loads((folder / "fuse").read_text())
+
+
+def disturb(
+    trial: Trial, plan: Sequence[str], counts: Mapping[str, int], sig: signal.Signals, rng: random.Random
+) -> None:
+    """Kill a run once in each phase of the plan, or until it is through, and then let it end."""
+    for phase in plan:
+        most = counts.get(phase, 0) // (3 if phase == "sweep" else 1)  # so that there is something left to kill
+        if not trial.kill(phase, rng.randint(1, max(1, most)), sig, rng.uniform(0, STARTUP_SECONDS)):
+            break
+    trial.finish()
+
+
+def campaign(
+    trainings: Sequence[Sequence[str]], kills: int, phases: Sequence[str], sig: signal.Signals, rng: random.Random
+) -> int:
+    """Disturb runs of the trainings in turn until so many signals have hit; returns the exit code."""
+    hits, different, dead_ends = 0, 0, 0
+    alone: dict[int, tuple[Path, dict[str, int]]] = {}
+    with tempfile.TemporaryDirectory(prefix="rlrun-kill-") as place:
+        for number in range(MOST_RUNS):
+            which = number % len(trainings)
+            folder = Path(place) / str(which)
+            if which not in alone:
+                alone[which] = leave_alone(trainings[which], folder)
+            run, counts = alone[which]
+            trial = Trial(trainings[which], run, folder / f"trial{number}")
+            plan = sorted((phases[n % len(phases)] for n in range(min(PER_RUN, kills - hits))), key=PHASES.index)
+            try:
+                disturb(trial, plan, counts, sig, rng)
+                found = trial.faults()
+                different += bool(found)
+            except DeadEnd as error:
+                found = [f"DEAD END: {error}"]
+                dead_ends += 1
+            hits += trial.hits
+            print(
+                f"{' '.join(trainings[which])}: {trial.hits} kills, {'DIFFERENT' if found else 'identical'}", flush=True
+            )
+            print("\n".join(found[:20]), end="\n" if found else "", flush=True)
+            if hits >= kills or dead_ends >= 3:
+                break
+    runs = number + 1
+    identical = runs - different - dead_ends
+    print(f"{hits} kills in {runs} runs: {identical} identical, {different} different, {dead_ends} dead ends")
+    return int(bool(different or dead_ends) or hits < kills)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--campaign", action="store_true", help="several algorithms in turn")
+    parser.add_argument("--kills", type=int, help="20; of a campaign 100")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--signal", choices=["KILL", "TERM"], default="KILL")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("overrides", nargs="*", help="what to train")
     options, rest = parser.parse_known_args(argv)
-    overrides = options.overrides + rest or ["algo=dqn", "env=cartpole", "checkpoint.freq=1000"]
-
-    with tempfile.TemporaryDirectory(prefix="rlrun-kill-") as folder:
-        alone, killed = Path(folder) / "alone", Path(folder) / "killed"
-        seconds = finish([*overrides, f"hydra.run.dir={alone}"], alone.with_suffix(".log"))
-        print(f"undisturbed: {status(alone)['env_steps']} steps in {seconds:.1f} s")
-        sig = signal.Signals[f"SIG{options.signal}"]
-        hits = disturbed(overrides, killed, options.kills, sig, alone, random.Random(options.seed))
-        found = differences(alone, killed)
-        print(f"{hits} of {options.kills} signals hit; {'identical' if not found else 'DIFFERENT'}")
-        print("\n".join(found[:20]), end="\n" if found else "")
-        return 1 if found or hits < options.kills else 0
+    one = [options.overrides + rest or ["algo=dqn", "env=cartpole", "checkpoint.freq=1000"]]
+    trainings = [training.split() for training in CAMPAIGN] if options.campaign else one
+    kills = options.kills or (100 if options.campaign else 20)
+    sig = signal.Signals[f"SIG{options.signal}"]
+    return campaign(trainings, kills, options.phases, sig, random.Random(options.seed))
 
 
 if __name__ == "__main__":

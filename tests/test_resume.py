@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import RLRUN, algorithms
+from conftest import RLRUN, ROOT, algorithms
 from kill_and_resume import differences, main, status, table, wait_until_alone
 
-FUSE = [sys.executable, str(Path(__file__).with_name("fuse.py"))]
+FUSE = [sys.executable, str(ROOT / "scripts" / "fuse.py")]
 KILLED, PREEMPTED, INTERRUPTED = -signal.SIGKILL, 75, 130
 
 TRAINING = "+smoke=on total_timesteps=800 logger.freq=100 checkpoint.freq=200 eval.freq=300 eval.episodes=3".split()

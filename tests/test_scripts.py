@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kill_and_resume
 import pytest
 from conftest import ROOT
 
@@ -34,3 +35,51 @@ def test_an_old_python_is_refused_by_name(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "needs Python 3.11 or newer" in refused.stderr
     assert "Python 3.9.2" in refused.stderr
+
+
+STAND_IN = """
+import json, os, signal, sys
+from pathlib import Path
+import numpy as np
+from safetensors.numpy import save_file
+
+mode, *words = sys.argv[1:]
+resumes = "resume" in words
+run = Path(words[-1].removeprefix("hydra.run.dir="))
+if words[0] == "count":
+    Path(os.environ["FUSE_LOG"]).write_text(json.dumps({"sweep": 9}))
+if ":" in words[0]:
+    run.mkdir(exist_ok=True)
+    if mode == "litters":
+        Path(os.environ["TMPDIR"], "pymp-x").mkdir(exist_ok=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+if resumes and mode == "stuck":
+    sys.exit(2)
+(run / "checkpoints" / "last").mkdir(parents=True)
+for name in ("metrics.csv", "eval.csv"):
+    (run / name).write_text("env_steps,loss\\n100,0.5\\n")
+weight = np.ones(3) + (resumes and mode == "drifts")
+save_file({"w": weight}, run / "checkpoints" / "last" / "algo.safetensors")
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("sound", "3 kills in 1 runs: 1 identical, 0 different, 0 dead ends"),
+        ("drifts", "3 kills in 1 runs: 0 identical, 1 different, 0 dead ends"),
+        ("litters", "3 kills in 1 runs: 0 identical, 1 different, 0 dead ends"),
+        ("stuck", "3 kills in 1 runs: 0 identical, 0 different, 1 dead ends"),
+    ],
+)
+def test_kill_and_resume_sees_what_is_wrong(
+    mode: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a program in the place of rlrun that is killed and resumes as it is told."""
+    stand_in = tmp_path / "stand_in.py"
+    stand_in.write_text(STAND_IN)
+    for command in ("RLRUN", "FUSE"):
+        monkeypatch.setattr(kill_and_resume, command, [sys.executable, str(stand_in), mode])
+    code = kill_and_resume.main(["--kills", "3", "--phases", "claim", "sweep", "--", "algo=x"])
+    assert capsys.readouterr().out.strip().split("\n")[-1] == said
+    assert code == int(mode != "sound")
