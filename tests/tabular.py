@@ -52,7 +52,8 @@ def sweeps(
 
 def feed(algo: Any, *rollout: Any, **kwargs: Any) -> Any:
     """Let an algorithm learn from one rollout, given as for `sweeps`."""
-    return algo.learn(sweeps(*rollout, **kwargs), Progress(1000))
+    data = sweeps(*rollout, **kwargs)
+    return algo.learn(data, Progress(1000, env_steps=data.reward.size))
 
 
 def random_stream(states: int, actions: int, num_envs: int, steps: int, seed: int) -> Rollout:

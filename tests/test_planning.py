@@ -42,6 +42,16 @@ def test_planning_by_hand() -> None:
     assert metrics["train/td_error"] == 8
 
 
+def test_planning_begins_when_it_is_told_to() -> None:
+    """At env step 0 there is the update from experience alone, at env step 1 two more."""
+    algo, progress = small("dyna_q", planning_steps=2, planning_starts=1, learning_rate=0.5), Progress(100)
+    step = sweeps([[1], [0]], [[0]], [[8.0]], terminated=[[True]], final_obs={(0, 0): np.array(3)})
+    for expected in (4, 7.5):
+        progress.env_steps += 1
+        algo.learn(step, progress)
+        assert algo.q[1, 0] == expected
+
+
 def test_without_learning_only_the_model_moves_the_table() -> None:
     algo = small("dyna_q", planning_steps=2, learning_rate=0.5, learn=False)
     metrics = feed(algo, [[1], [0]], [[0]], [[8.0]], terminated=[[True]], final_obs={(0, 0): np.array(3)})

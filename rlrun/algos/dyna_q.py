@@ -32,12 +32,14 @@ class DynaQConfig(ControlConfig):
 
     name: str = "dyna_q"  # registered name of the algorithm
     planning_steps: int = 5  # updates from the model after every env step
+    planning_starts: int = 0  # env steps before the first of them
     model: str = "deterministic"  # deterministic (the last outcome) | sampled (outcomes as often as they occurred)
     learn: bool = True  # update from experience too; false = from the model only
 
     def __post_init__(self) -> None:
         super().__post_init__()
         within("planning_steps", self.planning_steps, 0)
+        within("planning_starts", self.planning_starts, 0)
         one_of("model", self.model, ("deterministic", "sampled"))
         if not (self.learn or self.planning_steps):
             raise ConfigError(
@@ -137,17 +139,18 @@ class DynaQ(ControlLearner):
 
     def __init__(self, cfg: DynaQConfig, env: EnvSpec, **parts: Any):
         super().__init__(cfg, env, **parts)
-        self.learns, self.planning_steps = cfg.learn, cfg.planning_steps
+        self.cfg, self.learns, self.planning_steps = cfg, cfg.learn, cfg.planning_steps
         self.model = TabularModel(cfg.model == "deterministic")
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         """Learn, remember and plan after each transition. The TD error logged is that of experience, if it is used."""
         errors, planned = [], []
+        planning_steps = self.planning_steps if progress.begun(rollout) >= self.cfg.planning_starts else 0
         for _, s, a, r, after, terminated, _ in transitions(rollout):
             if self.learns:
                 errors.append(self._update(s, a, r, after, terminated))
             self.model.observe(s, a, r, after, terminated)
-            for s_, a_, o in self.model.draw(self.planning_steps, self.rng):
+            for s_, a_, o in self.model.draw(planning_steps, self.rng):
                 planned.append(self._update(s_, a_, o.reward, o.after, o.terminated))
         return self.metrics(errors or planned)
 
