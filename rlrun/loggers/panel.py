@@ -19,6 +19,7 @@ REFRESH = 0.5  # seconds between two pictures, each of which costs a few millise
 WIDTH = 120  # columns at most
 TRAIN_ROWS = 4  # metrics of the algorithm
 FRAME = 4  # columns of the frame and the space inside it
+COUNTS = {"n_updates", "buffer_size"}  # metrics that are whole numbers
 GAP = 2  # columns between two cells
 NAME, VALUE = 14, 8  # columns for the name of one of the algorithm's metrics, and for any value, at least
 
@@ -120,7 +121,10 @@ class PanelLogger:
         shown = {name.removeprefix("train/"): value for name, value in self._metrics.items() if name[:6] == "train/"}
         if "rollout/exploration_rate" in self._metrics:
             shown = {"epsilon": self._metrics["rollout/exploration_rate"], **shown}
-        return {name: number(value) for name, value in islice(shown.items(), TRAIN_ROWS)}
+        return {
+            name: f"{value:,.0f}" if name in COUNTS else number(value)
+            for name, value in islice(shown.items(), TRAIN_ROWS)
+        }
 
     def _evaluation(self) -> Text:
         get = self._metrics.get
