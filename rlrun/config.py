@@ -142,6 +142,7 @@ def in_types(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def keys(data: Mapping[str, Any]) -> set[str]:
     """All dotted keys that a run of these components can have, nodes included; those of its data among them."""
+    _load_components(data)
     found = set(flat(data)) | _declared(RunConfig)
     for kind in KINDS:
         node = data.get(kind)

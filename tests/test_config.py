@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -395,3 +396,9 @@ def test_tuned_values_are_left_out_for_another_network_than_theirs():
 def test_no_rate_is_infinite():
     with pytest.raises(ConfigError, match=r"algo\.learning_rate: must be a finite number, got inf"):
         config.validate(data("algo.learning_rate=inf"))
+
+
+def test_the_keys_of_a_run_are_known_in_a_process_that_has_composed_nothing():
+    """As `rlrun resume RUN key=value` needs them."""
+    code = "from rlrun import config; print('algo.tau' in config.keys({'algo': {'name': 'dqn'}}))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "True\n"
