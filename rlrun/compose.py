@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from rlrun.choices import GROUPS, ROOT, conf_dir
 from rlrun.config import KINDS, OPTIONAL, flat, in_types, module_names, to_yaml
 from rlrun.errors import ConfigError
 from rlrun.files import letters
+from rlrun.unresolved import for_the_record
 from rlrun.words import assigned, parse, readable
 
 COMMAND_LINE = "command line"
@@ -42,15 +43,17 @@ class Composed:
 
     data: dict[str, Any]  # resolved, with the keys of RunConfig
     written: str  # the same as YAML, before interpolations are resolved
+    record: dict[str, Any]  # data, but for what comes from the environment, which stays as it was written
     hydra: DictConfig  # Hydra's own node
-    overrides: list[str]  # as Hydra saw them
+    overrides: list[str]  # as they were typed, Hydra's own settings aside
     dir: Path  # where the run belongs
     loader: ConfigLoader
 
     @cached_property
     def provenance(self) -> dict[str, str]:
         """Dotted key -> YAML file or "command line", for all values that are not defaults."""
-        return _provenance([*map(str, self.hydra.overrides.hydra), *self.overrides], self.loader)
+        overrides: Any = OmegaConf.to_container(self.hydra.overrides, resolve=False)
+        return _provenance([*overrides["hydra"], *overrides["task"]], self.loader)
 
 
 def set_up(words: Sequence[str], config_dirs: Sequence[str] = ()) -> None:
@@ -80,17 +83,20 @@ def compose(words: Sequence[str]) -> Composed:
         ConfigError: a word is not an override, or names a key, an option or a value that cannot be.
     """
     with session() as loader:
-        words = complete(words)
+        typed, words = words, complete(words)
         explain.check_choices(words, loader)
-        words = fitting(words, loader)
+        added = [word for word in fitting(words, loader) if word not in words]
+        words = [*words, *added]
         try:
             cfg = hydra_compose(ROOT, words, return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
             plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
             OmegaConf.to_container(plain, resolve=True)  # its errors name their key, the directory's would not
-            return composed(plain, cfg.hydra, Path(cfg.hydra.run.dir), loader)
+            found = composed(plain, cfg.hydra, Path(cfg.hydra.run.dir), loader)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain.failure(words, error, loader) from error
+    own = [word for word in typed if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    return replace(found, overrides=[*own, *added])
 
 
 @contextlib.contextmanager
@@ -110,9 +116,10 @@ def composed(cfg: DictConfig, hydra: DictConfig, folder: Path, loader: ConfigLoa
     """
     data: Any = OmegaConf.to_container(cfg, resolve=True)
     written: Any = OmegaConf.to_container(cfg, resolve=False)
-    overrides = [str(word) for word in hydra.overrides.task]
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
     folder = Path(os.path.expanduser(folder))
-    return Composed(in_types(data), to_yaml(in_types(written)), hydra, overrides, folder, loader)
+    record = in_types(for_the_record(cfg))
+    return Composed(in_types(data), to_yaml(in_types(written)), record, hydra, overrides, folder, loader)
 
 
 def complete(words: Sequence[str], sweep: bool = False) -> list[str]:

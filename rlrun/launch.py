@@ -27,6 +27,7 @@ from rlrun.runner import train as run_loop
 from rlrun.seeding import Role, SeedTree
 from rlrun.trust import change_config, read_config, signature
 from rlrun.types import StateDict
+from rlrun.unresolved import looked_up
 from rlrun.words import assigned
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
     old = read_config(run_dir, trust)
     new = _changed(old, words)
     with Interrupt() as interrupt:
-        cfg = config.validate(new)
+        cfg = config.validate(looked_up(new))
         interrupt.grace = cfg.checkpoint.grace
         status = run_dir.read_status()
         if cfg.total_timesteps < status["env_steps"] and new != old:
@@ -165,7 +166,7 @@ def _last_lines(run: Run, final: Mapping[str, float] | None) -> list[str]:
 
 def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:
     """Take possession of a new run's directory, which says from its first moment on what was asked for."""
-    overrides, written = config.to_yaml(composed.overrides), config.to_yaml(composed.data)
+    overrides, written = config.to_yaml(composed.overrides), config.to_yaml(composed.record)
     content = {
         "config.yaml": written,
         **signature(written),

@@ -20,6 +20,7 @@ from rlrun.rundir import RunDir
 from rlrun.seeding import Role
 from rlrun.trust import read_config
 from rlrun.types import Agent, VectorEnv
+from rlrun.unresolved import looked_up
 
 POLICIES = ("greedy", "stochastic")
 
@@ -151,7 +152,7 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
         raise ConfigError("ckpt", f"there is no checkpoint {which!r}", "choose best, last or a number of env steps")
     found = checkpoint.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
     state = checkpoint.load(found, ["algo", "source", "progress"])
-    cfg = config.validate(read_config(run_dir, trust), learns=False)
+    cfg = config.validate(looked_up(read_config(run_dir, trust)), learns=False)
     parts = build.parts(cfg)
     parts.must_show_data_of(run_dir)
     with checkpoint.must_fit(found):

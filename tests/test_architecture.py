@@ -40,7 +40,19 @@ LEVELS: list[set[str]] = [
     {"evaluation", "checkpoint", "callbacks", "report", "claim", "rundir", "runs", "trust"},
     {"runner"},
     {"record"},
-    {"config", "words", "memory", "choices", "explain", "compose", "hints", "plugins", "build", "sources"},
+    {
+        "config",
+        "words",
+        "memory",
+        "choices",
+        "explain",
+        "compose",
+        "hints",
+        "plugins",
+        "unresolved",
+        "build",
+        "sources",
+    },
     {"warmstart"},
     {"launch", "trial", "review", "inspection", "listing", "sweep", "help", "verbs", "menu"},
     {"cli"},
@@ -49,7 +61,19 @@ LEVELS: list[set[str]] = [
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 
 # Only these may know Hydra; everything else works in a notebook without it.
-HYDRA_SIDE = {"config", "words", "choices", "sources", "explain", "compose", "plugins", "help", "sweep", "cli"}
+HYDRA_SIDE = {
+    "config",
+    "unresolved",
+    "words",
+    "choices",
+    "sources",
+    "explain",
+    "compose",
+    "plugins",
+    "help",
+    "sweep",
+    "cli",
+}
 
 
 class Import(NamedTuple):
