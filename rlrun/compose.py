@@ -25,9 +25,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import choices, explain, plugins
+from rlrun import choices, explain, plugins, tuned
 from rlrun.choices import GROUPS, ROOT, conf_dir
-from rlrun.config import KINDS, OPTIONAL, flat, in_types, module_names, to_yaml
+from rlrun.config import KINDS, flat, in_types, module_names, to_yaml
 from rlrun.errors import ConfigError
 from rlrun.files import letters
 from rlrun.unresolved import for_the_record
@@ -35,6 +35,7 @@ from rlrun.words import assigned, parse, readable
 
 COMMAND_LINE = "command line"
 INTERNAL = {"schema", "smoke"}  # groups that the YAML files are made of
+QUOTES = "'\""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class Composed:
         """Dotted key -> YAML file or "command line", for all values that are not defaults."""
         overrides: Any = OmegaConf.to_container(self.hydra.overrides, resolve=False)
         return _provenance([*overrides["hydra"], *overrides["task"]], self.loader)
+
+    def tuned(self, argv: Sequence[str]) -> str:
+        """A line on the tuned values of the run: those that it has, or why it has none; `argv` is what was typed."""
+        return tuned.line(self.hydra, self.data["env"], self.provenance, argv)
 
 
 def set_up(words: Sequence[str], config_dirs: Sequence[str] = ()) -> None:
@@ -83,12 +88,14 @@ def compose(words: Sequence[str]) -> Composed:
         ConfigError: a word is not an override, or names a key, an option or a value that cannot be.
     """
     with session() as loader:
-        typed, words = words, complete(words)
-        explain.check_choices(words, loader)
-        added = [word for word in fitting(words, loader) if word not in words]
-        words = [*words, *added]
+        typed, given = words, complete(words)
+        explain.check_choices(given, loader)
+        words = tuned.fitting(given, loader)
         try:
             cfg = hydra_compose(ROOT, words, return_hydra_config=True)
+            if (matching := tuned.matching(words, cfg)) != words:
+                words = matching
+                cfg = hydra_compose(ROOT, words, return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
             plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
             OmegaConf.to_container(plain, resolve=True)  # its errors name their key, the directory's would not
@@ -96,7 +103,7 @@ def compose(words: Sequence[str]) -> Composed:
         except (HydraException, OmegaConfBaseException) as error:
             raise explain.failure(words, error, loader) from error
     own = [word for word in typed if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    return replace(found, overrides=[*own, *added])
+    return replace(found, overrides=[*own, *words[len(given) :]])
 
 
 @contextlib.contextmanager
@@ -125,8 +132,8 @@ def composed(cfg: DictConfig, hydra: DictConfig, folder: Path, loader: ConfigLoa
 def complete(words: Sequence[str], sweep: bool = False) -> list[str]:
     """The overrides as Hydra needs them.
 
-    An environment given by its id alone gets the general YAML, not CartPole's. A plus sign is never needed and never
-    wrong, and `group=null` leaves a group out.
+    An environment given by its id alone gets the YAML that has this id, or the general one, not CartPole's. A plus sign
+    is never needed and never wrong, and `group=null` leaves a group out.
 
     Args:
         sweep: whether commas part the values of a sweep.
@@ -134,29 +141,11 @@ def complete(words: Sequence[str], sweep: bool = False) -> list[str]:
     Raises:
         ConfigError: a word that Hydra would take, and do something else than it says.
     """
-    given = {word.lstrip("+").partition("=")[0] for word in words}
-    added = ["env=gym"] if "env.id" in given and "env" not in given else []
+    given = {key.strip().lstrip("+"): value.strip() for key, _, value in (word.partition("=") for word in words)}
+    added = []
+    if "env.id" in given and "env" not in given:
+        added = [f"env={tuned.entry_of(given['env.id'].strip(QUOTES)) or 'gym'}"]
     return [word for given_word in [*added, *words] for word in _normal(readable(given_word, sweep))]
-
-
-def fitting(words: Sequence[str], loader: ConfigLoader) -> list[str]:
-    """Tuned values were found with certain components: another network or buffer than that leaves them out."""
-    replaced = {word.lstrip("~").partition("=")[0] for word in words} & OPTIONAL
-    if not replaced or any(word.lstrip("~").partition("=")[0] == "tuned" for word in words):
-        return list(words)
-    choices_made = [word for word in words if word.lstrip("~").partition("=")[0] in GROUPS]
-    usual = [word for word in choices_made if word.lstrip("~").partition("=")[0] not in replaced]
-    try:
-        given, meant = (loader.load_configuration(ROOT, [*w, "~tuned"], RunMode.RUN) for w in (choices_made, usual))
-    except (HydraException, OmegaConfBaseException):
-        return list(words)  # what is wrong comes to light, and is explained, when all of it is composed
-    same = all(_component(given, kind) == _component(meant, kind) for kind in replaced)
-    return list(words) if same else [*words, "~tuned"]
-
-
-def _component(cfg: DictConfig, kind: str) -> tuple[str | None, str | None]:
-    node = cfg.get(kind) or {}
-    return node.get("name"), node.get("_target_")
 
 
 def _normal(word: str) -> Iterator[str]:
@@ -172,6 +161,8 @@ def _normal(word: str) -> Iterator[str]:
         raise ConfigError(name, "is set by choosing another component", f"write {group}={value}")
     if name in GROUPS and equals and value == "null":
         yield from () if name == "smoke" else [f"~{name}"]
+    elif name == "env" and re.search(r"-v\d+$", value):
+        yield f"env={','.join(tuned.entry_of(env_id) or env_id for env_id in value.split(','))}"
     elif name in GROUPS and key[0] != "~":
         yield f"{'+' if name == 'smoke' else ''}{name}={value}"
     elif key[0] == "+" and group != "hydra" and "/" not in group:

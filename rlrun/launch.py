@@ -59,7 +59,7 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
             own = own_callbacks(cfg)
             begun = warmstart.start(made, cfg.algo.name, cfg.init_from)
             run_dir = _claim(composed, argv, made.seeds, begun | made.data)
-            messages = [f"run: {run_dir.path}", *_tuned(composed, argv), *_weights(cfg)]
+            messages = [f"run: {run_dir.path}", composed.tuned(argv), *_weights(cfg)]
             return _attempt(run_dir, cfg, made, own, None, messages)
 
 
@@ -235,11 +235,3 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _weights(cfg: RunConfig) -> list[str]:
     """A line on the weights that a run starts with, if they are not its own."""
     return [f"weights: those of {cfg.init_from}; all else begins anew"] if cfg.init_from else []
-
-
-def _tuned(composed: Composed, argv: Sequence[str]) -> list[str]:
-    """A line on the tuned values in use, if there are any."""
-    if "~tuned" in composed.overrides and "~tuned" not in argv:
-        return ["tuned values were left out: they are for another network or buffer"]
-    files = [source for source in composed.provenance.values() if source.startswith("tuned/")]
-    return [f"tuned: {files[0]} ({len(files)} values; '~tuned' leaves them out)"] if files else []

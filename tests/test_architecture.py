@@ -43,6 +43,7 @@ LEVELS: list[set[str]] = [
     {
         "config",
         "words",
+        "tuned",
         "memory",
         "choices",
         "explain",
@@ -65,6 +66,7 @@ HYDRA_SIDE = {
     "config",
     "unresolved",
     "words",
+    "tuned",
     "choices",
     "sources",
     "explain",

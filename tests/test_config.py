@@ -13,7 +13,7 @@ import pytest
 from conftest import algorithms
 from omegaconf import OmegaConf
 
-from rlrun import choices, compose, config, help, hints, plainyaml, plugins, registry
+from rlrun import choices, compose, config, help, hints, plainyaml, plugins, registry, tuned
 from rlrun.compose import Composed
 from rlrun.config import RunConfig
 from rlrun.envs.datasets import UCI
@@ -227,7 +227,7 @@ def test_every_option_has_a_line_of_help():
         ),
         (["polyak=0.995"], "polyak", "tau = 1 - polyak"),
         (["device=gpu"], "device", "write device=cuda"),
-        (["env=LunarLander-v3"], "env", "write env.id=LunarLander-v3"),
+        (["env=HalfCheetah-v5"], "env", "write env.id=HalfCheetah-v5"),
         # wrong type
         (["algo.gamma=abc"], "algo.gamma", "'abc' is not a number"),
         (["seed=1.5"], "seed", "1.5 is not a whole number"),
@@ -387,10 +387,10 @@ def test_tuned_values_are_left_out_for_another_network_than_theirs():
     """They would be `network.hidden` of something that has no such key."""
     words = ["algo=ppo", "env=cartpole"]
     with compose.session() as loader:
-        assert compose.fitting([*words, "network=mlp"], loader) == [*words, "network=mlp"]
-        assert compose.fitting([*words, "buffer=uniform"], loader) == [*words, "buffer=uniform", "~tuned"]
-        assert compose.fitting([*words, "buffer=uniform", "tuned=ppo-cartpole"], loader)[-1] == "tuned=ppo-cartpole"
-        assert compose.fitting(words, loader) == words
+        assert tuned.fitting([*words, "network=mlp"], loader) == [*words, "network=mlp"]
+        assert tuned.fitting([*words, "buffer=uniform"], loader) == [*words, "buffer=uniform", "~tuned"]
+        assert tuned.fitting([*words, "buffer=uniform", "tuned=ppo-cartpole"], loader)[-1] == "tuned=ppo-cartpole"
+        assert tuned.fitting(words, loader) == words
 
 
 def test_no_rate_is_infinite():
