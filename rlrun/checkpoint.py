@@ -20,12 +20,11 @@ import json
 import math
 import os
 import re
-import shutil
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,7 +32,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from rlrun import __version__
+from rlrun import __version__, files
 from rlrun.errors import CheckpointError, RlrunError
 from rlrun.files import letters, sync_directory
 from rlrun.processes import is_running
@@ -234,7 +233,8 @@ def save(root: Path, state: StateDict, env_steps: int, *, best: bool = False, ke
     """
     encoded = {part: encode(tree, part) for part, tree in state.items()}
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        files.make_directory(root)
         _clear_leftovers(root)
         directory = _publish(_write(root, encoded, env_steps), root / f"step_{env_steps:09d}")
         if best:  # first: the state says that this is done, so nobody would do it again
@@ -258,13 +258,13 @@ def _write(root: Path, encoded: dict[str, tuple[Any, dict[str, Array]]], env_ste
             if arrays:
                 save_file(arrays, directory / f"{part}.safetensors")
         _write_json(directory / STATE, {part: plain for part, (plain, _) in encoded.items()})
-        files = {file.name: _seal(file) for file in sorted(directory.iterdir())}
-        manifest = {"format": FORMAT, "rlrun": __version__, "env_steps": env_steps, "files": files}
+        sealed = {file.name: _seal(file) for file in sorted(directory.iterdir())}
+        manifest = {"format": FORMAT, "rlrun": __version__, "env_steps": env_steps, "files": sealed}
         _write_json(directory / MANIFEST, manifest)
         _seal(directory / MANIFEST)
         sync_directory(directory)
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        files.remove(directory)
         raise
     return directory
 
@@ -276,14 +276,15 @@ def _write_json(path: Path, data: Any) -> None:
 def _seal(path: Path) -> dict[str, Any]:
     """Sync a file and say what it must be like when it is read."""
     with open(path, "rb") as file:
-        os.fchmod(file.fileno(), path.parent.stat().st_mode & 0o666)  # safetensors leaves its files private
-        os.fsync(file.fileno())
+        with suppress(OSError):  # safetensors leaves its files private; a file system may know no modes
+            os.fchmod(file.fileno(), path.parent.stat().st_mode & 0o666)
+        files.sync(file.fileno())
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def _publish(written: Path, directory: Path) -> Path:
     """Give a written checkpoint its name. If the name is taken, there is a `.new` to load while they change places."""
-    if directory.exists():
+    if os.path.lexists(directory):
         written.rename(directory.with_suffix(".new"))
         sync_directory(directory.parent)
         _finish_replacing(directory)
@@ -293,7 +294,7 @@ def _publish(written: Path, directory: Path) -> Path:
 
 
 def _finish_replacing(directory: Path) -> None:
-    if directory.exists():
+    if os.path.lexists(directory):
         _discard(directory)
     directory.with_suffix(".new").rename(directory)
 
@@ -303,8 +304,13 @@ def _link(link: Path, directory: Path) -> None:
     if link.is_dir() and not link.is_symlink():  # a copied run may have directories in place of links
         _discard(link)
     temporary = _hidden(link.parent, "tmp")
-    temporary.symlink_to(directory.name)
-    temporary.replace(link)
+    try:
+        temporary.symlink_to(directory.name)
+        temporary.replace(link)
+    except OSError as error:
+        if error.errno not in files.UNKNOWN:
+            raise
+        files.replace(link, directory.name + "\n")  # where there are no links, a small file says it
 
 
 def _prune(root: Path, env_steps: int, keep_last: int) -> None:
@@ -320,7 +326,7 @@ def _discard(directory: Path) -> None:
     """Delete a checkpoint; renamed first, so that a half-deleted one never passes for a damaged one."""
     trash = _hidden(directory.parent, "trash")
     directory.rename(trash)
-    shutil.rmtree(trash, ignore_errors=True)  # what is left goes with the next save
+    files.remove(trash)  # what is left goes with the next save
 
 
 def _clear_leftovers(root: Path) -> None:
@@ -329,10 +335,7 @@ def _clear_leftovers(root: Path) -> None:
         if path.suffix == ".new" and _STEP.fullmatch(path.name):
             _finish_replacing(path.with_suffix(""))
         elif (hidden := _HIDDEN.fullmatch(path.name)) and _is_stale(path, int(hidden[1])):
-            if path.is_symlink():
-                path.unlink()
-            else:
-                shutil.rmtree(path, ignore_errors=True)
+            files.remove(path)
 
 
 def _is_stale(path: Path, pid: int) -> bool:
@@ -423,16 +426,21 @@ def _newest_first(root: Path) -> list[Path]:
 
 def _steps(root: Path) -> dict[int, Path]:
     """The checkpoints in a directory by step; `.new` sorts after what it replaces."""
-    paths = sorted(root.iterdir()) if root.is_dir() else []
+    paths = sorted(root.iterdir()) if root.is_dir() and not root.is_symlink() else []
     named = [(_STEP.fullmatch(path.name), path) for path in paths if path.is_dir() and not path.is_symlink()]
     return {int(match[1]): path for match, path in named if match}
 
 
 def _target(link: Path) -> Path | None:
     """The checkpoint that a link points at; None if it is not one right beside the link."""
-    if not link.is_symlink():
-        return link if link.is_dir() else None
-    step = _STEP.fullmatch(os.readlink(link))
+    try:
+        mode = link.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            return link
+        name = os.readlink(link) if stat.S_ISLNK(mode) else files.read(link, limit=100).decode().strip()
+    except (OSError, RlrunError, ValueError):
+        return None
+    step = _STEP.fullmatch(name)
     return _steps(link.parent).get(int(step[1])) if step else None
 
 
@@ -444,8 +452,8 @@ def _load(path: Path, parts: Iterable[str] | None) -> StateDict:
 
 
 def _load_directory(path: Path, wanted: list[str] | None) -> StateDict:
-    files = _read_manifest(path)
-    for name, entry in files.items():
+    listed = _read_manifest(path)
+    for name, entry in listed.items():
         read = wanted is None or name == STATE or name.removesuffix(".safetensors") in wanted
         _verify(path / name, entry, contents=read)
     plain = _read_json(path / STATE)
@@ -453,12 +461,12 @@ def _load_directory(path: Path, wanted: list[str] | None) -> StateDict:
         raise ValueError(f"{STATE} holds no parts")
     if unknown := [part for part in wanted or () if part not in plain]:
         raise ValueError(f"has no part {unknown[0]!r}, only {', '.join(map(repr, plain))}")
-    return {part: _load_part(path, part, plain[part], files) for part in (plain if wanted is None else wanted)}
+    return {part: _load_part(path, part, plain[part], listed) for part in (plain if wanted is None else wanted)}
 
 
-def _load_part(path: Path, part: str, plain: Any, files: dict[str, Any]) -> Any:
+def _load_part(path: Path, part: str, plain: Any, listed: dict[str, Any]) -> Any:
     name = f"{part}.safetensors"
-    return decode(plain, load_file(path / name) if name in files else {})
+    return decode(plain, load_file(path / name) if name in listed else {})
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -466,14 +474,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     match _read_json(path / MANIFEST):
         case {"format": int(version), "rlrun": str(rlrun)} if version > FORMAT:
             raise ValueError(f"written by a newer rlrun ({rlrun!r}, format {version}); this is {__version__}")
-        case {"format": 1, "env_steps": int(env_steps), "files": {"state.json": _, **parts} as files}:
+        case {"format": 1, "env_steps": int(env_steps), "files": {"state.json": _, **parts} as listed}:
             step = _STEP.fullmatch(path.resolve().name)
             if step and int(step[1]) != env_steps:
                 raise ValueError(f"its manifest is that of step {env_steps}")
             for name in parts:
                 if not _PART_FILE.fullmatch(str(name)):
                     raise ValueError(f"the manifest lists a file of the unexpected name {name!r}")
-            return files
+            return listed
     raise ValueError(f"{MANIFEST} is not the manifest of a checkpoint")
 
 
@@ -493,12 +501,12 @@ def _verify(path: Path, entry: Any, *, contents: bool) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with os.fdopen(files.open_plain(path, os.O_RDONLY), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    return json.loads(files.read(path).decode(), parse_constant=_refuse)
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,13 +63,13 @@ def claim(target: Path, content: Mapping[str, str]) -> None:
 def clear_leftovers(folder: Path) -> None:
     """Take away what killed processes left half claimed in a folder."""
     for path in list(folder.iterdir()):
-        if (name := _HIDDEN.fullmatch(path.name)) and path.is_dir() and not path.is_symlink():
+        if name := _HIDDEN.fullmatch(path.name):
             if name[1] == processes.machine():
                 at_work = processes.exists({"pid": int(name[2]), "pid_started": int(name[3]) or None})
             else:
                 at_work = files.age(path) < STALE_SECONDS
             if not at_work:
-                shutil.rmtree(path, ignore_errors=True)
+                files.remove(path)
 
 
 def _fill_in(target: Path, content: Mapping[str, str]) -> None:
@@ -108,7 +107,7 @@ def _staged(folder: Path, content: Mapping[str, str]) -> Iterator[Path]:
             files.replace(staged / name, text, root=staged)
         yield staged
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        files.remove(staged)
 
 
 def _is_at_work(path: Path) -> bool:

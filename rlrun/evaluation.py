@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from rlrun import files
 from rlrun.agents import EpsilonAgent
 from rlrun.errors import Interrupted
 from rlrun.interrupt import Interrupt
@@ -257,7 +259,10 @@ class Film:
         if np.ndim(picture) != 3:
             raise ValueError("the environment draws no pictures")
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.parent.mkdir(parents=True, exist_ok=True)
+            files.make_directory(self._path.parent)
+            files.require(self._path, stat.S_ISREG)
+            self._unfinished.unlink(missing_ok=True)  # whatever it is, nothing is written through it
             height, width, _ = picture.shape
             self._writer = self._make_writer(str(self._unfinished), (width, height), self._fps)
         self._writer.write_frame(picture)

@@ -12,10 +12,11 @@ import contextlib
 import errno
 import os
 import random
+import shutil
 import stat
 import string
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rlrun.errors import RlrunError
@@ -79,6 +80,21 @@ def open_plain(path: Path, flags: int, root: Path | None = None) -> int:
     return descriptor
 
 
+def open_to_append(path: Path, root: Path | None = None) -> int:
+    """A descriptor that writes behind what a plain file holds; the file is made if it is not there.
+
+    A file that has a second name (a hard link) gets content of its own first: what is written must not appear there.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    with writing(path):
+        descriptor = open_plain(path, flags, root)
+        if os.fstat(descriptor).st_nlink > 1:
+            os.close(descriptor)
+            replace(path, read(path, root=root), root)
+            descriptor = open_plain(path, flags, root)
+        return descriptor
+
+
 def read(path: Path, limit: int | None = None, root: Path | None = None) -> bytes:
     """The content of a plain file; RlrunError if it is longer than `limit` bytes."""
     with open(open_plain(path, os.O_RDONLY, root), "rb") as file:
@@ -102,7 +118,7 @@ def replace(path: Path, content: str | bytes, root: Path | None = None) -> None:
         except BaseException:
             os.unlink(temporary, dir_fd=folder)
             raise
-        _sync(folder)
+        sync(folder)
 
 
 def move_new(source: Path, path: Path) -> None:
@@ -118,6 +134,13 @@ def move_new(source: Path, path: Path) -> None:
         os.unlink(source)
 
 
+def require(path: Path, is_kind: Callable[[int], bool]) -> None:
+    """NotPlain if there is something at `path` that is not of a kind, such as `stat.S_ISREG`; a link never is."""
+    with contextlib.suppress(FileNotFoundError):
+        if not is_kind(mode := path.lstat().st_mode):
+            raise NotPlain(path, mode)
+
+
 def make_directory(path: Path, root: Path | None = None) -> None:
     """Make a directory if it is not there yet; DiskError if it cannot be made."""
     with writing(path), _directory(path.parent, root) as folder:
@@ -128,10 +151,19 @@ def make_directory(path: Path, root: Path | None = None) -> None:
                 raise NotPlain(path, mode) from None
 
 
+def remove(path: Path) -> None:
+    """Take away whatever is there, as far as that goes; of a directory all that is in it."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:  # not for rmtree, which would open a pipe and wait
+            path.unlink()
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a power cut, where the file system can."""
     with _directory(path) as folder:
-        _sync(folder)
+        sync(folder)
 
 
 def age(path: Path) -> float:
@@ -186,8 +218,7 @@ def _directory(path: Path, root: Path | None = None) -> Iterator[int]:
 def _refuse_special(path: Path, folder: int) -> None:
     """Looked at before it is opened: to open a device may do something already."""
     with contextlib.suppress(FileNotFoundError):
-        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(mode := os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise NotPlain(path, mode)
 
 
@@ -199,7 +230,7 @@ def _write(name: str, content: str | bytes, folder: int) -> str:
         with open(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
-            _sync(file.fileno())
+            sync(file.fileno())
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
@@ -207,7 +238,8 @@ def _write(name: str, content: str | bytes, folder: int) -> str:
     return temporary
 
 
-def _sync(descriptor: int) -> None:
+def sync(descriptor: int) -> None:
+    """`os.fsync`, where the file system knows it."""
     try:
         os.fsync(descriptor)
     except OSError as error:

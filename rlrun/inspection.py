@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlrun import config, registry, review, runs
+from rlrun import config, files, registry, review, runs
 from rlrun.build import Parts
 from rlrun.envs import gridworlds
 from rlrun.envs.gridworlds import Grid
@@ -155,6 +156,8 @@ def draw(path: Path, title: str, table: Table, grid: Grid) -> bool:
     outline = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.6}
     for (row, column), symbol in np.ndenumerate(symbols(table, grid)):
         axes.text(column, row, symbol, ha="center", va="center", bbox=outline)
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    files.make_directory(path.parent)
+    files.replace(path, picture.getvalue(), root=path.parent.parent)
     return True

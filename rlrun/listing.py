@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from rlrun import config, runs
+from rlrun import config, files, runs
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.loggers.console import number
 from rlrun.rundir import RunDir
 
 TOTAL = re.compile(r"^total_timesteps: (\d+)$", re.MULTILINE)
+LIMIT = 2**24  # bytes of a file that is looked into
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 HEAD = ("run", "state", "steps", "score", "age")
 
@@ -129,17 +130,17 @@ def _ago(started: str | None) -> str:
 def _total(run: RunDir) -> int | None:
     """`total_timesteps` without the time that reading the whole config takes."""
     try:
-        found = TOTAL.search(run.config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
+        found = TOTAL.search(files.read(run.config, LIMIT).decode())
+    except (OSError, RlrunError, UnicodeDecodeError):
         return None
     return int(found[1]) if found else None
 
 
 def _score(run: RunDir) -> dict[str, float]:
     """Mean and standard deviation of the final evaluation, or of the newest of a run that has not come so far."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return dict(json.loads(run.summary.read_text(encoding="utf-8"))["final_eval"])
-    with suppress(OSError, ValueError, KeyError, IndexError):
-        last = list(csv.DictReader(run.eval_csv.read_text(encoding="utf-8").splitlines()))[-1]
+    with suppress(OSError, RlrunError, ValueError, KeyError, TypeError):
+        return dict(json.loads(files.read(run.summary, LIMIT))["final_eval"])
+    with suppress(OSError, RlrunError, ValueError, KeyError, IndexError):
+        last = list(csv.DictReader(files.read(run.eval_csv, LIMIT).decode().splitlines()))[-1]
         return {name: float(last[name]) for name in ("mean", "std")}
     return {}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlrun import build, checkpoint, config, evaluation, runs
+from rlrun import build, checkpoint, config, evaluation, files, runs
 from rlrun.build import Parts
 from rlrun.checks import one_of, within
 from rlrun.config import RunConfig
@@ -112,13 +112,23 @@ def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     report = {"run": str(run_dir.path), "checkpoint": run.checkpoint.name, "policy": options.policy, **result.to_dict()}
     report |= {} if options.epsilon is None else {"epsilon": options.epsilon}
     report |= {"video": str(film)} if filmed else {}
-    file.parent.mkdir(exist_ok=True)
-    run_dir.write_json(file, report | {"returns": result.returns, "lengths": result.lengths})
+    written = _write(run_dir, file, report | {"returns": result.returns, "lengths": result.lengths})
     if options.json:
         print(json.dumps(report))
     else:
-        print(result, file, *([film] if filmed else []), sep="\n")
+        print(result, *([file] if written else []), *([film] if filmed else []), sep="\n")
     return 0
+
+
+def _write(run_dir: RunDir, file: Path, report: Mapping[str, Any]) -> bool:
+    """Write an evaluation down, if the disk takes it: what was found out is shown all the same."""
+    try:
+        files.make_directory(file.parent, run_dir.path)
+        run_dir.write_json(file, report)
+    except files.DiskError as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def play(path: str, words: Sequence[str], trust: bool = False) -> int:

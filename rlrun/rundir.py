@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import shlex
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,11 @@ from rlrun.errors import ConfigError, RlrunError
 STATES = ("running", "finished", "failed", "preempted", "diverged")
 PACKAGES = ("torch", "numpy", "gymnasium", "hydra-core", "safetensors")
 KEY = "hydra.run.dir"
+FILES = (
+    *("config.yaml", "overrides.yaml", "command.txt", "meta.json", "status.json", "summary.json", "run.log"),
+    *("metrics.csv", "metrics.jsonl", "eval.csv", "arm_counts.csv", ".lock", ".signature"),
+)
+FOLDERS = ("checkpoints", "evaluations", "figures", "tb", "videos", ".hydra")
 LIMIT = 2**24  # bytes of a small file
 
 
@@ -92,7 +98,7 @@ class RunDir:
     @property
     def exists(self) -> bool:
         """Whether something is here that is a run, or what is left of one."""
-        return self.config.is_file() or self.status.is_file()
+        return os.path.lexists(self.config) or os.path.lexists(self.status)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunDir:
@@ -100,12 +106,17 @@ class RunDir:
 
         Raises:
             RlrunError: there is no run; says what is missing.
+            NotPlain: something in it that rlrun reads or writes is a link, a pipe or the like.
         """
         run = cls.at(path)
         if not run.path.is_dir():
             raise RlrunError(f"{path}: there is no such run directory")
-        if missing := [file.name for file in (run.config, run.status) if not file.is_file()]:
+        if missing := [file.name for file in (run.config, run.status) if not os.path.lexists(file)]:
             raise RlrunError(f"{path}: not a run directory, it has no {' and no '.join(missing)}")
+        for name in FILES:
+            files.require(run.path / name, stat.S_ISREG)
+        for name in FOLDERS:
+            files.require(run.path / name, stat.S_ISDIR)
         return run
 
     # Status: who is at work here, and how it ended.

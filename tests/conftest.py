@@ -41,6 +41,17 @@ def algorithms() -> dict[str, str]:
     return found
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run that has finished; copy it before you change it."""
+    from rlrun import cli
+
+    path = tmp_path_factory.mktemp("finished") / "run"
+    words = ["algo=q_learning", "env=frozenlake", "+smoke=on", "logger.console=off", f"hydra.run.dir={path}"]
+    assert cli.main(words) == 0
+    return path
+
+
 Rlrun = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -19,24 +19,14 @@ VERBS = ["eval", "play", "inspect", "resume"]
 OWN = "imported = True\nopen('ran', 'w').close()\n"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of this user's."""
-    path = tmp_path_factory.mktemp("made") / "run"
-    assert (
-        cli.main(["algo=q_learning", "env=frozenlake", "+smoke=on", "logger.console=off", f"hydra.run.dir={path}"]) == 0
-    )
-    return path
-
-
 @pytest.fixture
-def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+def run(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     """A copy of it, in a directory with a module of somebody's."""
     monkeypatch.chdir(tmp_path)
     Path("theirs.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "theirs", raising=False)
-    return RunDir(shutil.copytree(made, tmp_path / "run", symlinks=True))
+    return RunDir(shutil.copytree(finished_run, tmp_path / "run", symlinks=True))
 
 
 def edit(run: RunDir, **changes: object) -> None:

@@ -25,33 +25,41 @@ class CsvTable:
 
     def __init__(self, path: Path, columns: Sequence[str]):
         self.columns = list(columns)
-        self._file = RecordFile(path, lines)  # the header and the rows
+        self._file = RecordFile(path, lines, self._env_steps)  # the header and the rows
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row, of names and plain values."""
         new = [name for name in row if name not in self.columns]
         if new or not self._file.count:
             self.columns += new
-            self._reshape(self._file.count)
+            self._reshape()
         self._file.append(_line(row.get(name, "") for name in self.columns))
 
     def close(self) -> None:
         self._file.close()
 
     def state_dict(self) -> StateDict:
-        return {"lines": self._file.count, "columns": list(self.columns)}
+        return {"lines": self._file.count, "env_steps": self._file.last, "columns": list(self.columns)}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Cut the file back to the rows and columns it had when the state was taken."""
         self.columns = list(state["columns"])
-        self._reshape(state["lines"])
+        self._file.go_on(state["lines"], state.get("env_steps"))
+        self._reshape()
 
-    def _reshape(self, count: int) -> None:
-        """Keep the first `count` lines, every row with as many cells as there are columns now."""
+    def _reshape(self) -> None:
+        """Every row with as many cells as there are columns now, below their names."""
         width = len(self.columns)
-        rows = csv.reader(line.decode() for line in self._file.first(count)[1:])
+        rows = [cells for cells in map(_cells, self._file.first()) if cells[:1] != self.columns[:1]]
         padded = ([*row, *[""] * width][:width] for row in rows)
         self._file.rewrite([_line(self.columns), *map(_line, padded)])
+
+    def _env_steps(self, line: bytes) -> int | None:
+        """The first cell of a row, 0 of the header, None of a line that is neither."""
+        cells = _cells(line)
+        if cells[:1] == self.columns[:1]:
+            return 0
+        return int(cells[0]) if cells and cells[0].isdecimal() else None
 
 
 class CsvLogger:
@@ -65,6 +73,10 @@ class CsvLogger:
 
     def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
         self._table.append({"env_steps": env_steps, **metrics})
+
+
+def _cells(line: bytes) -> list[str]:
+    return next(csv.reader([line.decode(errors="replace")]), [])
 
 
 def _line(values: Iterable[Any]) -> bytes:

@@ -19,7 +19,7 @@ class JsonlLogger:
     """
 
     def __init__(self, path: Path):
-        self._file = RecordFile(path, lines)
+        self._file = RecordFile(path, lines, env_steps)
 
     def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
         row: dict[str, float | None] = {"env_steps": env_steps, "time": time.time()}
@@ -30,8 +30,17 @@ class JsonlLogger:
         self._file.close()
 
     def state_dict(self) -> StateDict:
-        return {"lines": self._file.count}
+        return {"lines": self._file.count, "env_steps": self._file.last}
 
     def load_state_dict(self, state: StateDict) -> None:
         """Cut the file back to the lines it had when the state was taken."""
-        self._file.cut(state["lines"])
+        self._file.go_on(state["lines"], state.get("env_steps"))
+        self._file.cut()
+
+
+def env_steps(line: bytes) -> int | None:
+    """Of a line; None if it is damaged."""
+    try:
+        return int(json.loads(line)["env_steps"])
+    except (ValueError, TypeError, KeyError):
+        return None

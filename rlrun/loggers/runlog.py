@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
+import os
 import re
 import sys
 import warnings
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from rlrun import files
 from rlrun.loggers.console import ROWS
 from rlrun.talk import unfailing
 
@@ -53,6 +56,9 @@ class LogFile(logging.FileHandler):
     """A file that need not be writable: on a full or read-only disk the run goes on without what it would say there."""
 
     _warned = False
+
+    def _open(self) -> io.TextIOWrapper:
+        return io.TextIOWrapper(os.fdopen(files.open_to_append(Path(self.baseFilename)), "ab"), encoding="utf-8")
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

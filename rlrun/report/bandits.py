@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlrun import files
 from rlrun.callbacks import Callback
 from rlrun.report import curves
 from rlrun.report.curves import Row
@@ -38,10 +40,11 @@ class BanditReport(Callback):
 
 def write_counts(path: Path, pulls: Array) -> None:
     """A line `problem,arm,pulls` for every arm, of pulls int [P, A]."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["problem", "arm", "pulls"])
-        table.writerows([p, a, count] for p, arms in enumerate(pulls.tolist()) for a, count in enumerate(arms))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["problem", "arm", "pulls"])
+    table.writerows([p, a, count] for p, arms in enumerate(pulls.tolist()) for a, count in enumerate(arms))
+    files.replace(path, text.getvalue())
 
 
 def draw(rows: Sequence[Row]) -> Figure:
