@@ -118,8 +118,16 @@ def build(config: RunConfig, made: Parts, own: dict[str, Callback], run_dir: Run
         callbacks=_callbacks(config, run_dir, own),
         progress=Progress(config.total_timesteps),
         evaluation_envs=functools.partial(evaluation, min(config.eval.num_envs, config.eval.episodes), made.envs),
+        caveats=_caveats(config, made.device),
         interrupt=made.interrupt,
     )
+
+
+def _caveats(config: RunConfig, device: Device) -> list[str]:
+    """In what a resumed run will differ from an undisturbed one, the environments aside."""
+    replays = registry.get("algo", config.algo.name).capabilities.get("memory") == "replay"
+    anew = replays and not config.checkpoint.replay
+    return ["replay is collected anew"] * anew + ["a GPU may round differently"] * (not device.is_cpu)
 
 
 def make(kind: str, cfg: Any, *args: Any, **parts: Any) -> Any:

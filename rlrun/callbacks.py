@@ -225,8 +225,10 @@ class CheckpointConfig:
     keep_best: bool = True  # keep one more: that of the best evaluation
     replay: bool = True  # save what a replay buffer holds; without it a resumed run has to collect anew
     grace: float = 5.0  # seconds from a signal to the end; what takes longer is given up for the last checkpoint
+    env_state: str = "auto"  # auto (try on two more environments if it can be saved) | off (new episodes at resume)
 
     def __post_init__(self) -> None:
+        checks.one_of("env_state", self.env_state, ("auto", "off"))
         checks.within("freq", self.freq, 0)
         checks.within("keep_last", self.keep_last, 0)
         checks.within("grace", self.grace, 0, 86_400)
@@ -234,10 +236,14 @@ class CheckpointConfig:
 
 @register("checkpoint", "default", config=CheckpointConfig)
 class Checkpoint(Callback):
-    """Saves the whole run every `freq` env steps, after a best evaluation, and at the end."""
+    """Saves the whole run every `freq` env steps, after a best evaluation, and at the end.
+
+    What a resumed run will be is said in `meta.json`, and in the log where it is not exact or no longer so.
+    """
 
     def __init__(self, cfg: CheckpointConfig):
         self.cfg = cfg
+        self._promised = ""  # what was said last
         self._every = Every(cfg.freq)
         self._is_best = False
 
@@ -246,6 +252,9 @@ class Checkpoint(Callback):
         self._is_best = self.cfg.keep_best
 
     def on_start(self, run: Run) -> None:
+        if self.cfg.enabled and self.cfg.env_state == "auto":
+            run.source.prove(run.interrupt.check)
+        self._promise(run, log.info)
         if self.cfg.at_start and not run.progress.env_steps:
             self.save(run)
 
@@ -265,12 +274,22 @@ class Checkpoint(Callback):
         self._every.consume(env_steps)
         self._is_best = False
         state = run.state_dict()
+        self._promise(run, log.warning)
         if _has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
             raise Diverged(f"what was learned is not a number at env step {env_steps:,}; it was not saved")
         with run.interrupt.finishing():
             checkpoint.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
         run.dir.set_status("running", env_steps=env_steps, saved=env_steps)
         return True
+
+    def _promise(self, run: Run, say: Callable[[str, str], None]) -> None:
+        """Say what a resumed run will be, if that is not what was said before."""
+        if run.promise == self._promised:
+            return
+        self._promised = run.promise
+        run.dir.amend_meta(resume=run.promise)
+        if run.source.caveat:
+            say("a resumed run will not be exact: %s", run.source.caveat)
 
     def state_dict(self) -> StateDict:
         return {"every": self._every.state_dict(), "is_best": self._is_best}

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
-from rlrun import checkpoint, compose, config, hints, memory, registry, rundir, runs, warmstart
+from rlrun import checkpoint, compose, config, hints, memory, rundir, runs, warmstart
 from rlrun.build import Parts, build, own_callbacks, parts
 from rlrun.callbacks import Callback, Checkpoint, Evaluate
 from rlrun.compose import Composed
@@ -124,7 +124,7 @@ def _attempt(
     with run_log(run_dir.log, console.mode(cfg.logger.console)), recorded(run_dir, made.interrupt) as record:
         for message in [*messages, *memory.notice(memory.of_run(cfg, made.spec))]:
             log.info("%s", message)
-        run_dir.amend_meta(**_roots(made.seeds), resume=_promise(made, cfg))
+        run_dir.amend_meta(**_roots(made.seeds))
         run = record.run = build(cfg, made, own, run_dir)
         with closing(run.logger):
             made.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
@@ -183,20 +183,6 @@ def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict
 def _roots(seeds: SeedTree) -> dict[str, Any]:
     """The seed, and the seeds of each role that grow from it."""
     return {"seed": seeds.seed, "seeds": {role.name.lower(): seeds.integer(role) for role in Role}}
-
-
-def _promise(parts: Parts, cfg: RunConfig) -> str:
-    """What a resumed run will be: "exact", or in what it will differ from an undisturbed one."""
-    if not cfg.checkpoint.enabled:
-        return "nothing is saved: it would begin anew"
-    differs = []
-    if parts.envs.state_dict()["grade"] != "exact":
-        differs.append("new episodes are begun")
-    if not cfg.checkpoint.replay and registry.get("algo", cfg.algo.name).capabilities.get("memory") == "replay":
-        differs.append("replay is collected anew")
-    if not parts.device.is_cpu:
-        differs.append("a GPU may round differently")
-    return ", ".join(differs) or "exact"
 
 
 def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,9 +40,17 @@ class Run:
     callbacks: dict[str, Callback]
     progress: Progress
     evaluation_envs: Callable[[], VectorEnv]
+    caveats: Sequence[str] = ()  # in what a resumed run differs, the environments aside
     interrupt: Interrupt = field(default_factory=Interrupt)
     should_stop: bool = False
     stop_reason: str = ""  # of one that stops before its end
+
+    @property
+    def promise(self) -> str:
+        """What a resumed run will be: "exact", or in what it will differ from an undisturbed one."""
+        if not self.cfg.checkpoint.enabled:
+            return "nothing is saved: it would begin anew"
+        return "; ".join(filter(None, [self.source.caveat, *self.caveats])) or "exact"
 
     def state_dict(self) -> StateDict:
         return {

@@ -7,6 +7,10 @@ does not move anybody else's stream.
 from __future__ import annotations
 
 import enum
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -55,3 +59,24 @@ def generator_state(rng: np.random.Generator) -> StateDict:
 def restore_generator(rng: np.random.Generator, state: StateDict) -> None:
     """Put a generator back to a saved position."""
     rng.bit_generator.state = state
+
+
+@contextmanager
+def aside(seed: int) -> Iterator[None]:
+    """Code of others that may draw from the global streams (Python, NumPy, torch): here from seeded ones of its own.
+
+    Afterwards the global streams stand where they stood.
+    """
+    torch = sys.modules.get("torch")  # where torch was never imported, nobody draws from it
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None
+    random.seed(seed)
+    np.random.seed(seed)
+    if torch:
+        torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        if torch:
+            torch.set_rng_state(before[2])

@@ -6,7 +6,7 @@ Letters in shape comments: T time steps, E environments, B transitions in a batc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -211,6 +211,15 @@ class VectorEnv(Protocol):
     num_envs: int
     obs: Array  # [E, *obs] what the agent acts on next
 
+    @property
+    def caveat(self) -> str:
+        """In what environments that are restored from their state may differ from these; "" if in nothing."""
+        ...
+
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        """Find out what `caveat` is, where that takes trying; `check` is called in between and may raise."""
+        ...
+
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start all environments; seeds has one entry each, used for this first reset only. Returns obs [E, *obs]."""
         ...
@@ -235,6 +244,15 @@ class VectorEnv(Protocol):
 
 class Source(Protocol):
     """Context manager and endless iterator of chunks."""
+
+    @property
+    def caveat(self) -> str:
+        """In what a source that is restored from its state may differ from this one; "" if in nothing."""
+        ...
+
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        """Find out what `caveat` is, where that takes trying; `check` is called in between and may raise."""
+        ...
 
     def __iter__(self) -> Iterator[Chunk]: ...
     def publish(self, agent: Agent) -> None: ...

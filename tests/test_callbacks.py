@@ -83,6 +83,11 @@ class Algo:
 
 
 class Source:
+    caveat = ""
+
+    def prove(self, check: Any = None) -> None:
+        self.proven = True
+
     def metrics(self) -> dict[str, float]:
         return {"rollout/regret": torch.tensor(0.25)}
 
@@ -116,6 +121,10 @@ class Run:
     callbacks: dict[str, Callback] = field(default_factory=dict)
     buffer: Any = None
     should_stop: bool = False
+
+    @property
+    def promise(self) -> str:
+        return self.source.caveat or "exact"
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.total)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import random
+import re
+import signal
 from collections import deque
 
 import gymnasium as gym
@@ -12,6 +15,7 @@ import pytest
 
 from rlrun.envs import state
 from rlrun.envs.make import EnvConfig, GymEnvs, NormalizeConfig
+from rlrun.errors import Interrupted
 from rlrun.seeding import SeedTree
 
 EXACT = [
@@ -33,7 +37,9 @@ EXACT = [
 
 
 def vector(kind="in_process", env_id="CartPole-v1", num_envs=3, **options):
-    return GymEnvs(EnvConfig(id=env_id, **options), SeedTree(0), kind).train(num_envs)
+    envs = GymEnvs(EnvConfig(id=env_id, **options), SeedTree(0), kind).train(num_envs)
+    envs.prove()
+    return envs
 
 
 def capture(env):
@@ -42,7 +48,7 @@ def capture(env):
 
 @pytest.mark.parametrize("env_id", EXACT)
 def test_known_environments_are_exact(env_id):
-    assert state.probe(lambda: gym.make(env_id, disable_env_checker=True)) == "exact"
+    assert state.prove(lambda: gym.make(env_id, disable_env_checker=True)).reason == ""
 
 
 class Engine:
@@ -85,12 +91,14 @@ gym.register("tests/Engine-v0", EngineEnv)
 
 
 def test_hidden_state_is_found_out():
-    assert capture(EngineEnv()) is None
-    assert state.probe(EngineEnv) == "episode"
+    why = "`_engine` of EngineEnv is a Engine, which may hide anything"
+    with pytest.raises(state.Unsaveable, match=why):
+        capture(EngineEnv())
+    assert state.prove(EngineEnv).reason == why
     hidden = ClosureEnv()
     hidden.reset(seed=0)
-    assert capture(hidden) is not None
-    assert state.probe(ClosureEnv) == "episode"
+    capture(hidden)  # looks complete
+    assert state.prove(ClosureEnv).reason == "a restored twin went on differently"
 
 
 class DiaryEnv(gym.Env):
@@ -115,26 +123,34 @@ gym.register("tests/Diary-v0", DiaryEnv)
 
 
 @pytest.mark.parametrize("kind", ["in_process", "subprocess"])
-def test_state_that_outgrows_the_limit_is_not_dropped_in_silence(kind):
-    envs = vector(kind, "tests/Diary-v0", 2)
+def test_a_list_that_grows_is_saved_and_one_beyond_the_limit_is_not_dropped_in_silence(kind, monkeypatch):
+    envs, resumed = vector(kind, "tests/Diary-v0", 2), vector(kind, "tests/Diary-v0", 2)
     try:
         envs.reset([1, 2])
-        assert envs.state_dict()["grade"] == "exact"
-        list(play(envs, np.zeros((state.MAX_ITEMS, 2), int)))
-        assert envs.state_dict()["grade"] == "exact"
-        list(play(envs, np.zeros((1, 2), int)))
-        assert envs.state_dict()["grade"] == "episode"
+        list(play(envs, np.zeros((state.TABLE + 50, 2), int)))
+        saved = envs.state_dict()
+        assert (saved["grade"], saved["caveat"]) == ("exact", "")
+        resumed.load_state_dict(saved)
+        expected = list(play(envs, np.zeros((5, 2), int)))
+        assert list(play(resumed, np.zeros((5, 2), int))) == expected
+        assert expected[-1][0] == [state.TABLE + 55] * 2
+        if kind == "in_process":
+            monkeypatch.setattr(state, "MAX_LEAVES", state.TABLE + 10)
+            assert envs.state_dict()["grade"] == "episode"
+            assert (
+                envs.caveat == f"new episodes are begun: `diary` of DiaryEnv has grown beyond {state.TABLE + 10} items"
+            )
     finally:
         envs.close()
+        resumed.close()
 
 
 @pytest.mark.parametrize("change", ["an item", "a key", "an array", "another table", "new"])
 def test_a_table_that_changes_is_state(change):
-    env = DiaryEnv()
+    env, other = DiaryEnv(), DiaryEnv()
     tables = state.tables(env)
     assert "table" not in state.capture(env, tables)["layers"][0]
     env.table = copy.deepcopy(env.table)
-    assert state.capture(env, tables) is not None
     if change == "an item":
         env.table[70][1][2] = 0.5
     elif change == "a key":
@@ -145,14 +161,161 @@ def test_a_table_that_changes_is_state(change):
         env.table = list(range(1000))
     else:
         env.atlas = list(range(1000))
-    assert state.capture(env, tables) is None
+    state.restore(other, state.capture(env, tables))
+    assert state._fingerprint(other.table) == state._fingerprint(env.table)
+    assert getattr(other, "atlas", None) == getattr(env, "atlas", None)
+
+
+def test_containers_without_end_are_named_not_followed():
+    env = DiaryEnv()
+    env.diary.append(env.diary)
+    with pytest.raises(state.Unsaveable, match="`diary` of DiaryEnv is nested without end"):
+        state.capture(env, state.tables(env))
+    env.table["self"] = env.table
+    assert state.tables(env)
+
+
+class LateEnv(DiaryEnv):
+    """Gets an attribute of another kind late in its life."""
+
+    def step(self, action):
+        if len(self.diary) == 400:
+            self.second_phase = [1, 2, 3]
+        if len(self.diary) == 450:
+            self.second_phase = Engine()
+        return super().step(action)
+
+
+gym.register("tests/Late-v0", LateEnv)
+
+
+def test_a_state_of_a_form_that_was_not_tried_is_no_longer_promised():
+    envs, resumed = (vector("in_process", "tests/Late-v0", 1) for _ in range(2))
+    envs.reset([1])
+    list(play(envs, np.zeros((300, 1), int)))
+    assert (envs.state_dict()["grade"], envs.caveat) == ("exact", "")
+    list(play(envs, np.zeros((120, 1), int)))
+    saved = envs.state_dict()
+    doubt = "the environment's state was not tried in this form: second_phase is new"
+    assert (saved["grade"], envs.caveat) == ("exact", doubt)
+    resumed.load_state_dict(saved)
+    assert resumed.caveat == doubt
+    list(play(envs, np.zeros((40, 1), int)))
+    assert envs.state_dict()["grade"] == "episode"
+    assert envs.caveat.startswith("new episodes are begun: `second_phase` of LateEnv is a Engine")
+
+
+class ShortEnv(gym.Env):
+    """Episodes of a fixed length that show a number hidden from all but the first capture of an episode."""
+
+    observation_space, action_space = gym.spaces.Box(-9, 9, (1,)), gym.spaces.Discrete(2)
+
+    def __init__(self, length, hide):
+        self.length = length
+        hidden = [0]
+        self._at = (lambda: hidden) if hide else None
+        self._open = [0]
+
+    def _place(self):
+        return self._at() if self._at else self._open
+
+    def reset(self, *, seed=None, options=None):
+        self._place()[0] = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self._place()[0] += 1
+        now = self._place()[0]
+        return np.full(1, now, np.float32), 0.0, now == self.length, False, {}
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 5, 7, 10, 30])
+def test_state_within_short_episodes_is_tried(length):
+    assert state.prove(lambda: ShortEnv(length, hide=False)).reason == ""
+    assert state.prove(lambda: ShortEnv(length, hide=True)).reason == "a restored twin went on differently"
+    assert state.prove(lambda: ShortEnv(1, hide=True)).reason == ""  # there is no middle of an episode
 
 
 def test_an_environment_that_is_no_twin_is_not_played_with():
     env = gym.make("CartPole-v1")
     obs, _ = env.reset(seed=0)
-    assert state.probe(lambda: env) == "episode"
-    assert np.array_equal(env.unwrapped.state.astype(np.float32), obs)
+    state_before = env.unwrapped.state
+    assert state.prove(lambda: env).reason == "there is only one of its kind"
+    assert env.unwrapped.state is state_before
+    assert np.array_equal(np.asarray(state_before, np.float32), obs)
+
+
+class UnseededEnv(gym.Env):
+    """Draws from NumPy's and Python's global streams."""
+
+    observation_space, action_space = gym.spaces.Box(0, 1, (2,)), gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.array([np.random.rand(), random.random()], np.float32), {}
+
+    def step(self, action):
+        return self.reset()[0], 0.0, False, False, {}
+
+
+def test_the_proof_leaves_the_global_streams_alone():
+    before = np.random.get_state()[1].tolist(), random.getstate()
+    assert state.prove(UnseededEnv).reason == "a restored twin went on differently"
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before
+
+
+class Raising:
+    """Makes environments until told not to, and fails in other ways."""
+
+    def __init__(self, how):
+        self.how, self.made = how, 0
+
+    def __call__(self):
+        self.made += 1
+        if self.how == "second" and self.made == 2:
+            raise RuntimeError("the port is taken")
+        env = DiaryEnv()
+        if self.how in ("step", "exit"):
+
+            def step(action):
+                raise SystemExit(0) if self.how == "exit" else RuntimeError("no step today")
+
+            env.step = step
+        return env
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("second", "trying it failed: RuntimeError: the port is taken"),
+        (
+            "step",
+            r"trying it failed: DiaryEnv: environment 0 \(seed 1, step 1\) failed in step\([01]\) RuntimeError: no",
+        ),
+        ("exit", r"trying it failed: DiaryEnv: .* SystemExit: 0"),
+    ],
+)
+def test_a_failing_proof_says_why_and_costs_no_run(how, reason):
+    assert re.match(reason, state.prove(Raising(how)).reason)
+
+
+def test_a_signal_ends_the_proof():
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 5:
+            raise Interrupted(signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        state.prove(DiaryEnv, check)
+    assert len(calls) == 5
+
+
+def test_without_a_proof_new_episodes_are_begun():
+    envs = GymEnvs(EnvConfig(id="CartPole-v1"), SeedTree(0)).train(1)
+    envs.reset([1])
+    assert envs.state_dict()["grade"] == "episode"
+    assert envs.caveat == "new episodes are begun: its state is not saved (checkpoint.env_state=off)"
 
 
 class AttributesEnv(gym.Env):

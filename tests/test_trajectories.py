@@ -12,6 +12,7 @@ import pytest
 
 import rlrun.envs  # noqa: F401  registers the toys
 from rlrun.checkpoint import decode, encode
+from rlrun.envs.state import Proof
 from rlrun.errors import Interrupted
 from rlrun.experience.trajectories import Rollouts
 from rlrun.experience.vector import InProcess
@@ -41,6 +42,7 @@ def source(
         return gym.make("rlrun/Toy-v0", disable_env_checker=True)
 
     vector = InProcess([make() for _ in range(envs)], make=make)
+    vector.prove()
     return Rollouts(vector, agent or Always(), steps, list(range(envs)), interrupt, total)
 
 
@@ -150,7 +152,7 @@ def test_environments_that_cannot_be_restored_cut_the_episode() -> None:
             return super().act(*args, **kwargs)
 
     first = source(5, 2, Fuse(), interrupt)
-    first.envs.__dict__["grade"] = "episode"
+    first.envs._proof = Proof("there is only one of its kind")
     with pytest.raises(Interrupted):
         next(iter(first))
     second = source(5, 2)

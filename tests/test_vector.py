@@ -354,7 +354,7 @@ def test_a_failing_step_names_environment_seed_and_action(kind):
         with pytest.raises(EnvError) as caught:
             envs.step(np.array([3, 4]))
         assert str(caught.value) == (
-            "tests/Failing-v0: environment 0 (seed 6) failed in step(3)\nRuntimeError: out of eggs"
+            "tests/Failing-v0: environment 0 (seed 6, step 3) failed in step(3)\nRuntimeError: out of eggs"
         )
     finally:
         envs.close()

@@ -8,7 +8,7 @@ Source: Sutton & Barto, 2nd ed., sections 2.3 (testbed) and 2.5 (exercise 2.5: r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -179,6 +179,11 @@ class BanditVector:
         self._next_problem()
         episodes = [EpisodeStat(r, 1, e) for e, r in enumerate(reward.tolist())]
         return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
+
+    caveat = ""  # its state is all arrays and streams of its own
+
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        pass
 
     def metrics(self) -> Metrics:
         """`bandit/...`: see RegretMeter."""

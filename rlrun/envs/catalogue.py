@@ -13,6 +13,7 @@ from typing import TypeVar
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
+from rlrun.envs import faults
 from rlrun.errors import ConfigError, EnvError, RlrunError
 
 T = TypeVar("T")
@@ -59,21 +60,29 @@ def build(spec: GymSpec, make: Callable[[], T]) -> T:
     except ImportError as error:
         newest = _newest(spec.id)
         hint = "" if newest in (None, spec.id) else f"its newest version is {newest!r}"
-        raise ConfigError("env.id", f"{spec.id} cannot be made: {error}", hint) from error
+        raise ConfigError("env.id", f"{spec.id} cannot be made: {faults.described(error)}", hint) from error
     except TypeError as error:
         if "argument" not in str(error):
-            raise EnvError(f"{spec.id} cannot be made: {error}") from error
-        raise ConfigError("env.kwargs", f"{spec.id} refuses them: {str(error).split(' was raised from')[0]}") from error
-    except Exception as error:
-        raise EnvError(f"{spec.id} cannot be made: {type(error).__name__}: {error}") from error
+            raise EnvError(f"{spec.id} cannot be made: {faults.described(error)}") from error
+        raise ConfigError(
+            "env.kwargs", f"{spec.id} refuses them: {faults.shortened(str(error).split(' was raised from')[0])}"
+        ) from error
+    except BaseException as error:
+        if faults.is_ours(error):
+            raise
+        raise EnvError(f"{spec.id} cannot be made: {faults.described(error)}") from error
 
 
 def _import(module: str) -> None:
     try:
         importlib.import_module(module)
-    except Exception as error:
+    except BaseException as error:
+        if faults.is_ours(error):
+            raise
         raise ConfigError(
-            "env.id", f"importing {module!r} failed: {error}", "`module:Id` imports the module that registers Id"
+            "env.id",
+            f"importing {module!r} failed: {faults.described(error)}",
+            "`module:Id` imports the module that registers Id",
         ) from error
 
 

@@ -141,6 +141,11 @@ class DataVector:
         episodes = [EpisodeStat(r, 1, e) for e, r in enumerate(reward.tolist())]
         return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
 
+    caveat = ""  # its state is all arrays and streams of its own
+
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        pass
+
     def metrics(self) -> Metrics:
         """`bandit/...`: see RegretMeter."""
         return self._meter.metrics()

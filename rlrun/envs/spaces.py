@@ -14,6 +14,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
+from rlrun.envs import faults
+from rlrun.envs.faults import Nonsense
 from rlrun.errors import ConfigError
 from rlrun.types import Array, EnvSpec, Space, TransitionModel
 
@@ -54,9 +56,17 @@ class CountFromZero(gym.ObservationWrapper):
         self.observation_space = gym.spaces.Discrete(math.prod(n for n, _ in self._parts))
 
     def observation(self, observation: Any) -> int:
+        values = tuple(observation) if self._is_tuple else (observation,)
+        if len(values) != len(self._parts):
+            raise Nonsense(
+                f"its space has {len(self._parts)} parts, but the observation is {faults.shown(observation)}"
+            )
         number = 0
-        for (n, start), value in zip(self._parts, observation if self._is_tuple else (observation,), strict=True):
-            number = number * n + int(value) - start
+        for (n, start), value in zip(self._parts, values, strict=True):
+            digit = faults.whole("the observation", value) - start
+            if not 0 <= digit < n:
+                raise Nonsense(f"its space is Discrete({n}, start={start}), but the observation is {digit + start}")
+            number = number * n + digit
         return number
 
 

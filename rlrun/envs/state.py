@@ -1,39 +1,61 @@
 """The state of a Gymnasium environment in the middle of an episode, as plain data and without pickle.
 
 A layer (wrapper or environment) with `state_dict` and `load_state_dict` speaks for itself. Of any other, the attributes
-that hold plain data are taken: numbers, strings, arrays, random generators, and small lists, tuples, sets, dicts and
-deques of those. What cannot change (spaces, functions) is left out, and so are large tables, such as a transition
-model, while they are as they were in the new environment; `tables` remembers that. An attribute of any other kind, such
-as a physics engine's or a container that has grown too large, may hide state: then there is no capture. Since even a
-complete-looking capture may miss something, `probe` proves it on two twins before anyone relies on it.
+that hold plain data are taken: numbers, strings, arrays, random generators, and lists, tuples, sets, dicts and deques
+of those. What cannot change (spaces, functions) is left out, and so are large tables, such as a transition model, while
+they are as they were in the new environment; `tables` remembers that. An attribute of any other kind, such as a physics
+engine's, may hide state: then there is no capture.
+
+Since even a complete-looking capture may miss something, `prove` tries it on two twins, at several moments, before
+anyone relies on it. What later has a form that was not tried is no longer proven: `form` tells.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import time
 import types
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
-from rlrun.seeding import generator_state, restore_generator
+from rlrun.envs import faults
+from rlrun.envs.contact import Contact
+from rlrun.seeding import aside, generator_state, restore_generator
 from rlrun.types import StateDict
 
-MAX_ITEMS = 256  # a container with more is not captured
-STEPS_BEFORE, STEPS_AFTER = 7, 60  # of the probe, around the moment of capture
+TABLE = 256  # a container with more leaves than this is a table until it changes
+MAX_LEAVES = 100_000  # of a container that changed: more would cost too much in every checkpoint
 
+# Steps of the original at which its twin takes over, and for how long they must then go on alike: at the start, early
+# in an episode of any length but 1, and after things have grown. None is a multiple of a short episode's length.
+MOMENTS, ALIKE = (0, 3, 11, 53, 199), 30
+PATIENCE = 5.0  # seconds after which no further moment is tried: an environment may be slow
+
+DTYPES = {"bool", "float16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+}
 CONTAINERS = (list, tuple, set, deque, dict)
 STATIC = (gym.Space, GymSpec, gym.Env, types.ModuleType)  # and whatever can be called
 
 Tables = list[dict[str, bytes]]  # of every layer, outermost first: the fingerprints of its large attributes
+Form = frozenset[tuple[int, str, str]]  # the attributes of a captured state: layer, name, kind
 
 
-class _Unknown(Exception):
-    """An attribute that might hold state in a form not understood here."""
+class Unsaveable(Exception):
+    """The state cannot be captured; the text says why."""
+
+
+class Proof(NamedTuple):
+    """Whether environments of this kind go on exactly where they were saved."""
+
+    reason: str  # why not; "" if they do
+    form: Form = frozenset()  # of all states that were tried
 
 
 class _Static(Exception):
@@ -43,21 +65,25 @@ class _Static(Exception):
 def tables(env: gym.Env) -> Tables:
     """The large containers of a new environment, by which `capture` knows what has not changed since."""
     return [
-        {name: _fingerprint(value) for name, value in vars(layer).items() if _is_large(value)} for layer in _layers(env)
+        {name: _fingerprint(value) for name, value in vars(layer).items() if _leaves(value, TABLE) > TABLE}
+        for layer in _layers(env)
     ]
 
 
-def capture(env: gym.Env, tables: Tables) -> StateDict | None:
-    """The state of every layer, outermost first; None if some attribute is of an unknown kind.
+def capture(env: gym.Env, tables: Tables) -> StateDict:
+    """The state of every layer, outermost first.
 
     Args:
         env: in whatever state.
         tables: those that it had when it was new.
+
+    Raises:
+        Unsaveable: some attribute is of an unknown kind or has grown too large.
     """
-    try:
-        return {"layers": [_layer_state(layer, known) for layer, known in zip(_layers(env), tables, strict=True)]}
-    except _Unknown:
-        return None
+    layers = [*_layers(env)]
+    if len(layers) != len(tables):
+        raise Unsaveable("its wrappers have changed")
+    return {"layers": [_layer_state(layer, known) for layer, known in zip(layers, tables, strict=True)]}
 
 
 def restore(env: gym.Env, state: StateDict) -> None:
@@ -74,44 +100,89 @@ def restore(env: gym.Env, state: StateDict) -> None:
                 setattr(layer, name, _decode(value))
 
 
-def probe(make: Callable[[], gym.Env]) -> str:
-    """The grade of resume an environment allows: "exact", or "episode" where a new one must be started.
+def form(state: StateDict) -> Form:
+    """Which attributes a captured state has, and of what kind each is."""
+    return frozenset(
+        (depth, name, _kind(value)) for depth, layer in enumerate(state["layers"]) for name, value in layer.items()
+    )
 
-    A twin is captured in mid-episode and restored into another; both must then go on alike, bit for bit, through
-    random actions and at least one reset.
+
+def prove(make: Callable[[], gym.Env], check: Callable[[], None] | None = None) -> Proof:
+    """Whether an environment can be saved and restored so that it goes on as if nothing had happened.
+
+    An original plays at random. At every moment its state goes into a twin, and both must then go on alike, bit for
+    bit, across the ends of episodes. No stream of the run is touched.
+
+    Args:
+        make: makes such an environment.
+        check: called between two steps; what it raises is passed on.
     """
-    original, twin = make(), make()
-    if original.unwrapped is twin.unwrapped:
-        return "episode"  # not ours to play with
-    try:
-        return "exact" if _continues_alike(original, twin) else "episode"
-    finally:
-        original.close()
-        twin.close()
+    opened: list[Contact] = []
+    guarded = _Guarded(check)
+    with aside(1):
+        try:
+            for _ in range(2):
+                opened.append(Contact(make()))
+            original, twin = opened
+            return _tried(original, twin, guarded)
+        except BaseException as error:
+            if error is guarded.raised or faults.is_ours(error):
+                raise
+            return Proof(f"trying it failed: {' '.join(faults.described(error).split())}")
+        finally:
+            for contact in opened:
+                contact.close()
 
 
-def _continues_alike(original: gym.Env, twin: gym.Env) -> bool:
-    when_new = tables(original)
-    original.reset(seed=1)
-    twin.reset(seed=2)
-    actions = original.action_space
+class _Guarded:
+    """Calls a check and remembers what it raised, which is nobody else's failure."""
+
+    def __init__(self, check: Callable[[], None] | None):
+        self._check = check
+        self.raised: BaseException | None = None
+
+    def __call__(self) -> None:
+        if self._check is None:
+            return
+        try:
+            self._check()
+        except BaseException as error:
+            self.raised = error
+            raise
+
+
+def _tried(original: Contact, twin: Contact, check: Callable[[], None]) -> Proof:
+    if original.env.unwrapped is twin.env.unwrapped:
+        return Proof("there is only one of its kind")  # not ours to play with
+    when_new, end = tables(original.env), time.monotonic() + PATIENCE
+    actions = copy.deepcopy(original.env.action_space)  # its stream may be the environment's
     actions.seed(3)
-    for _ in range(STEPS_BEFORE):
-        _, _, terminated, truncated, _ = original.step(actions.sample())
-        if terminated or truncated:
-            original.reset()
-    state = capture(original, when_new)
-    if state is None:
-        return False
-    restore(twin, state)
-    for t in range(STEPS_AFTER):
+    original.reset(1)
+    forms: set[tuple[int, str, str]] = set()
+    alike = 0  # steps that the twin still has to follow
+    for t in range(MOMENTS[-1] + ALIKE):
+        check()
+        if t in MOMENTS and (t <= MOMENTS[1] or time.monotonic() < end):
+            try:
+                state = capture(original.env, when_new)
+            except Unsaveable as error:
+                return Proof(str(error))
+            forms |= form(state)
+            twin.reset(2)  # as at a resume: nothing of the original's is in it yet
+            restore(twin.env, state)
+            alike = ALIKE
         action = actions.sample()
-        ours, theirs = original.step(action)[:4], twin.step(action)[:4]
-        if not _identical(ours, theirs):
-            return False
-        if (ours[2] or ours[3] or t == STEPS_AFTER // 2) and not _identical(original.reset()[:1], twin.reset()[:1]):
-            return False
-    return True
+        action = int(action) if isinstance(actions, gym.spaces.Discrete) else action
+        _, _, terminated, truncated, _ = ours = original.step(copy.copy(action))
+        follows, alike = alike > 0, alike - 1
+        ends = terminated or truncated or alike == ALIKE // 2
+        if follows and not _identical(ours[:4], twin.step(action)[:4]):
+            return Proof("a restored twin went on differently")
+        if ends:
+            started = original.reset()
+            if follows and not _identical((started,), (twin.reset(),)):
+                return Proof("a restored twin began the next episode differently")
+    return Proof("", frozenset(forms))
 
 
 def _identical(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
@@ -133,27 +204,50 @@ def _speaks_for_itself(layer: Any) -> bool:
 
 def _layer_state(layer: Any, known: dict[str, bytes]) -> StateDict:
     if _speaks_for_itself(layer):
-        return layer.state_dict()
+        try:
+            state = copy.deepcopy(layer.state_dict())
+            _encode(state)  # is it plain data?
+            return state
+        except BaseException as error:
+            if faults.is_ours(error):
+                raise
+            raise Unsaveable(f"{_name(layer)}.state_dict() failed: {faults.described(error)}") from error
     state = {}
     for name, value in vars(layer).items():
-        if _is_large(value):
-            if _fingerprint(value) != known.get(name):
-                raise _Unknown(name)
-            continue
+        if _leaves(value, TABLE) > TABLE:
+            if _fingerprint(value) == known.get(name):
+                continue
+            if _leaves(value, MAX_LEAVES) > MAX_LEAVES:
+                raise Unsaveable(f"`{name}` of {_name(layer)} has grown beyond {MAX_LEAVES:,} items")
         try:
             state[name] = _encode(value)
         except _Static:
             continue
+        except Unsaveable as error:
+            raise Unsaveable(f"`{name}` of {_name(layer)} {error}") from error
+        except RecursionError as error:
+            raise Unsaveable(f"`{name}` of {_name(layer)} is nested without end") from error
     return state
+
+
+def _name(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def _kind(value: Any) -> str:
+    """Of an encoded attribute: what may change into one another by itself is of one kind."""
+    if isinstance(value, np.ndarray):
+        return "array"
+    if isinstance(value, dict):
+        return str(value.get("type"))
+    return type(value).__name__ if isinstance(value, (list, tuple)) else "plain"
 
 
 def _encode(value: Any) -> Any:
     """A copy as plain data; a generator, set, deque or dict becomes {"type": ..., ...}."""
-    if (
-        value is None
-        or type(value) in (bool, int, float, str)
-        or isinstance(value, (np.bool_, np.integer, np.floating))
-    ):
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, np.generic) and value.dtype.name in DTYPES:
         return value
     if isinstance(value, np.str_):
         return str(value)
@@ -165,21 +259,21 @@ def _encode(value: Any) -> Any:
         return _encode_container(value)
     if isinstance(value, STATIC) or callable(value):
         raise _Static
-    raise _Unknown(type(value))
+    raise Unsaveable(f"is a {type(value).__name__}, which may hide anything")
 
 
 def _encode_array(value: np.ndarray) -> np.ndarray:
     if value.dtype.kind in "SU":
         raise _Static  # text, such as a map
-    if value.dtype.kind not in "biuf":
-        raise _Unknown(value.dtype)
+    if value.dtype.name not in DTYPES:
+        raise Unsaveable(f"is an array of {value.dtype}, which may hide anything")
     return value.copy()
 
 
 def _encode_container(value: Any) -> Any:
     if type(value) is dict:
-        return {"type": "dict", "items": [(_encode(key), _encode(item)) for key, item in value.items()]}
-    items = [_encode(item) for item in value]
+        return {"type": "dict", "items": list(zip(_encode_all(value), _encode_all(value.values()), strict=True))}
+    items = _encode_all(value)
     if type(value) is set:
         return {"type": "set", "items": items}
     if type(value) is deque:
@@ -187,31 +281,52 @@ def _encode_container(value: Any) -> Any:
     return type(value)(items)
 
 
-def _is_large(value: Any) -> bool:
-    return type(value) in CONTAINERS and _count(value) > MAX_ITEMS
+def _encode_all(values: Iterable[Any]) -> list[Any]:
+    """The members of a container; what holds nothing but functions, spaces and the like cannot change either."""
+    encoded, static = [], 0
+    for value in values:
+        try:
+            encoded.append(_encode(value))
+        except _Static:
+            static += 1
+    if static and not encoded:
+        raise _Static
+    if static:
+        raise Unsaveable("holds a function, a space or a text array among other things")
+    return encoded
 
 
 def _fingerprint(value: Any) -> bytes:
     """A digest of nested containers that changes with anything in them, but for the insides of unknown objects."""
     digest = hashlib.blake2b()
-    rest = [value]
+    rest, seen = [value], set()
     while rest:
         part = rest.pop()
         if type(part) in CONTAINERS:
             digest.update(f"{type(part).__name__} {len(part)};".encode())
-            rest += [*part, *part.values()] if type(part) is dict else part
+            if id(part) not in seen:
+                seen.add(id(part))
+                rest += [*part, *part.values()] if type(part) is dict else part
         elif isinstance(part, np.ndarray) and not part.dtype.hasobject:
             digest.update(f"{part.dtype} {part.shape};".encode() + part.tobytes())
         else:
-            digest.update(f"{part!r};".encode())
+            digest.update(f"{part!r};".encode(errors="replace"))
     return digest.digest()
 
 
-def _count(value: Any) -> int:
-    """Leaves of nested containers."""
-    if type(value) is dict:
-        value = [*value.values()]
-    return sum(map(_count, value)) if type(value) in CONTAINERS else 1
+def _leaves(value: Any, limit: int) -> int:
+    """Leaves of nested containers, or some number beyond `limit` if there are more; 1 for anything else."""
+    if type(value) not in CONTAINERS:
+        return 1
+    count, rest, seen = 0, [value], set()
+    while rest and count + len(rest) <= limit:
+        part = rest.pop()
+        if type(part) in CONTAINERS and part and id(part) not in seen:
+            seen.add(id(part))
+            rest += part.values() if type(part) is dict else part
+        else:
+            count += 1  # an empty container takes a place, too
+    return count + len(rest)
 
 
 def _decode(value: Any) -> Any:

@@ -6,7 +6,7 @@ statistics: those were taken from raw rewards before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,6 +35,13 @@ class VectorWrapper:
 
     def metrics(self) -> Metrics:
         return self.env.metrics()
+
+    @property
+    def caveat(self) -> str:
+        return self.env.caveat
+
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        self.env.prove(check)
 
     def state_dict(self) -> StateDict:
         return self.env.state_dict()

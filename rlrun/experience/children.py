@@ -10,9 +10,11 @@ named in an EnvError.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import tempfile
@@ -30,9 +32,11 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from rlrun.envs import state as env_state
-from rlrun.envs.faults import checked_reset, failure
+from rlrun.envs.contact import Contact
+from rlrun.envs.faults import ChildError, described, traced
 from rlrun.envs.make import Recipe
-from rlrun.envs.spaces import plain, to_space
+from rlrun.envs.spaces import read_spec, to_space
+from rlrun.envs.state import Unsaveable
 from rlrun.errors import Abandoned, EnvError
 from rlrun.interrupt import SIGNALS
 from rlrun.types import StateDict
@@ -58,7 +62,9 @@ class Children(AsyncVectorEnv):
         self._seeds: Sequence[int] = [0] * num_envs
         self._doing, self._actions = "its start", None
         self.parent_pipes, self.processes = [], []
-        starts = [_Start(recipe, index) for index in range(num_envs)]
+        model = Contact(recipe())  # opened once in this process too, to read its spaces
+        self.read_spec = functools.partial(read_spec, model.env, model.env.observation_space, num_envs=num_envs)
+        starts = [_Start(recipe, index, model.env) for index in range(num_envs)]
         with _single_threaded():
             self._guarded(super().__init__, starts, copy=False, context=_start_method(), autoreset_mode=autoreset_mode)
         Finalize(self, _kill, (self.processes,), exitpriority=100)  # before multiprocessing waits for them at exit
@@ -71,8 +77,18 @@ class Children(AsyncVectorEnv):
         self._actions = actions
         return self._guarded(super().step, actions)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        return self._guarded(super().call, name, *args, **kwargs)
+    def capture(self) -> list[StateDict]:
+        """One state per environment; Unsaveable if one of them cannot be had."""
+        states = self._guarded(self.call, "capture")
+        for state in states:
+            if isinstance(state, str):
+                raise Unsaveable(state)
+        return list(states)
+
+    def restore(self, states: Sequence[StateDict]) -> None:
+        for failed in self._guarded(self.call, "restore", states):
+            if failed:
+                raise EnvError(failed)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Let the children close their environments, for a while; with `terminate` at once end them."""
@@ -101,7 +117,8 @@ class Children(AsyncVectorEnv):
             raise
         info = result[-1] if isinstance(result, tuple) else None
         if isinstance(info, dict) and "error" in info:
-            raise EnvError(next(text for text in info["error"] if text))
+            text, trace = next(said for said in info["error"] if said)
+            raise EnvError(text) from ChildError(trace)
         return result
 
     def _started(self) -> list[BaseProcess]:
@@ -130,60 +147,93 @@ class Children(AsyncVectorEnv):
 
 
 class _Start:
-    """Makes one child's environment, in the child; Gymnasium also makes one in the parent, to read its spaces."""
+    """Makes one child's environment, in the child. Asked in the parent, it hands out the one that is open there."""
 
-    def __init__(self, recipe: Recipe, index: int):
+    def __init__(self, recipe: Recipe, index: int, model: gym.Env):
         self._recipe, self._index, self._parent = recipe, index, os.getpid()
+        self._spaces = model.observation_space, model.action_space
+        self._model: gym.Env | None = model
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_model": None}
 
     def __call__(self) -> gym.Env:
-        in_child = os.getpid() != self._parent
-        if in_child:
-            for signum in SIGNALS:
-                signal.signal(signum, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
-            threading.Thread(target=_end_with_parent, daemon=True).start()
-        return _Child(plain(self._recipe()), self._index, in_child)
+        if self._model is not None and os.getpid() == self._parent:
+            return self._model
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        return _Child(self._recipe, self._index, *self._spaces)
 
 
-class _Child(gym.Wrapper):
-    """The environment as its parent sees it: errors come as data, info stays at home."""
+class _Child(gym.Env):
+    """The environment as its parent sees it: errors come as data, info stays at home.
 
-    def __init__(self, env: gym.Env, index: int, in_child: bool):
-        super().__init__(env)
-        self._index, self._in_child, self._seed = index, in_child, 0
-        self._env_id = env.spec.id if env.spec else type(env.unwrapped).__name__
-        self._space = to_space(env.observation_space)
-        self._nothing = np.zeros(self._space.shape, self._space.dtype)
-        self._tables = env_state.tables(env)
-        self._whole_numbers = isinstance(env.action_space, gym.spaces.Discrete)
+    Args:
+        recipe: makes the environment; one that cannot be made says so when it is reset.
+        index: its place among the children.
+        observation_space, action_space: as the parent knows them.
+    """
+
+    def __init__(self, recipe: Recipe, index: int, observation_space: gym.Space, action_space: gym.Space):
+        self.observation_space, self.action_space = observation_space, action_space
+        self._index = index
+        space = to_space(observation_space)
+        self._nothing = np.zeros(space.shape, space.dtype)
+        self._whole_numbers = isinstance(action_space, gym.spaces.Discrete)
+        self._contact: Any = None
+        try:
+            self._contact = Contact(recipe(), index)
+            self._tables = env_state.tables(self._contact.env)
+        except BaseException as error:
+            named = EnvError(f"{recipe.spec.id}: environment {index}: {described(error)}")
+            named.__cause__ = error
+            self._broken = named
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self._seed = self._seed if seed is None else seed
+        if self._contact is None:
+            return self._nothing, _report(self._broken)
+        if seed is not None:  # an environment may draw from the global streams, and nobody else does here
+            random.seed(seed)
+            np.random.seed(seed)
         try:
-            return checked_reset(self.env.reset(seed=seed), self._space), {}
-        except Exception as error:
-            return self._nothing, self._report("reset()", error)
+            return np.array(self._contact.reset(seed)), {}
+        except EnvError as error:
+            return self._nothing, _report(error)
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         try:
-            obs, reward, terminated, truncated, _ = self.env.step(int(action) if self._whole_numbers else action)
-            return obs, reward, terminated, truncated, {}
-        except Exception as error:
-            return self._nothing, 0.0, False, False, self._report(f"step({action})", error)
+            obs, reward, terminated, truncated, _ = self._contact.step(int(action) if self._whole_numbers else action)
+        except EnvError as error:
+            return self._nothing, 0.0, False, False, _report(error)
+        # a copy where an episode ends: the reset that follows may overwrite it
+        return (np.array(obs) if terminated or truncated else obs), reward, terminated, truncated, {}
 
-    def capture(self) -> StateDict | None:
-        return env_state.capture(self.env, self._tables)
+    def capture(self) -> StateDict | str:
+        """The state, or why it cannot be had."""
+        try:
+            return env_state.capture(self._contact.env, self._tables)
+        except Unsaveable as error:
+            return str(error)
 
-    def restore(self, states: Sequence[StateDict]) -> None:
-        env_state.restore(self.env, states[self._index])
+    def restore(self, states: Sequence[StateDict]) -> str:
+        """Take over a state. Returns what went wrong, if something did."""
+        try:
+            env_state.restore(self._contact.env, states[self._index])
+        except BaseException as error:
+            return f"{self._contact.id}: the saved state does not fit environment {self._index}: {described(error)}"
+        return ""
 
     def close(self) -> None:
-        super().close()
-        if self._in_child:
-            sys.stderr = io.StringIO()  # nobody wants to read that the parent hung up
+        if self._contact is not None:
+            self._contact.close()
+        sys.stderr = io.StringIO()  # nobody wants to read that the parent hung up
 
-    def _report(self, call: str, error: Exception) -> dict[str, Any]:
-        return {"error": str(failure(self._env_id, self._index, self._seed, call, error))}
+
+def _report(error: EnvError) -> dict[str, Any]:
+    """What the parent raises, and the traceback that led to it."""
+    return {"error": (str(error), traced(error))}
 
 
 def _kill(processes: Sequence[BaseProcess]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -76,6 +76,7 @@ class Rollouts:
     def _begin_chunk(self) -> None:
         self._t = 0
         self._handed_out = False  # a chunk that was handed out has been learned from
+        self.terminated[:] = self.truncated[:] = False
         self.final_obs: dict[tuple[int, int], Array] = {}
         self.episodes: list[EpisodeStat] = []
 
@@ -95,14 +96,13 @@ class Rollouts:
         self.env_steps += self.envs.num_envs
         self.action[t] = action
         self.reward[t] = step.reward
-        self.terminated[t] = step.terminated
-        self.truncated[t] = step.truncated
         self.obs[t + 1] = step.obs
         for key, value in extras.items():
             if key not in self.extras:
                 self.extras[key] = np.zeros((self.steps, *value.shape), value.dtype)
             self.extras[key][t] = value
-        if step.final_obs:
+        if step.final_obs:  # else none ended: the rows are false already
+            self.terminated[t], self.truncated[t] = step.terminated, step.truncated
             self.final_obs.update({(t, e): final for e, final in step.final_obs.items()})
             self.episodes += step.episodes
 
@@ -115,6 +115,15 @@ class Rollouts:
             extras = {key: value[:t] for key, value in self.extras.items()}
             rollout = rollout._replace(obs=self.obs[: t + 1], extras=extras, **columns)
         return Chunk(rollout.reward.size, self.episodes, rollout)
+
+    @property
+    def caveat(self) -> str:
+        """In what a resumed source may differ from this one; "" if in nothing."""
+        return self.envs.caveat
+
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        """Find out whether the environments can be saved in mid-episode."""
+        self.envs.prove(check)
 
     def publish(self, agent: Agent) -> None:
         """The agent acts on the learner's own weights: it is up to date already."""

@@ -13,9 +13,10 @@ can be started one by one, each from a seed of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import gymnasium as gym
@@ -23,14 +24,22 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from rlrun.envs import state as env_state
-from rlrun.envs.faults import checked_reset, failure
+from rlrun.envs.contact import LARGEST, Contact
+from rlrun.envs.faults import Nonsense, described, failure, is_ours, moment, shown, step_of
 from rlrun.envs.make import Recipe
 from rlrun.envs.regret import RegretMeter
-from rlrun.envs.spaces import ActionMap, action_map, plain, read_spec
+from rlrun.envs.spaces import ActionMap, action_map, read_spec
+from rlrun.envs.state import Proof, Unsaveable, form
 from rlrun.errors import ConfigError, EnvError
 from rlrun.experience.children import Children
 from rlrun.registry import register
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, StateDict, Step, VectorEnv
+
+log = logging.getLogger(__name__)
+
+FEW = 32  # numbers up to which a Python sum is faster than NumPy
+NEW_EPISODES = "new episodes are begun"
+NOT_ASKED = Proof("its state is not saved (checkpoint.env_state=off)")
 
 
 class _Vector:
@@ -44,21 +53,32 @@ class _Vector:
         self._episodes = [0] * self.num_envs  # finished since that seed
         self._return: Any = [0.0] * self.num_envs  # of the episodes under way
         self._length: Any = [0] * self.num_envs
+        self._floats = self.obs.reshape(-1) if self.obs.dtype.kind == "f" else None
+        self._proof = NOT_ASKED
+        self.caveat = f"{NEW_EPISODES}: {NOT_ASKED.reason}"  # in what a resumed vector differs; "" if in nothing
 
-    @cached_property
-    def grade(self) -> str:
-        """What a checkpoint can promise: "exact", or "episode" where resuming starts new episodes."""
-        return self._find_grade()
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        """Find out whether the environments can be saved in mid-episode, unless that is known."""
+        if self._proof.reason == NOT_ASKED.reason:
+            self._proof = self._find_proof(check)
+            self.caveat = self._proof.reason and f"{NEW_EPISODES}: {self._proof.reason}"
 
     def metrics(self) -> Metrics:
         return {}
 
     def state_dict(self) -> StateDict:
-        states = self._capture() if self.grade == "exact" else [None]
-        if None in states:
-            return {"grade": "episode", "seeds": self._fresh_seeds()}
+        """The episodes under way, if that was proven to be possible and is; otherwise seeds for new ones."""
+        try:
+            if self._proof.reason:
+                raise Unsaveable(self._proof.reason)
+            states = self._capture()
+        except Unsaveable as error:
+            self.caveat = f"{NEW_EPISODES}: {error}"
+            return {"grade": "episode", **self._promise(), "seeds": self._fresh_seeds()}
+        self.caveat = self.caveat or self._doubt(states)
         return {
             "grade": "exact",
+            **self._promise(),
             "seeds": list(self._seeds),
             "episodes": list(self._episodes),
             "obs": self.obs.copy(),
@@ -69,24 +89,60 @@ class _Vector:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Go on from a saved state; one of grade "episode" starts new episodes from seeds that it fixed."""
+        if "proof" in state:  # a run goes by what was proven when it began
+            self._proof = Proof(state["proof"]["reason"], frozenset(map(tuple, state["proof"]["form"])))
+            self.caveat = state["caveat"]
         self.reset(state["seeds"])
         if state["grade"] == "episode":
             return
-        self._restore(state["environments"])
+        try:
+            self._restore(state["environments"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise EnvError(f"{self.spec.id}: its saved state does not fit it: {described(error)}") from error
         self.obs[:] = state["obs"]
         self._episodes[:], self._return[:], self._length[:] = state["episodes"], state["return"], state["length"]
 
     def reset(self, seeds: Sequence[int]) -> Array:
         raise NotImplementedError
 
-    def _find_grade(self) -> str:
+    def _find_proof(self, check: Callable[[], None] | None) -> Proof:
         raise NotImplementedError
 
-    def _capture(self) -> list[StateDict | None]:
+    def _capture(self) -> list[StateDict]:
+        """One state per environment, or one for all; Unsaveable if that cannot be had."""
         raise NotImplementedError
 
     def _restore(self, states: list[StateDict]) -> None:
         raise NotImplementedError
+
+    def _promise(self) -> StateDict:
+        return {"caveat": self.caveat, "proof": {"reason": self._proof.reason, "form": sorted(self._proof.form)}}
+
+    def _doubt(self, states: list[StateDict]) -> str:
+        """What speaks against states that are of another form than those that were proven; "" if nothing does."""
+        for state in states:
+            if new := sorted(form(state) - self._proof.form):
+                return f"the environment's state was not tried in this form: {new[0][1]} is new"
+        return ""
+
+    def _require_finite(self, action: Array, ended: Collection[int] = ()) -> None:
+        """EnvError if an observation is not a number, or infinite; `ended` have been reset."""
+        if self._floats is None or _finite(self._floats):
+            return
+        for e, obs in enumerate(self.obs):
+            if not _finite(obs.ravel()):
+                raise self._not_finite(e, "reset()" if e in ended else step_of(action[e]), obs)
+
+    def _final(self, env: int, action: Array, obs: Any) -> Array:
+        """A copy of an episode's last observation; EnvError if it is not finite."""
+        last = np.array(obs, self.obs.dtype)
+        if self._floats is not None and not _finite(last.ravel()):
+            raise self._not_finite(env, step_of(action[env]), last)
+        return last
+
+    def _not_finite(self, env: int, call: str, obs: Array) -> EnvError:
+        when = moment(self._seeds[env], self._episodes[env], int(self._length[env]))
+        return failure(self.spec.id, env, when, call, Nonsense(f"the observation is not finite: {shown(obs.tolist())}"))
 
     def _begin(self, seeds: Sequence[int]) -> list[int]:
         """Forget the episodes under way; returns the seeds as ints, one per environment."""
@@ -113,7 +169,7 @@ class _Vector:
         lived = zip(self._seeds, self._episodes, self._length, strict=True)
         return [int(np.random.SeedSequence([int(x) for x in life]).generate_state(1)[0]) for life in lived]
 
-    def _digest(self, result: tuple[Any, Any, Any, Any, dict[str, Any]]) -> Step:
+    def _digest(self, action: Array, result: tuple[Any, Any, Any, Any, dict[str, Any]]) -> Step:
         """A Step from what a Gymnasium vector in SAME_STEP mode returned."""
         obs, reward, terminated, truncated, info = result
         self.obs[:] = obs
@@ -125,8 +181,9 @@ class _Vector:
         if ended and "final_obs" not in info:
             raise EnvError(f"{self.spec.id}: an episode ended, but its last observation is not in info['final_obs']")
         for e in ended:
-            final_obs[e] = np.array(info["final_obs"][e], self.obs.dtype)
+            final_obs[e] = self._final(e, action, info["final_obs"][e])
             episodes.append(self._end(e))
+        self._require_finite(action, final_obs)
         return Step(self.obs, reward.astype(np.float32), terminated, truncated, final_obs, episodes)
 
 
@@ -150,7 +207,8 @@ class InProcess(_Vector):
     ):
         if len({id(env.unwrapped) for env in envs}) < len(envs):
             raise ValueError("the same environment stands twice in the list: each must be one of its own")
-        self.envs = [plain(env) for env in envs]
+        self._contacts = [Contact(env, e) for e, env in enumerate(envs)]
+        self.envs = [contact.env for contact in self._contacts]
         actions = actions or action_map(envs[0].action_space)
         super().__init__(read_spec(self.envs[0], self.envs[0].observation_space, actions, len(envs)), actions)
         self._make = make
@@ -159,6 +217,8 @@ class InProcess(_Vector):
         self._reward = np.zeros(self.num_envs, np.float32)
         self._terminated = np.zeros(self.num_envs, bool)
         self._truncated = np.zeros(self.num_envs, bool)
+        self._any_ended = False  # in the last step
+        self._rows = [self.obs[e, ...] for e in range(self.num_envs)]  # views: writing through one is faster
         self._meter: RegretMeter | None = None  # made when the first regret is reported
 
     def reset(self, seeds: Sequence[int]) -> Array:
@@ -170,37 +230,35 @@ class InProcess(_Vector):
     def reset_one(self, env: int, seed: int) -> Array:
         """Abandon one environment's episode and start another from a seed. Returns its obs [*obs]."""
         self._begin_one(env, int(seed))
-        try:
-            self.obs[env] = checked_reset(self.envs[env].reset(seed=int(seed)), self.spec.obs_space)
-        except Exception as error:
-            raise failure(self.spec.id, env, seed, "reset()", error) from error
+        self.obs[env] = self._contacts[env].reset(int(seed))
+        self._require_finite(self.obs, (env,))
         return self.obs[env]
 
     def step(self, action: Array) -> Step:
         """Step every environment; one whose episode ends is reset at once."""
-        obs, reward, terminated, truncated = self.obs, self._reward, self._terminated, self._truncated
-        envs, returns, lengths, space = self.envs, self._return, self._length, self.spec.obs_space
+        rows, reward, terminated, truncated = self._rows, self._reward, self._terminated, self._truncated
+        contacts, returns, lengths = self._contacts, self._return, self._length
         final_obs: dict[int, Array] = {}
         episodes: list[EpisodeStat] = []
+        if self._any_ended:
+            terminated[:] = truncated[:] = self._any_ended = False
         actions = self._actions(action)
-        e = 0
-        try:
-            # ints rather than NumPy's: environments look actions up in lists and dicts
-            for e, one in enumerate(actions.tolist() if self._whole_numbers else actions):
-                next_obs, r, over, cut, info = envs[e].step(one)
-                if info and "regret" in info:
-                    self._account(action[e], r, info["regret"])
-                reward[e], terminated[e], truncated[e] = r, over, cut
-                returns[e] += r
-                lengths[e] += 1
-                if over or cut:
-                    final_obs[e] = np.array(next_obs, obs.dtype)
-                    episodes.append(self._end(e))
-                    next_obs = checked_reset(envs[e].reset(), space)
-                obs[e] = next_obs
-        except Exception as error:
-            raise failure(self.spec.id, e, self._seeds[e], f"step({actions[e]})", error) from error
-        return Step(obs, reward, terminated, truncated, final_obs, episodes)
+        # ints rather than NumPy's: environments look actions up in lists and dicts
+        for e, one in enumerate(actions.tolist() if self._whole_numbers else actions):
+            next_obs, r, over, cut, info = contacts[e].step(one)
+            if info and "regret" in info:
+                self._account(action[e], r, info["regret"])
+            reward[e] = r
+            returns[e] += r
+            lengths[e] += 1
+            if over or cut:
+                terminated[e], truncated[e], self._any_ended = over, cut, True
+                final_obs[e] = self._final(e, actions, next_obs)
+                episodes.append(self._end(e))
+                next_obs = contacts[e].reset()
+            rows[e][...] = next_obs
+        self._require_finite(actions, final_obs)
+        return Step(self.obs, reward, terminated, truncated, final_obs, episodes)
 
     def metrics(self) -> Metrics:
         """`bandit/...` if the environments report their regret."""
@@ -217,18 +275,18 @@ class InProcess(_Vector):
             self._meter.load_state_dict(state["regret"])
 
     def close(self) -> None:
-        for env in self.envs:
-            env.close()
+        for contact in self._contacts:
+            contact.close()
 
     def _account(self, action: Array, reward: Any, regret: Any) -> None:
         arm = action if self._whole_numbers else 0
         self._meter = self._meter or RegretMeter(self.spec.num_actions)
         self._meter.add(*(np.array([value]) for value in (arm, reward, regret)))
 
-    def _find_grade(self) -> str:
-        return env_state.probe(self._make) if self._make else "episode"
+    def _find_proof(self, check: Callable[[], None] | None) -> Proof:
+        return env_state.prove(self._make, check) if self._make else Proof("another one like it cannot be made")
 
-    def _capture(self) -> list[StateDict | None]:
+    def _capture(self) -> list[StateDict]:
         return [env_state.capture(env, tables) for env, tables in zip(self.envs, self._tables, strict=True)]
 
     def _restore(self, states: list[StateDict]) -> None:
@@ -261,17 +319,16 @@ class Subprocess(_Vector):
     """
 
     def __init__(self, recipe: Recipe, num_envs: int):
-        env = plain(recipe())
-        actions = recipe.actions(env.action_space)
-        super().__init__(read_spec(env, env.observation_space, actions, num_envs), actions)
-        env.close()
+        self._children = Children(recipe, num_envs, AutoresetMode.SAME_STEP)
+        actions = recipe.actions(self._children.single_action_space)
+        super().__init__(self._children.read_spec(actions), actions)
         self._return, self._length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self._make = recipe
-        self._children = Children(recipe, num_envs, AutoresetMode.SAME_STEP)
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start every environment from its own seed. Returns obs [E, *obs]."""
         self.obs[:] = self._children.reset(seed=self._begin(seeds))[0]
+        self._require_finite(self.obs, range(self.num_envs))
         return self.obs
 
     def reset_one(self, env: int, seed: int) -> Array:
@@ -280,23 +337,25 @@ class Subprocess(_Vector):
         only = np.arange(self.num_envs) == env
         obs, _ = self._children.reset(seed=self._seeds, options={"reset_mask": only})
         self.obs[env] = obs[env]
+        self._require_finite(self.obs, (env,))
         return self.obs[env]
 
     def step(self, action: Array) -> Step:
         """Step every environment; one whose episode ends is reset at once."""
-        return self._digest(self._children.step(self._actions(action)))
+        actions = self._actions(action)
+        return self._digest(actions, self._children.step(actions))
 
     def close(self) -> None:
         self._children.close()
 
-    def _find_grade(self) -> str:
-        return env_state.probe(self._make)
+    def _find_proof(self, check: Callable[[], None] | None) -> Proof:
+        return env_state.prove(self._make, check)
 
-    def _capture(self) -> list[StateDict | None]:
-        return list(self._children.call("capture"))
+    def _capture(self) -> list[StateDict]:
+        return self._children.capture()
 
     def _restore(self, states: list[StateDict]) -> None:
-        self._children.call("restore", states)
+        self._children.restore(states)
 
 
 @dataclass
@@ -332,7 +391,17 @@ class Native(_Vector):
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start all environments; the first seed is the vector's. Returns obs [E, *obs]."""
-        self.obs[:] = self.envs.reset(seed=self._begin(seeds)[0])[0]
+        seed = self._begin(seeds)[0]
+        try:
+            result = self.envs.reset(seed=seed)
+            if not (isinstance(result, tuple) and len(result) == 2):
+                raise Nonsense(f"it must return (obs, info), not {type(result).__name__}")
+            self.obs[:] = self._checked(result[0])
+        except BaseException as error:
+            if is_ours(error):
+                raise
+            raise self._failure("reset()", error) from error
+        self._require_finite(self.obs, range(self.num_envs))
         return self.obs
 
     def reset_one(self, env: int, seed: int) -> Array:
@@ -340,16 +409,67 @@ class Native(_Vector):
 
     def step(self, action: Array) -> Step:
         """Step all environments; those whose episode ends are reset at once."""
-        return self._digest(self.envs.step(self._actions(action)))
+        actions = np.array(self._actions(action))  # a copy: a vector may keep its actions or change them
+        try:
+            obs, reward, terminated, truncated, info = self.envs.step(actions)
+            reward, terminated, truncated = self._numbers(reward), self._flags(terminated), self._flags(truncated)
+            result = self._checked(obs), reward, terminated, truncated, info
+        except BaseException as error:
+            if is_ours(error):
+                raise
+            raise self._failure(step_of(action.tolist()), error) from error
+        return self._digest(action, result)
 
     def close(self) -> None:
-        self.envs.close()
+        try:
+            self.envs.close()
+        except BaseException as error:
+            if is_ours(error):
+                raise
+            log.warning("%s: close() failed: %s", self.spec.id, described(error))
 
-    def _find_grade(self) -> str:
-        return "exact" if hasattr(self._inner, "state_dict") else "episode"
+    def _checked(self, obs: Any) -> Array:
+        """Observations [E, *obs] of the space."""
+        obs, space = np.asarray(obs), self.spec.obs_space
+        if obs.shape != self.obs.shape or not np.can_cast(obs.dtype, space.dtype, "same_kind"):
+            wanted = f"{space.dtype} {self.obs.shape}"
+            raise Nonsense(f"its observations must be {wanted}, but they are {obs.dtype} {obs.shape}")
+        if space.n and (obs.min() < 0 or obs.max() >= space.n):
+            raise Nonsense(f"its space is Discrete({space.n}), but the observations are {shown(obs.tolist())}")
+        return obs
 
-    def _capture(self) -> list[StateDict | None]:
-        return [self._inner.state_dict()]
+    def _numbers(self, reward: Any) -> Array:
+        """Rewards float64 [E]."""
+        reward = np.asarray(reward)
+        if reward.shape != (self.num_envs,) or reward.dtype.kind not in "biuf":
+            raise Nonsense(f"its rewards are {reward.dtype} {reward.shape}, not a number per environment")
+        if not (np.abs(reward) <= LARGEST).all():
+            raise Nonsense(f"the rewards are {shown(reward.tolist())}")
+        return reward.astype(np.float64)
+
+    def _flags(self, flags: Any) -> Array:
+        """`terminated` or `truncated` [E] as bool, the caller's own."""
+        flags = np.array(flags)
+        if flags.shape != (self.num_envs,) or flags.dtype.kind != "b":
+            raise Nonsense(f"`terminated` and `truncated` must be bool [{self.num_envs}], not {flags.dtype}")
+        return flags
+
+    def _failure(self, call: str, error: BaseException) -> EnvError:
+        return EnvError(f"{self.spec.id}: the vector (seed {self._seeds[0]}) failed in {call}\n{described(error)}")
+
+    def _find_proof(self, check: Callable[[], None] | None) -> Proof:
+        return Proof("" if hasattr(self._inner, "state_dict") else "its own vector cannot save its state")
+
+    def _doubt(self, states: list[StateDict]) -> str:
+        return ""  # it speaks for itself
+
+    def _capture(self) -> list[StateDict]:
+        try:
+            return [self._inner.state_dict()]
+        except BaseException as error:
+            if is_ours(error):
+                raise
+            raise Unsaveable(f"its state_dict() failed: {described(error)}") from error
 
     def _restore(self, states: list[StateDict]) -> None:
         self._inner.load_state_dict(states[0])
@@ -394,6 +514,13 @@ def native(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> Vector
         return in_process(recipe, num_envs)
     singles = [_Single(recipe.vector(1)) for _ in range(num_envs)]
     return InProcess(singles, recipe.actions(singles[0].action_space))
+
+
+def _finite(numbers: Array) -> bool:
+    """Whether all numbers [N] are finite: their sum is, or else each is looked at."""
+    return isfinite(sum(numbers.tolist()) if numbers.size <= FEW else numbers.dot(numbers)) or bool(
+        np.isfinite(numbers).all()
+    )
 
 
 def _require_same_step(envs: gym.vector.VectorEnv) -> None:

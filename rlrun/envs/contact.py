@@ -1,0 +1,155 @@
+"""The one boundary between rlrun and an environment: what comes from it is checked here, and its failures get a name.
+
+An environment may return the same array in every step, change it later, return what is not of its space, or raise
+whatever it likes. Everything is checked in every step; what is as it was the last time passes by identity and costs
+next to nothing. Whoever calls copies the observation at once: it belongs to the environment. Whether the numbers are
+finite is asked of all environments of a vector together (experience/vector.py), and of the reward here.
+
+Bounds of a Box are not checked: many environments overstep theirs, and nothing depends on them.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy import ndarray
+
+from rlrun.envs import faults
+from rlrun.envs.faults import Nonsense
+from rlrun.envs.spaces import plain, to_space
+from rlrun.errors import EnvError
+from rlrun.types import Array
+
+log = logging.getLogger(__name__)
+
+LARGEST = float(np.finfo(np.float32).max)  # rewards are float32
+
+
+class Contact:
+    """One environment, checked.
+
+    Args:
+        env: may count its discrete observations from wherever it likes; seen from here it counts from 0.
+        index: its place in the vector, for messages.
+
+    Raises:
+        EnvError: from `reset` and `step`, if the environment raises anything or returns what cannot be.
+    """
+
+    def __init__(self, env: gym.Env, index: int = 0):
+        self.env = plain(env)
+        self.index = index
+        self.id = env_id(env)
+        self.space = to_space(self.env.observation_space)
+        self._n, self._shape = self.space.n, self.space.shape
+        self._dtype: Any = None  # of the last observation; what comes again needs no second look
+        self._seed, self._episode, self._steps = 0, 0, 0
+
+    def reset(self, seed: int | None = None) -> Any:
+        """Start an episode, from a seed or where the environment's own stream stands. Returns the observation."""
+        if seed is None:
+            self._episode += 1
+        else:
+            self._seed, self._episode = seed, 0
+        self._steps = 0
+        try:
+            result = self.env.reset() if seed is None else self.env.reset(seed=seed)
+            if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+                raise Nonsense(f"it must return (obs, info), not {type(result).__name__}")
+            obs = result[0]
+            if self._n:
+                return self._number(obs)
+            known = type(obs) is ndarray and obs.dtype is self._dtype and obs.shape == self._shape
+            return obs if known else self._array(obs)
+        except BaseException as error:
+            if faults.is_ours(error):
+                raise
+            raise self._named("reset()", error) from error
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, Any]:
+        """Step it: (obs, reward, terminated, truncated, info); the observation is the environment's own array."""
+        self._steps += 1
+        try:
+            result = self.env.step(action)
+            try:
+                obs, reward, terminated, truncated, info = result
+            except (TypeError, ValueError):
+                what = f"it must return (obs, reward, terminated, truncated, info), not {_form(result)}"
+                raise Nonsense(what) from None
+            if self._n:
+                if type(obs) is not int or not 0 <= obs < self._n:
+                    obs = self._number(obs)
+            elif type(obs) is not ndarray or obs.dtype is not self._dtype or obs.shape != self._shape:
+                obs = self._array(obs)
+            if type(reward) is not float:
+                reward = _real(reward)
+            if not -LARGEST <= reward <= LARGEST:
+                raise Nonsense(f"the reward is {reward}")
+            if terminated is not True and terminated is not False:
+                terminated = _flag("terminated", terminated)
+            if truncated is not True and truncated is not False:
+                truncated = _flag("truncated", truncated)
+            return obs, reward, terminated, truncated, info
+        except BaseException as error:
+            if faults.is_ours(error):
+                raise
+            raise self._named(faults.step_of(action), error) from error
+
+    def close(self) -> None:
+        """Close it. One that cannot even do that has been of use before: it costs a warning."""
+        try:
+            self.env.close()
+        except BaseException as error:
+            if faults.is_ours(error):
+                raise
+            log.warning("%s", self._named("close()", error))
+
+    def _named(self, call: str, error: BaseException) -> EnvError:
+        when = faults.moment(self._seed, self._episode, self._steps)
+        return faults.failure(self.id, self.index, when, call, error)
+
+    def _array(self, value: Any) -> Array:
+        """A Box observation of the space's shape, and of a dtype that becomes the space's without loss of kind."""
+        obs = np.asarray(value)
+        space = self.space
+        if obs.shape != space.shape or not np.can_cast(obs.dtype, space.dtype, "same_kind"):
+            raise Nonsense(f"its space is {space.dtype} {space.shape}, but the observation is {obs.dtype} {obs.shape}")
+        self._dtype = obs.dtype
+        return obs
+
+    def _number(self, value: Any) -> int:
+        """A Discrete observation in 0..n-1."""
+        number = faults.whole("the observation", value)
+        if not 0 <= number < self._n:
+            raise Nonsense(f"its space is Discrete({self._n}), but the observation is {number}")
+        return number
+
+
+def env_id(env: gym.Env) -> str:
+    """The id it was registered under, or the name of its class."""
+    return env.spec.id if env.spec else type(env.unwrapped).__name__
+
+
+def _real(value: Any) -> float:
+    """A reward: a real number, or an array of just one."""
+    if isinstance(value, float | int):
+        return float(value)
+    number = np.asarray(value)
+    if number.size != 1 or number.dtype.kind not in "biuf":
+        raise Nonsense(f"the reward is {faults.shown(value)}, not a number")
+    return float(number.item())
+
+
+def _flag(name: str, value: Any) -> bool:
+    """True or False, also as NumPy's, as an array of one, or as 0 and 1."""
+    flag = np.asarray(value)
+    if flag.size != 1 or flag.dtype.kind not in "biu" or flag.item() not in (0, 1):
+        raise Nonsense(f"`{name}` is {faults.shown(value)}, not true or false")
+    return bool(flag.item())
+
+
+def _form(result: Any) -> str:
+    return f"{len(result)} values" if isinstance(result, tuple | list) else faults.shown(result)
