@@ -101,7 +101,9 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     if line.help:
         return int(verbs.found("help.show_help")(verbs.usage(), line.words))
     if line.multirun or "hydra.mode=MULTIRUN" in line.words:
-        return int(verbs.found("sweep.sweep")(line.words))
+        flags = [word for folder in line.config_dirs for word in ("--config-dir", folder)]
+        return int(verbs.found("sweep.sweep")(line.words, flags, argv))
+    verbs.found("sweep.refuse_options")(line.words)
     return int(verbs.found("launch.train")(line.words, argv))
 
 

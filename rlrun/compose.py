@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import choices, explain, plugins, tuned
+from rlrun import choices, explain, launcher, plugins, tuned
 from rlrun.choices import GROUPS, ROOT, conf_dir
 from rlrun.config import KINDS, flat, in_types, module_names, to_yaml
 from rlrun.errors import ConfigError
@@ -75,8 +75,8 @@ def set_up(words: Sequence[str], config_dirs: Sequence[str] = ()) -> None:
     modules = _imports(words)
     plugins.load_named(modules)
     choices.add_folders(config_dirs, installed, modules)
+    launcher.register()
     OmegaConf.register_new_resolver("rlrun.env", env_label, replace=True)
-    OmegaConf.register_new_resolver("rlrun.job", job_label, replace=True)
     OmegaConf.register_new_resolver("rlrun.letters", letters, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("rlrun.now", _now, replace=True, use_cache=True)
 
@@ -121,6 +121,7 @@ def composed(cfg: DictConfig, hydra: DictConfig, folder: Path, loader: ConfigLoa
         hydra: Hydra's node.
         folder: where the run belongs.
     """
+    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "sweep"])  # the sweep's, not the run's
     data: Any = OmegaConf.to_container(cfg, resolve=True)
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
@@ -171,12 +172,6 @@ def _normal(word: str) -> Iterator[str]:
         yield word
 
 
-def constant_keys(words: Sequence[str], loader: ConfigLoader) -> list[str]:
-    """The keys that a sweep does not vary."""
-    overrides = (parse(word, loader) for word in words)
-    return [o.key_or_group for o in overrides if not (o.is_sweep_override() or o.is_hydra_override())]
-
-
 def postponed(words: Sequence[str], loader: ConfigLoader) -> list[str]:
     """The words of a sweep, ready for Hydra.
 
@@ -203,11 +198,6 @@ def env_label(env_id: str, option: str = "") -> str:
     """
     name = option if "/" in option else re.sub(r"-v\d+$", "", str(env_id).rpartition(":")[2])
     return _path_part(name.removeprefix("rlrun/")).lower()
-
-
-def job_label(number: int, overrides: str) -> str:
-    """A job of a sweep in a path: its number, and what it has of its own."""
-    return _path_part(f"{number}_{overrides.replace('+', '')}")[:80].strip("_")
 
 
 def _path_part(text: str) -> str:

@@ -44,6 +44,20 @@ class StopConfig:
 
 
 @dataclass
+class SweepConfig:
+    """How the jobs of a sweep (`rlrun -m`) are run; it makes no difference to what one of them computes."""
+
+    jobs: int = 1  # jobs at a time, each in a process of its own; several GPUs are dealt out among them
+    time_limit: float | None = (
+        None  # seconds after which a job is ended and counts as failed; null = as long as it takes
+    )
+
+    def __post_init__(self) -> None:
+        within("jobs", self.jobs, 1, 1024)
+        within("time_limit", self.time_limit, 1, 1e9)
+
+
+@dataclass
 class RunConfig:
     """One run. The nodes are config groups; `validate` replaces them by their components' dataclasses."""
 
@@ -61,6 +75,7 @@ class RunConfig:
     stop: StopConfig = field(default_factory=StopConfig)  # early stopping
     init_from: str | None = None  # start with the weights of this run: RUN, RUN@best or RUN@STEPS
     callbacks: list[Any] = field(default_factory=list)  # callbacks of yours, in order: [my.module.Class, {_target_: …}]
+    sweep: SweepConfig = field(default_factory=SweepConfig)  # of `rlrun -m`, not part of a run
     imports: list[str] = field(default_factory=list)  # modules to import first; they register components of yours
 
     def __post_init__(self) -> None:

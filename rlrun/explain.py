@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import choices, hints, registry
 from rlrun.choices import GROUPS, ROOT
-from rlrun.config import KINDS, OPTIONAL, RunConfig, component, flat, is_free, literal, needs_value, typed, wrong_type
+from rlrun.config import KINDS, OPTIONAL, RunConfig, flat, is_free, literal, needs_value, wrong_type
 from rlrun.errors import ConfigError
 from rlrun.words import parse
 
@@ -55,36 +55,6 @@ def check_choices(words: Sequence[str], loader: ConfigLoader, sweep: bool = Fals
             known = flat(OmegaConf.to_container(OmegaConf.structured(RunConfig)))
             if key.split(".")[0] in (*known, "hydra"):
                 raise ConfigError(key, "cannot be left out", f"write {key}=VALUE")
-
-
-def check_values(words: Sequence[str], loader: ConfigLoader) -> None:
-    """Raise ConfigError for a value of a sweep that its key refuses, whatever the job. Swept components have no say."""
-    check_choices(words, loader, sweep=True)
-    overrides = [parse(word, loader) for word in words]
-    swept = {o.key_or_group for o in overrides if o.is_sweep_override()}
-    chosen = [str(o.input_line) for o in overrides if _is_choice(o) and not o.is_sweep_override()]
-    try:
-        base = loader.load_configuration(ROOT, chosen, RunMode.RUN)
-    except (HydraException, OmegaConfBaseException):
-        return  # it is explained when the jobs are composed
-    for override in overrides:
-        key, kind = override.key_or_group, override.key_or_group.split(".")[0]
-        if kind not in swept - {key} and kind != "hydra" and not _is_choice(override) and override.is_discrete_sweep():
-            for value in override.sweep_iterator():
-                _try(key, value, base)
-
-
-def _try(key: str, value: Any, base: DictConfig) -> None:
-    """Raise ConfigError if the key refuses the value among the values that it would stand with."""
-    node = OmegaConf.masked_copy(base, [key.split(".")[0]])
-    OmegaConf.update(node, key, value, force_add=True)
-    data: Any = OmegaConf.to_container(node, resolve=False)
-    try:
-        ((kind, inside),) = data.items()
-        component(kind, inside) if kind in KINDS else typed(RunConfig, data)
-    except ConfigError as error:
-        if error.key == key:
-            raise
 
 
 def _is_choice(override: Override) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 
 from rlrun import choices, compose, config, hints, plugins, text
 from rlrun.choices import GROUPS
-from rlrun.config import KINDS, RunConfig, literal
+from rlrun.config import KINDS, RunConfig, SweepConfig, literal
 from rlrun.errors import ConfigError
 from rlrun.registry import did_you_mean
 from rlrun.verbs import TRAIN, VERBS, found
@@ -115,6 +115,7 @@ def options(data: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[tup
     top = field_comments(RunConfig)
     plain = {key: value for key, value in data.items() if key not in KINDS}
     yield "run", list(rows(RunConfig, plain, ""))
+    yield f"sweep: {top['sweep']}", list(rows(SweepConfig, asdict(SweepConfig()), "sweep"))
     for kind in KINDS:
         node = data.get(kind)
         if node:

@@ -1,187 +1,429 @@
-"""Many runs from one command, `rlrun -m`, and what else Hydra's own command line offers (`--cfg`, `--info`, …).
+"""Many runs from one command, `rlrun -m`, and the completion of a sweep that was stopped.
 
-Hydra expands the overrides and launches the jobs. A job that fails is recorded in its directory and costs nothing but
-itself; in the end one table says what became of each.
+Hydra's sweeper expands the overrides into jobs. All of them are checked and put on record before the first one starts;
+then each runs in a process of its own (pool.py). In the end one table says what became of each.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import math
-import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from unittest import mock
 
 import hydra
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import compose, explain
+from rlrun import checks, compose, config, explain, launch, launcher, preflight, runs
+from rlrun.board import Lines, board, say
+from rlrun.config import SweepConfig
 from rlrun.errors import ConfigError, Interrupted, RlrunError
-from rlrun.launch import train_composed
-from rlrun.loggers.console import mean_and_std
-from rlrun.rundir import RunDir
+from rlrun.interrupt import SIGNALS
+from rlrun.jobs import RECORD, Job, Outcome, Sweep, is_recorded, label, recorded_state
+from rlrun.pool import SAVING, Pool, Task, settle
+from rlrun.report.sweeps import print_table, write_csv
+from rlrun.rundir import command_line
+from rlrun.words import parse
+
+AUTO = "auto"  # hydra.sweep.subdir: a name of ours
+SWEEPS_OWN = re.compile(r"hydra[./](mode|sweep|sweeper|launcher|run\.dir)\b|sweep\.")  # words that jobs do not get
+SHOWN = 5  # different mistakes that an error lists
 
 
-def sweep(words: Sequence[str]) -> int:
+@dataclass
+class ResumeSweepOptions:
+    """Complete a sweep: finished jobs are kept, interrupted ones go on, missing ones start."""
+
+    retry: str = "none"  # failed: failed and diverged jobs too, from their last checkpoint or else from the beginning
+    sweep: SweepConfig = field(default_factory=SweepConfig)  # as it was, unless it is given
+
+    def __post_init__(self) -> None:
+        checks.one_of("retry", self.retry, ("none", "failed"))
+
+
+def sweep(words: Sequence[str], flags: Sequence[str], argv: Sequence[str]) -> int:
     """Run every combination that the overrides describe, each in its own directory.
+
+    Args:
+        words: the overrides as typed.
+        flags: `--config-dir DIR ...`, which jobs need too.
+        argv: all that the user typed.
 
     Returns:
         0 if all jobs finished, 1 if one did not, 75 or 130 if a signal ended the sweep.
 
     Raises:
-        ConfigError: a job's config cannot be composed; then none has been started.
+        RlrunError: a job cannot run as it is meant to; then none has been started.
     """
-    words = [*compose.complete(words, sweep=True), "hydra.mode=MULTIRUN"]
     with compose.session() as loader:
-        explain.check_values(words, loader)
-        constant = compose.constant_keys(words, loader)
-        words = compose.postponed(words, loader)
+        ready = compose.postponed([*compose.complete(words, sweep=True), "hydra.mode=MULTIRUN"], loader)
         try:
-            folder = choose_folder(words, loader)
-            with unmade(folder):
-                code = launch(folder, words, loader, constant)
+            master = loader.load_configuration(compose.ROOT, list(ready), RunMode.MULTIRUN)
+            options = config.typed(SweepConfig, plain(master.sweep), "sweep")
+            with made(Path(str(master.hydra.sweep.dir)).expanduser()) as folder, leaving():
+                record = Sweep(folder, command_line(argv), os.getcwd(), list(flags), asdict(options))
+                varying = {key_of(word) for word in ready if parse(word, loader).is_sweep_override()}
+                with record.locked():
+                    code = Plan(record, words, ready, varying).carry_out(options, master.hydra.runtime.choices)
+                    return summed_up(record, code)
         except (HydraException, OmegaConfBaseException) as error:
-            raise explain.failure(words, error, loader, sweep=True) from error
-    rows = [result(run) for run in runs(folder)]
-    print_table(folder, rows)
-    return code or int(any(state != "finished" for _, state, _ in rows))
+            raise explain.failure(ready, error, loader, sweep=True) from error
 
 
-def choose_folder(words: Sequence[str], loader: ConfigLoader) -> Path:
-    """The directory of the sweep, which no other sweep has."""
-    folder = Path(loader.load_configuration(compose.ROOT, list(words), RunMode.MULTIRUN).hydra.sweep.dir)
-    if folder.exists():
-        raise ConfigError("hydra.sweep.dir", f"{folder} exists already", "choose another directory")
-    return folder
+def resume(path: Path, words: Sequence[str], trust: bool = False) -> int:
+    """Complete a sweep that was stopped or killed; returns as `sweep`.
+
+    Args:
+        trust: run its jobs even if it was made elsewhere.
+    """
+    record = Sweep.read(path, trust)
+    options = config.typed(ResumeSweepOptions, config.merged({"sweep": record.options}, words))
+    with record.locked(), leaving():
+        await_ends(record, killed=True)
+        tasks = [task for job in record.jobs if (task := to_do(record, job, options.retry == "failed", trust))]
+        code = 0
+        with board(record, options.sweep.jobs) as show:
+            show.expect([task.job for task in tasks])
+            show.say(f"{len(tasks)} of {len(record.jobs)} jobs to do, {options.sweep.jobs} at a time: {record.path}")
+            try:
+                Pool(record, show, options.sweep.jobs, options.sweep.time_limit).run(tasks)
+            except Interrupted as error:
+                code = error.exit_code
+        return summed_up(record, code)
+
+
+def resume_either(word: str, words: Sequence[str], trust: bool = False) -> int:
+    """Continue what a word of the command line means: a run, or a sweep."""
+    path = runs.find(word)
+    return resume(path, words, trust) if is_recorded(path) else launch.resume(word, words, trust)
+
+
+def refuse_options(words: Sequence[str]) -> None:
+    """Raise ConfigError for options of a sweep that are given to a single run."""
+    for word in words:
+        if key_of(word).startswith("sweep."):
+            raise ConfigError(key_of(word), "is for sweeps", "add -m to run one")
+
+
+@dataclass
+class Plan:
+    """Turns what Hydra's sweeper asks for into jobs.
+
+    Args:
+        record: the sweep, without jobs yet.
+        typed: the user's words.
+        ready: the same as Hydra needs them.
+        varying: keys that the words give several values.
+    """
+
+    record: Sweep
+    typed: Sequence[str]
+    ready: Sequence[str]
+    varying: set[str]
+
+    def carry_out(self, options: SweepConfig, choices: DictConfig) -> int:
+        """Let the sweeper ask, and the launcher run what it asks for; returns the exit code.
+
+        Raises:
+            RlrunError, HydraException, OmegaConfBaseException: no job can be started.
+        """
+        ours = choices["hydra/launcher"] == launcher.NAME
+        words = [*self.ready, f"hydra.sweep.dir={quoted(str(self.record.path))}"]
+        if not ours:
+            OmegaConf.register_new_resolver("rlrun.job", folder_of, replace=True)
+            words.append("hydra.sweep.subdir='${rlrun.job:${hydra.sweep.dir},${hydra.job.num}}'")
+        app: Any = GlobalHydra.instance().hydra
+        try:
+            with (
+                board(self.record, options.jobs) as show,
+                mock.patch.object(Sweeper, "validate_batch_is_legal", lambda _, batch: self.admit(batch)),
+                self.launching(Pool(self.record, show, options.jobs, options.time_limit), show)
+                if ours
+                else nullcontext(),
+            ):
+                app.multirun(compose.ROOT, Alone(self.record.path, options.time_limit), words)
+        except KeyboardInterrupt:
+            return self.stopped(signal.SIGINT)
+        except Interrupted as error:
+            return self.stopped(error.signum)
+        except SystemExit as error:
+            await_ends(self.record, killed=False)
+            return int(error.code or 0)
+        except Exception as error:  # a mistake in a later batch, or a launcher that lost its workers
+            if not self.record.jobs:
+                raise
+            await_ends(self.record, killed=False)
+            reason = str(error) if isinstance(error, RlrunError) else f"{type(error).__name__}: {error}"
+            print(f"rlrun: the sweep cannot go on: {reason}", file=sys.stderr)
+            if os.environ.get("RLRUN_DEBUG") == "1":
+                traceback.print_exception(error)
+            return 1
+        return 0
+
+    def launching(self, pool: Pool, show: Lines) -> AbstractContextManager[None]:
+        """Our launcher in place of Hydra's."""
+
+        def run(batch: Sequence[Sequence[str]], first: int) -> list[float]:
+            if first + len(batch) > len(self.record.jobs):  # by a sweeper that does not have its batches checked
+                self.admit(batch)
+            jobs = self.record.jobs[first : first + len(batch)]
+            show.expect(jobs)
+            show.say(f"{len(self.record.jobs)} jobs, {pool.slots} at a time: {self.record.path}")
+            pool.run([from_the_beginning(self.record, job) for job in jobs])
+            return [Outcome.of(self.record.run(job)).mean for job in jobs]
+
+        return launcher.launching(run)
+
+    def stopped(self, signum: int) -> int:
+        await_ends(self.record, killed=True)
+        return Interrupted(signum).exit_code
+
+    def admit(self, batch: Sequence[Sequence[str]]) -> None:
+        """Check the next jobs, and put them on record.
+
+        Raises:
+            RlrunError: some cannot run; all that is wrong is said.
+        """
+        first = len(self.record.jobs)
+        own = [word for word in self.typed if key_of(word).startswith("hydra.sweep.")]
+        asked = [self.split(overrides) for overrides in batch]
+        findings = preflight.check([(first + n, [*words, *own]) for n, (words, _) in enumerate(asked)])
+        jobs, problems = [], defaultdict(list)
+        for number, (words, varied), finding in zip(range(first, first + len(batch)), asked, findings, strict=True):
+            name = label(number, varied)
+            if finding.problem:
+                problems[finding.problem].append(name)
+            if finding.needs_number:
+                words = [*words, f"hydra.job.num={number}", f"hydra.job.id={number}"]
+            folder = name if finding.subdir in (AUTO, "") else os.path.normpath(finding.subdir)
+            known = (finding.seed, finding.total_timesteps, finding.grace, finding.any_gpu)
+            jobs.append(Job(number, folder, words, varied, *known))
+        if problems:
+            raise RlrunError(listed(problems, len(jobs)))
+        if not jobs:
+            raise ConfigError("sweep", "there is no job in it", "give a key several values: seed=1,2,3")
+        apart([*self.record.jobs, *jobs])
+        self.record.jobs += jobs
+        self.record.write()
+
+    def split(self, overrides: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """The words of a job, those that all jobs share as the user typed them, and what it has of its own."""
+        given = {key_of(word): word for word in overrides}
+        constant = {key_of(word) for word in self.ready} - self.varying
+        varied = {key: word.partition("=")[2] for key, word in given.items() if key not in constant}
+        if wrong := next((key for key in varied if SWEEPS_OWN.match(key)), None):
+            raise ConfigError(wrong, "is the same for all jobs of a sweep", "give it one value")
+        words = dict.fromkeys(
+            f"{word.partition('=')[0]}={varied[key_of(word)]}" if key_of(word) in varied else word
+            for word in self.typed
+            if not SWEEPS_OWN.match(word.lstrip("+~"))
+        )
+        named = {key_of(word) for word in words}
+        extra = [given[key] for key in varied if key not in named]  # what only the sweeper knows of
+        return [*words, *extra], varied
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The job that another launcher than ours runs, wherever that is: in a process of its own all the same."""
+
+    folder: Path
+    time_limit: float | None
+
+    def __call__(self, cfg: DictConfig) -> float:
+        """Returns the mean return of the final evaluation; NaN if the job has not finished: its status.json says why.
+
+        Raises:
+            SystemExit: a signal came, which ends the sweep; the run is saved.
+        """
+        record = Sweep.read(self.folder)
+        job = record.jobs[int(HydraConfig.get().job.num)]
+        show = Lines(record, 1)
+        show.expect(record.jobs)
+        for standing in show.standings.values():
+            standing.state = "elsewhere"
+        try:
+            Pool(record, show, 1, self.time_limit).run([from_the_beginning(record, job)])
+        except Interrupted as error:
+            raise SystemExit(error.exit_code) from error
+        return Outcome.of(record.run(job)).mean
+
+
+def to_do(record: Sweep, job: Job, retry: bool, trust: bool) -> Task | None:
+    """What is left of a job; None if nothing is.
+
+    Args:
+        retry: whether to try again what failed.
+        trust: whether to obey its config even if it was made elsewhere.
+    """
+    run = record.run(job)
+    state = recorded_state(run)
+    if state == "finished" or (state in ("failed", "diverged") and not retry) or (state and run.is_alive()):
+        return None
+    if state and run.config.exists():
+        return Task(job, ["resume", *(["--trust"] if trust else []), str(place(record, job))])
+    run.status.unlink(missing_ok=True)  # it failed before there was anything to continue
+    return from_the_beginning(record, job)
+
+
+def from_the_beginning(record: Sweep, job: Job) -> Task:
+    return Task(job, [*record.flags, *job.words, f"hydra.run.dir={quoted(str(place(record, job)))}"])
+
+
+def place(record: Sweep, job: Job) -> Path:
+    """A job's directory, as its process finds it, which works where the sweep was started."""
+    folder = record.run(job).path
+    return folder if record.cwd == os.getcwd() else folder.absolute()
+
+
+def await_ends(record: Sweep, killed: bool) -> None:
+    """Wait for jobs that nobody waits for any more, because whoever did was killed; and record what ended wordlessly.
+
+    Args:
+        killed: whether they were ended with the sweep, rather than on their own.
+    """
+    runs = [record.run(job) for job in record.jobs if recorded_state(record.run(job)) == "running"]
+    if alive := [run for run in runs if run.is_alive()]:
+        say(f"waiting for {len(alive)} jobs that are still at work")
+    deadline = time.monotonic() + max(job.grace for job in record.jobs) + SAVING
+    while any(run.is_alive() for run in alive) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for run in runs:
+        if not run.is_alive():
+            settle(run, "its process ended without a word", stopping=killed, overdue=False)
+
+
+def summed_up(record: Sweep, code: int) -> int:
+    """Write `sweep.csv`, print the table, and return the exit code: `code`, or 1 if a job has not finished."""
+    outcomes = record.outcomes()
+    states = {outcome.state for _, outcome in outcomes}
+    print_table(record, outcomes)
+    try:
+        say(str(write_csv(record, outcomes)))
+    except OSError as error:
+        say(f"rlrun: {error}")
+    again = ["resume", str(record.path)]
+    if states & {"preempted", "not started"}:
+        say(f"complete it with: {command_line(again)}")
+    elif states & {"failed", "diverged"}:
+        say(f"once more what failed: {command_line([*again, 'retry=failed'])}")
+    return code or int(states != {"finished"})
+
+
+def folder_of(sweep: str, number: int) -> str:
+    """Where a job belongs, for launchers that make its directory."""
+    return Sweep.read(Path(sweep)).jobs[number].folder
+
+
+def listed(problems: dict[str, list[str]], jobs: int) -> str:
+    """What is wrong with the jobs of a sweep, mistake by mistake."""
+    wrong = sum(map(len, problems.values()))
+    lines = [f"{wrong} of {jobs} jobs cannot run; none was started"]
+    for problem, names in list(problems.items())[:SHOWN]:
+        where = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        lines.append(f"{where}: {'; '.join(problem.splitlines())}")
+    if len(problems) > SHOWN:
+        lines.append(f"… and {len(problems) - SHOWN} other mistakes")
+    return "\n".join(lines)
+
+
+def apart(jobs: Sequence[Job]) -> None:
+    """Raise ConfigError if a job's directory is another one's, or lies in it, or is the sweep's."""
+    numbers: dict[Path, int] = {}
+    for job in jobs:
+        folder = Path(job.folder)
+        if folder == Path() or ".." in folder.parts:
+            raise ConfigError(
+                "hydra.sweep.subdir", f"{job.folder} is no directory inside the sweep's", "give it a name"
+            )
+        if (other := numbers.setdefault(folder, job.number)) != job.number:
+            problem = f"jobs {other} and {job.number} would both go to {folder}"
+            raise ConfigError("hydra.sweep.subdir", problem, "put ${hydra.job.num} into it")
+    for folder, number in numbers.items():
+        for parent in folder.parents:
+            if parent in numbers:
+                problem = f"job {number} would go to {folder}, into job {numbers[parent]}"
+                raise ConfigError("hydra.sweep.subdir", problem, "put ${hydra.job.num} into it")
 
 
 @contextmanager
-def unmade(folder: Path) -> Iterator[None]:
-    """Take back the directories that Hydra makes for a sweep before it refuses it."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException):
-        (folder / "multirun.yaml").unlink(missing_ok=True)
-        with suppress(OSError):  # up to the first that somebody else uses
-            for path in made:
-                path.rmdir()
-        raise
-
-
-def launch(folder: Path, words: Sequence[str], loader: ConfigLoader, constant: Sequence[str]) -> int:
-    """Let Hydra's sweeper and launcher do their work; returns the exit code of the signal that stopped them, or 0."""
-    common = ",".join(repr(key) for key in constant)
-    names = f"hydra.job.config.override_dirname.exclude_keys=[{common}]"  # a job is named by what it has of its own
-    app: Any = GlobalHydra.instance().hydra
-    before = signal.signal(signal.SIGTERM, functools.partial(leave, folder))
-    try:
-        app.multirun(compose.ROOT, job, [*words, names, f"hydra.sweep.dir='{folder}'"])
-    except KeyboardInterrupt:
-        return Interrupted(signal.SIGINT).exit_code
-    except SystemExit as error:
-        return int(error.code or 0)
-    except (HydraException, OmegaConfBaseException):
-        raise
-    except Exception as error:  # a launcher that lost its workers; what they finished is worth a table
-        reason = str(error).partition("\n")[0]
-        print(f"rlrun: the launcher failed: {type(error).__name__}: {reason}", file=sys.stderr)
-        return 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    return 0
-
-
-def leave(folder: Path, signum: int, frame: object) -> None:
-    """Answer a signal that is not a run's to answer: between two jobs, or while workers are at theirs.
-
-    The workers are told, and have five seconds to save before they go with this process.
-    """
-    for worker in multiprocessing.active_children():
-        os.kill(worker.pid or 0, signum)
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and any(run.is_alive() for run in runs(folder)):
-        time.sleep(0.05)
-    raise SystemExit(Interrupted(signum).exit_code)
-
-
-def job(cfg: DictConfig) -> float:
-    """One run of a sweep, in this process or a worker's.
-
-    Returns:
-        The mean return of the final evaluation; NaN if the run failed: its status.json says why.
+def made(folder: Path) -> Iterator[Path]:
+    """The directory of the sweep, which no other sweep has; taken back if nothing was put on record.
 
     Raises:
-        SystemExit: a signal came, which ends the sweep; the run is saved.
+        ConfigError: it exists, or cannot be made.
     """
-    node: Any = HydraConfig.get()
-    folder = Path(node.runtime.output_dir)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        composed = compose.composed(cfg, node, folder, GlobalHydra.instance().config_loader())
-        return train_composed(composed, composed.overrides)
-    except Interrupted as error:
-        raise SystemExit(error.exit_code) from error
-    except Exception as error:
-        record(folder, error)
-        return math.nan
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError as error:
+        raise ConfigError("hydra.sweep.dir", f"{folder} exists already", "choose another directory") from error
+    except OSError as error:
+        raise ConfigError("hydra.sweep.dir", f"{folder} cannot be made: {error.strerror}", "choose another") from error
+    try:
+        yield folder
+    except BaseException:
+        if not (folder / RECORD).exists():
+            with suppress(OSError):  # up to the first that somebody else uses
+                for name in ("multirun.yaml", ".lock"):  # Hydra's and ours
+                    (folder / name).unlink(missing_ok=True)
+                for path in new:
+                    path.rmdir()
+        raise
 
 
-def record(folder: Path, error: Exception) -> None:
-    """Say in the job's directory and on stderr what its run could not say itself."""
-    reason = str(error) if isinstance(error, RlrunError) else f"{type(error).__name__}: {error}"
-    print(f"rlrun: {folder.name}: {reason}", file=sys.stderr)
-    if os.environ.get("RLRUN_DEBUG") == "1":
-        traceback.print_exception(error)
-    run_dir = RunDir(folder) if (folder / "status.json").exists() else RunDir.create(folder)
-    if run_dir.read_status()["state"] == "running":
-        run_dir.set_status("failed", reason=reason)
+@contextmanager
+def leaving() -> Iterator[None]:
+    """While no job is watched, a signal ends the sweep where it is."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    heeded = [s for s in SIGNALS if s != signal.SIGINT and signal.getsignal(s) != signal.SIG_IGN]
+    before = {signum: signal.signal(signum, leave) for signum in heeded}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
-def runs(folder: Path) -> list[RunDir]:
-    """The runs of a sweep in the order of its jobs."""
-    jobs = [path.parent for path in folder.glob("*/status.json")]
-    return [RunDir(path) for path in sorted(jobs, key=lambda path: (int(path.name.partition("_")[0]), path.name))]
+def plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True)
 
 
-def result(run: RunDir) -> tuple[str, str, str]:
-    """What became of a job: its name, its state, and its final evaluation or what went wrong."""
-    status = run.read_status()
-    final = None
-    with suppress(FileNotFoundError):
-        final = json.loads(run.summary.read_text())["final_eval"]
-    score = mean_and_std(final["mean"], final["std"]) if final else status["reason"].split("\n")[0]
-    return run.path.name, status["state"], score
+def quoted(text: str) -> str:
+    """Text as a value that Hydra takes."""
+    return text if re.fullmatch(r"[\w./+-]+", text) else QuotedString(text, Quote.single).with_quotes()
 
 
-def print_table(folder: Path, rows: Sequence[tuple[str, ...]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("job", "state", "final evaluation", box=box.SIMPLE, title=str(folder), title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+def key_of(word: str) -> str:
+    """What a word is about: `+a.b=1` is about `a.b`."""
+    return word.lstrip("+~").partition("=")[0]
 
 
 def ask_hydra(flags: Sequence[str], words: Sequence[str]) -> int:
     """Let Hydra's own command line answer `--cfg`, `--info`, `--hydra-help` and `--shell-completion`."""
-    app = hydra.main(config_path=str(compose.conf_dir()), config_name=compose.ROOT, version_base="1.3")(job)
+    app = hydra.main(config_path=str(compose.conf_dir()), config_name=compose.ROOT, version_base="1.3")(nothing)
     argv = ["rlrun", *flags, *compose.complete(words)]
     with mock.patch.object(sys, "argv", argv), mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"):
         try:
@@ -190,3 +432,7 @@ def ask_hydra(flags: Sequence[str], words: Sequence[str]) -> int:
             with compose.session() as loader:
                 raise explain.failure(argv[1 + len(flags) :], error, loader) from error
     return 0
+
+
+def nothing(cfg: DictConfig) -> float:
+    return math.nan

@@ -55,7 +55,7 @@ def read_config(run_dir: RunDir, trust: bool = False) -> dict[str, Any]:
         NotTrusted: it is foreign, and names what it would import, fetch or look at.
     """
     text = files.read(run_dir.config, root=run_dir.path)
-    known = _is_signed(run_dir, text)
+    known = is_signed(run_dir.path, text)
     if not known and len(text) > LIMIT:
         raise ConfigError(
             str(run_dir.config), f"has {len(text):,} bytes; a config from elsewhere has {LIMIT:,} at most"
@@ -79,7 +79,7 @@ def read_config(run_dir: RunDir, trust: bool = False) -> dict[str, Any]:
 def change_config(run_dir: RunDir, config: str) -> None:
     """Replace a run's `config.yaml`; a known run stays known, even if this is cut off half-way."""
     before = files.read(run_dir.config, root=run_dir.path)
-    signed = signature(config).get(SIGNATURE, "") if _is_signed(run_dir, before) else ""
+    signed = signature(config).get(SIGNATURE, "") if is_signed(run_dir.path, before) else ""
     if signed:
         path = run_dir.path / SIGNATURE
         files.replace(path, files.read(path).decode() + signed)
@@ -124,12 +124,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def _is_signed(run_dir: RunDir, config: bytes) -> bool:
+def is_signed(folder: Path, config: bytes) -> bool:
+    """Whether a directory's signature says that this config is the user's own."""
     key = _key()
     if key is None:
         return False
     with suppress(OSError, ValueError):
-        lines = files.read(run_dir.path / SIGNATURE, limit=2**12).decode().split()
+        lines = files.read(folder / SIGNATURE, limit=2**12).decode().split()
         return any(hmac.compare_digest(line, _sign(key, config)) for line in lines)
     return False
 

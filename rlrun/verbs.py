@@ -39,11 +39,13 @@ TRAIN = Verb("[option=value ...]", "train; alone: DQN on CartPole", "launch.trai
 VERBS = {
     "resume": Verb(
         "RUN [option=value ...]",
-        "continue a run",
-        "launch.resume",
+        "continue a run, or complete a sweep",
+        "sweep.resume_either",
         flags=TRUST,
         details="Continue a run from its newest checkpoint. "
-        "What can change: total_timesteps, logger.*, eval.*, checkpoint.*",
+        "What can change: total_timesteps, logger.*, eval.*, checkpoint.*\n\n"
+        "Of a sweep, finished jobs are kept, interrupted ones go on, missing ones start. Its options: retry=failed\n"
+        "(failed and diverged jobs too), sweep.jobs=N, sweep.time_limit=SECONDS.",
     ),
     "eval": Verb(
         "RUN [option=value ...]", "evaluate a checkpoint of a run", "review.evaluate", "review.EvalOptions", TRUST

@@ -37,7 +37,7 @@ LEVELS: list[set[str]] = [
     {"ops", "schedules", "noise", "selectors", "inference", "agents", "device", "optim"},
     {"networks", "buffers", "envs"},
     {"experience", "algos", "loggers"},
-    {"evaluation", "checkpoint", "callbacks", "report", "claim", "rundir", "runs", "trust"},
+    {"evaluation", "checkpoint", "callbacks", "report", "claim", "rundir", "runs", "trust", "jobs", "board", "pool"},
     {"runner"},
     {"record"},
     {
@@ -53,11 +53,12 @@ LEVELS: list[set[str]] = [
         "unresolved",
         "build",
         "sources",
+        "launcher",
     },
     {"warmstart"},
-    {"launch", "trial", "review", "inspection", "listing", "sweep", "help", "verbs", "menu"},
+    {"launch", "trial", "review", "inspection", "listing", "sweep", "preflight", "help", "verbs", "menu"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "worker"},
 ]
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 
@@ -73,6 +74,8 @@ HYDRA_SIDE = {
     "compose",
     "plugins",
     "help",
+    "launcher",
+    "preflight",
     "sweep",
     "cli",
 }

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rlrun import __version__, cli, launch, sweep
+from rlrun import __version__, cli, launch
 from rlrun.cli import CommandLine, take_apart
 from rlrun.errors import ConfigError, Interrupted
-from rlrun.rundir import RunDir
 
 SMOKE = ["algo=q_learning", "env=frozenlake", "+smoke=on", "logger.tensorboard=false"]
 
@@ -191,72 +190,3 @@ def test_a_crash_is_one_line_on_the_console_and_a_traceback_in_the_log(folder, m
     assert "Traceback" in (folder / "run" / "run.log").read_text()
     assert status(folder / "run")["state"] == "failed"
     assert "ZeroDivisionError" in status(folder / "run")["reason"]
-
-
-# --- sweeps ----------------------------------------------------------------------------------------------------------
-
-
-def test_in_a_sweep_a_job_that_fails_costs_nothing_but_itself(folder, capsys):
-    assert cli.main(["-m", "algo=q_learning,random", "env=cartpole,frozenlake", *SMOKE[2:]]) == 1
-    (root,) = (folder / "outputs" / "sweeps").iterdir()
-    states = {run.path.name: run.read_status()["state"] for run in sweep.runs(root)}
-    assert states == {
-        "0_algo=q_learning,env=cartpole": "failed",
-        "1_algo=q_learning,env=frozenlake": "finished",
-        "2_algo=random,env=cartpole": "finished",
-        "3_algo=random,env=frozenlake": "finished",
-    }
-    captured = capsys.readouterr()
-    assert "0_algo=q_learning,env=cartpole: algo: q_learning handles discrete obs spaces" in captured.err
-    assert [line.split()[1] for line in captured.out.splitlines() if line.strip()[:2] in ("0_", "1_", "2_", "3_")] == [
-        "failed",
-        "finished",
-        "finished",
-        "finished",
-    ]
-
-
-def test_a_sweep_with_a_crash_goes_on_and_an_interrupted_one_ends(folder, monkeypatch):
-    train, seen = launch.run_loop, []
-
-    def third_is_interrupted(run):
-        seen.append(run.cfg.seed)
-        if run.cfg.seed == 0:
-            raise ZeroDivisionError("division by zero")
-        if run.cfg.seed == 2:
-            raise Interrupted(signal.SIGINT)
-        train(run)
-
-    monkeypatch.setattr(launch, "run_loop", third_is_interrupted)
-    before = signal.getsignal(signal.SIGTERM)
-    assert cli.main(["-m", "seed=range(4)", *SMOKE, "hydra.sweep.dir=sweep"]) == 130
-    assert seen == [0, 1, 2]
-    assert [run.read_status()["state"] for run in sweep.runs(folder / "sweep")] == ["failed", "finished", "preempted"]
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_a_job_returns_its_final_evaluation(folder, monkeypatch):
-    returned = []
-    job = sweep.job
-    monkeypatch.setattr(sweep, "job", lambda cfg: returned.append(job(cfg)) or returned[-1])
-    assert cli.main(["-m", "algo=random", "env=toy", "seed=1,2", "+smoke=on", "hydra.sweep.dir=sweep"]) == 0
-    finals = [json.loads(run.summary.read_text())["final_eval"]["mean"] for run in sweep.runs(folder / "sweep")]
-    assert returned == finals
-
-
-def test_a_sweep_does_not_share_its_directory(folder, capsys):
-    (folder / "sweep").mkdir()
-    assert cli.main(["-m", "seed=1,2", *SMOKE, "hydra.sweep.dir=sweep"]) == 2
-    assert "hydra.sweep.dir: sweep exists already" in capsys.readouterr().err
-
-
-def test_workers_train_the_same_as_this_process(folder):
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ["-m", "seed=1,2", *SMOKE]
-    assert cli.main([*words, "hydra.sweep.dir=one"]) == 0
-    assert cli.main([*words, "hydra.sweep.dir=two", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]) == 0
-    for run in sweep.runs(folder / "one"):
-        other = RunDir(folder / "two" / run.path.name)
-        assert run.eval_csv.read_text().split(",time")[0] == other.eval_csv.read_text().split(",time")[0]
-        final, other_final = (json.loads(r.summary.read_text())["final_eval"] for r in (run, other))
-        assert final == other_final

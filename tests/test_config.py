@@ -128,11 +128,6 @@ def test_run_directories_say_what_and_are_never_the_same():
     assert one != two
 
 
-def test_a_job_is_labelled_by_its_number_and_overrides():
-    assert compose.job_label(3, "+smoke=on,env=bandit/bernoulli,seed=1") == "3_smoke=on,env=bandit-bernoulli,seed=1"
-    assert compose.job_label(0, "") == "0"
-
-
 # --- every file ------------------------------------------------------------------------------------------------------
 
 

@@ -54,7 +54,7 @@ def test_ones_own_run_is_known_wherever_it_lies(run: RunDir, tmp_path: Path) -> 
 
 
 def test_a_run_that_training_made_is_known(run: RunDir) -> None:
-    assert trust._is_signed(run, run.config.read_bytes())
+    assert trust.is_signed(run.path, run.config.read_bytes())
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -85,11 +85,11 @@ def test_a_foreign_run_that_names_nothing_of_its_own_just_works(run: RunDir, ver
 def test_what_resume_changes_stays_known(run: RunDir) -> None:
     assert cli.main(["resume", "run", "total_timesteps=600"]) == 0
     assert read_config(run)["total_timesteps"] == 600
-    assert trust._is_signed(run, run.config.read_bytes())
+    assert trust.is_signed(run.path, run.config.read_bytes())
     foreign = run.config.read_text().replace("600", "601")
     run.config.write_text(foreign)
     trust.change_config(run, foreign.replace("601", "602"))
-    assert not trust._is_signed(run, run.config.read_bytes())
+    assert not trust.is_signed(run.path, run.config.read_bytes())
 
 
 def test_a_run_stays_known_when_a_change_is_cut_off(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_a_run_stays_known_when_a_change_is_cut_off(run: RunDir, monkeypatch: py
     monkeypatch.setattr(RunDir, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         trust.change_config(run, before + "# more\n")
-    assert trust._is_signed(run, before.encode()) and trust._is_signed(run, (before + "# more\n").encode())
+    assert trust.is_signed(run.path, before.encode()) and trust.is_signed(run.path, (before + "# more\n").encode())
 
 
 DEMANDS = {

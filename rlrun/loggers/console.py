@@ -132,7 +132,7 @@ def number(value: float | None) -> str:
 def mean_and_std(mean: float | None, std: float | None) -> str:
     """`187.3 ± 64.2`: the spread as exact as the mean."""
     text = number(mean)
-    decimals = len(text.partition(".")[2]) if "e" not in text else 4
+    decimals = 4 if "e" in text or (text == "0" and std) else len(text.partition(".")[2])
     return text if std is None else f"{text} ± {std:,.{decimals}f}"
 
 
