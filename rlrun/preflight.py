@@ -11,9 +11,10 @@ import os
 import select
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import compose, config
@@ -32,7 +33,7 @@ class Finding:
     total_timesteps: int = 0
     grace: float = 0.0  # seconds in which it answers a signal
     any_gpu: bool = True  # whether it takes whichever GPU it is given
-    needs_number: bool = False  # whether its config depends on its number in the sweep
+    extra: list[str] = field(default_factory=list)  # words without which a single run would not be the same
     problem: str = ""  # why it cannot run
 
 
@@ -89,13 +90,17 @@ def _tell(jobs: Sequence[tuple[int, Sequence[str]]], writing: int) -> None:
 def _check(number: int, words: Sequence[str]) -> Iterator[Finding]:
     finding = Finding()
     try:
-        composed = compose.compose([*words, f"hydra.job.num={number}", f"hydra.job.id={number}"])
+        numbered = [f"hydra.job.num={number}", f"hydra.job.id={number}"]
+        composed = compose.compose([*words, *numbered])
         try:
             finding.subdir = str(composed.hydra.sweep.subdir)
         except OmegaConfBaseException as error:
             raise ConfigError("hydra.sweep.subdir", str(error).partition("\n")[0]) from error
         finding.any_gpu = "cuda:" not in str((composed.data.get("device") or {}).get("accelerator"))
-        finding.needs_number = any(text in composed.written for text in ("hydra:job", "hydra.job"))
+        if any(text in composed.written for text in ("hydra:job", "hydra.job")):
+            finding.extra += numbered
+        if composed.hydra.mode == RunMode.MULTIRUN:  # its own YAML says so
+            finding.extra.append("hydra.mode=RUN")
         yield finding
         checked = config.validate(composed.data)
         finding.seed, finding.total_timesteps = checked.seed, checked.total_timesteps

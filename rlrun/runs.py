@@ -9,7 +9,8 @@ A word means, in this order:
     SWEEP/3         job 3 of a sweep that is given by its path or its name
     abcd            the end of a name under outputs/: its four letters, or more of it, or all
 
-The number of a job is the one its directory's name begins with. Hidden directories are not looked into.
+The number of a job is the one in the sweep's record or, in sweeps of 0.1.0, the one its directory's name begins with.
+Hidden directories are not looked into.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from rlrun.errors import RlrunError
+from rlrun.jobs import RECORD, Sweep
 from rlrun.rundir import RunDir
 
 OUTPUTS = Path("outputs")
 LAST = "last"
-SWEEP_FILE = "multirun.yaml"  # Hydra's record of a sweep, beside its jobs
+HYDRAS_RECORD = "multirun.yaml"  # of a sweep, beside its jobs
 DEPTH = 8  # folders looked into, one in another
 SHOWN = 3  # candidates that an error lists
 
@@ -76,12 +79,15 @@ def under(folder: Path) -> list[RunDir]:
 
 def jobs(sweep: Path) -> list[tuple[int, RunDir]]:
     """The runs of a sweep, by number."""
+    with suppress(RlrunError):
+        record = Sweep.read(sweep)
+        return [(job.number, run) for job in record.jobs if (run := record.run(job)).exists]
     runs = [(_JOB.fullmatch(path.name), RunDir(path)) for path in _scan(sweep) if path != sweep]
     return sorted(((int(name[1]), run) for name, run in runs if name), key=lambda job: (job[0], job[1].path))
 
 
 def is_sweep(path: Path) -> bool:
-    return (path / SWEEP_FILE).is_file()
+    return any((path / name).is_file() for name in (RECORD, HYDRAS_RECORD))
 
 
 def _sweep(word: str) -> Path | None:

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from rlrun import board, cli, pool, preflight, sweep
+from rlrun import board, cli, pool, preflight, runs, sweep
 from rlrun.errors import Interrupted, RlrunError
 from rlrun.jobs import RECORD, Job, Outcome, Sweep, label
 from rlrun.pool import Pool
@@ -103,6 +103,7 @@ def test_a_subdir_of_the_users_may_be_called_anything(folder, fake):
     words = ["-m", *SMOKE, "seed=1,2", "hydra.sweep.dir=sweep", "hydra.sweep.subdir=by seed/s${seed}"]
     assert cli.main(words) == 0
     assert [row["directory"] for row in table("sweep")] == ["by seed/s1", "by seed/s2"]
+    assert runs.find("sweep/1") == Path("sweep/by seed/s2")  # the number is on record
     assert states("sweep") == ["finished", "finished"]
 
 
@@ -183,6 +184,16 @@ def test_an_experiment_file_may_say_how_its_sweep_is_run(folder, fake, capsys):
     record = Sweep.read(folder / "sweep")
     assert record.options == {"jobs": 2, "time_limit": None} and record.flags == ["--config-dir", "conf"]
     assert record.jobs[0].words == [*SMOKE, "experiment=mine", "seed=1"]
+
+
+def test_an_experiment_file_may_be_a_sweep(folder, fake):
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: 3,4\n"
+    (folder / "conf" / "experiment" / "mine.yaml").write_text(text)
+    assert cli.main(["--config-dir", "conf", *SMOKE, "experiment=mine", "hydra.sweep.dir=sweep"]) == 0
+    record = Sweep.read(folder / "sweep")
+    assert [job.folder for job in record.jobs] == ["0_s3", "1_s4"]
+    assert record.jobs[0].words == [*SMOKE, "experiment=mine", "seed=3", "hydra.mode=RUN"]
 
 
 # --- whatever a job does ---------------------------------------------------------------------------------------------
