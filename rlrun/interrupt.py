@@ -40,7 +40,7 @@ class Interrupt:
     """Context manager that turns signals into `Interrupted` at the next `check()`, or into `Abandoned` after the grace.
 
     Args:
-        grace: seconds from a signal to the end of what does not answer it.
+        grace: seconds from a signal to the end of what does not answer it; 0 = at once, where nothing is begun yet.
     """
 
     def __init__(self, grace: float = GRACE) -> None:
@@ -78,7 +78,7 @@ class Interrupt:
 
     def given_up(self) -> Interrupted:
         """What a run that was abandoned ends with."""
-        return Interrupted(self.signum or signal.SIGTERM, "in the middle of something")
+        return Interrupted(self.signum or signal.SIGTERM, "in the middle of something" if self.grace else "")
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is not threading.main_thread():  # the only one that may handle signals
@@ -150,10 +150,19 @@ class Interrupt:
                     self._give_up()
             elif now - self._given_up >= max(LEAVING, (1 - WORK) * self.grace):
                 self._end()
+            elif not self._raised:
+                self._tell()
+                time.sleep(TICK)
 
     def _give_up(self) -> None:
-        """Have the main thread leave what it is doing: our handler runs there, and a system call it waits in ends."""
         self._given_up = time.monotonic()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Have the main thread leave what it is doing: our handler runs there, and a system call it waits in ends.
+
+        Told again until it has heard: a call that it is just about to wait in would not end by one that came before.
+        """
         signal.pthread_kill(threading.main_thread().ident or 0, self.signum or signal.SIGTERM)
 
     def _end(self) -> None:

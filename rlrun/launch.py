@@ -50,14 +50,14 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     Returns:
         The mean return of the final evaluation.
     """
-    with Interrupt() as interrupt:
+    with Interrupt(grace=0) as interrupt:  # nothing is begun that would be worth waiting for
         cfg = config.validate(composed.data)
-        interrupt.grace = cfg.checkpoint.grace
         made = parts(cfg, interrupt)
         with closing(made.source):
-            interrupt.check()  # there is nothing to save yet, and nothing to go on from
             own = own_callbacks(cfg)
             begun = warmstart.start(made, cfg.algo.name, cfg.init_from)
+            interrupt.check()
+            interrupt.grace = cfg.checkpoint.grace
             run_dir = _claim(composed, argv, made.seeds, begun | made.data)
             messages = [f"run: {run_dir.path}", composed.tuned(argv), *_weights(cfg)]
             return _attempt(run_dir, cfg, made, own, None, messages)
@@ -72,9 +72,8 @@ def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
     run_dir = runs.open_run(path)
     old = read_config(run_dir, trust)
     new = _changed(old, words)
-    with Interrupt() as interrupt:
+    with Interrupt(grace=0) as interrupt:
         cfg = config.validate(looked_up(new))
-        interrupt.grace = cfg.checkpoint.grace
         status = run_dir.read_status()
         if cfg.total_timesteps < status["env_steps"] and new != old:
             raise ConfigError(
@@ -89,12 +88,13 @@ def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
         found, state = _newest(run_dir)  # before anything is touched
         made = parts(cfg, interrupt)
         with closing(made.source):
-            interrupt.check()
             own = own_callbacks(cfg)
             made.must_show_data_of(run_dir)
             if state is None:
                 begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
                 warmstart.start(made, cfg.algo.name, begun.get("checkpoint", cfg.init_from))
+            interrupt.check()
+            interrupt.grace = cfg.checkpoint.grace
             run_dir.begin_attempt()
             messages = [f"resumed from {found}", *_differences(old, new)]
             _attempt(run_dir, cfg, made, own, state, messages, config.to_yaml(new))

@@ -54,6 +54,15 @@ def test_a_flag_without_its_value_is_refused():
         take_apart(["--config-dir"])
 
 
+def test_ctrl_c_before_anything_is_begun_is_one_line(monkeypatch, capsys):
+    def pressed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "dispatch", pressed)
+    assert cli.main(["algo=dqn"]) == 130
+    assert capsys.readouterr().err == "rlrun: stopped by SIGINT\n"
+
+
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"rlrun {__version__}\n"

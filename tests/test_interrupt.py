@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from kill_and_resume import differences
 
-from rlrun import cli
+from rlrun import cli, interrupt
 
 PREEMPTED, INTERRUPTED = 75, 130
 MIDDLE = "in the middle of something"
@@ -135,6 +135,8 @@ DQN = ["algo=dqn", "algo.learning_starts=10", "algo.batch_size=4", "network.hidd
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where runs go; and time to leave in order, however slow the machine: what is ended otherwise is this process."""
+    monkeypatch.setattr(interrupt, "LEAVING", 100)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -165,6 +167,13 @@ def ends_like_undisturbed(*training: str, saved: int) -> None:
 def test_an_environment_that_hangs(training: list[str], saved: int, folder: Path) -> None:
     ends_like_undisturbed(*training, *UNRULY, *SHORT, saved=saved)
     assert "unruly.py" in Path("disturbed/run.log").read_text()  # where it was
+
+
+def test_an_environment_that_hangs_before_anything_is_begun(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hangs = ["env.kwargs.what=hang", "env.kwargs.where=init"]
+    assert cli.main(["algo=random", *UNRULY, *hangs, "hydra.run.dir=disturbed"]) == PREEMPTED
+    assert capsys.readouterr().err == "rlrun: stopped by SIGTERM\n"
+    assert not Path("disturbed").exists()
 
 
 @pytest.mark.parametrize("where", ["step", "reset"])
