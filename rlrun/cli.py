@@ -100,10 +100,10 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
         return int(verbs.found("sweep.ask_hydra")(line.hydra, line.words))
     if line.help:
         return int(verbs.found("help.show_help")(verbs.usage(), line.words))
-    if line.multirun or verbs.found("sweep.is_asked_for")(line.words):
+    if line.multirun or compose.is_sweep(line.words):
         flags = [word for folder in line.config_dirs for word in ("--config-dir", folder)]
         return int(verbs.found("sweep.sweep")(line.words, flags, argv))
-    verbs.found("sweep.refuse_options")(line.words)
+    compose.refuse_options_of_sweeps(line.words)
     return int(verbs.found("launch.train")(line.words, argv))
 
 

@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import choices, explain, launcher, plugins, tuned
+from rlrun import choices, explain, launcher, plugins, settings, tuned
 from rlrun.choices import GROUPS, ROOT, conf_dir
 from rlrun.config import KINDS, flat, in_types, module_names, to_yaml
 from rlrun.errors import ConfigError
@@ -102,8 +102,33 @@ def compose(words: Sequence[str]) -> Composed:
             found = composed(plain, cfg.hydra, Path(cfg.hydra.run.dir), loader)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain.failure(words, error, loader) from error
-    own = [word for word in typed if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    own = [word for word in typed if not _key(word).startswith(("hydra.", "hydra/"))]
     return replace(found, overrides=[*own, *words[len(given) :]])
+
+
+def is_sweep(words: Sequence[str]) -> bool:
+    """Whether the words ask for a sweep by `hydra.mode`, themselves or by what an experiment says."""
+    if mode := [word.partition("=")[2] for word in words if _key(word) == "hydra.mode"]:
+        return mode[-1] == RunMode.MULTIRUN.name
+    if not any(_key(word) == "experiment" for word in words):
+        return False
+    with session() as loader, contextlib.suppress(HydraException, OmegaConfBaseException):  # said when it is composed
+        ready = postponed(complete(words, sweep=True), loader)
+        asked = loader.load_configuration(ROOT, ready, RunMode.MULTIRUN, validate_sweep_overrides=False)
+        return bool(asked.hydra.mode == RunMode.MULTIRUN)
+    return False
+
+
+def refuse_options_of_sweeps(words: Sequence[str]) -> None:
+    """Raise ConfigError for options of a sweep that are given to a single run."""
+    for key in map(_key, words):
+        if key.startswith("sweep."):
+            raise ConfigError(key, "is for sweeps", "add -m to run one")
+
+
+def _key(word: str) -> str:
+    """The key or the group that a word is about."""
+    return word.lstrip("+~").partition("=")[0]
 
 
 @contextlib.contextmanager
@@ -121,6 +146,7 @@ def composed(cfg: DictConfig, hydra: DictConfig, folder: Path, loader: ConfigLoa
         hydra: Hydra's node.
         folder: where the run belongs.
     """
+    settings.check(hydra)
     cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "sweep"])  # the sweep's, not the run's
     data: Any = OmegaConf.to_container(cfg, resolve=True)
     written: Any = OmegaConf.to_container(cfg, resolve=False)

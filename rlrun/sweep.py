@@ -116,26 +116,6 @@ def resume_either(word: str, words: Sequence[str], trust: bool = False) -> int:
     return resume(path, words, trust) if is_recorded(path) else launch.resume(word, words, trust)
 
 
-def is_asked_for(words: Sequence[str]) -> bool:
-    """Whether the words ask for a sweep by `hydra.mode`, themselves or by what an experiment says."""
-    if mode := [word.partition("=")[2] for word in words if key_of(word) == "hydra.mode"]:
-        return mode[-1] == RunMode.MULTIRUN.name
-    if not any(key_of(word) == "experiment" for word in words):
-        return False
-    with compose.session() as loader, suppress(HydraException, OmegaConfBaseException):  # said when it is composed
-        ready = compose.postponed(compose.complete(words, sweep=True), loader)
-        asked = loader.load_configuration(compose.ROOT, ready, RunMode.MULTIRUN, validate_sweep_overrides=False)
-        return bool(asked.hydra.mode == RunMode.MULTIRUN)
-    return False
-
-
-def refuse_options(words: Sequence[str]) -> None:
-    """Raise ConfigError for options of a sweep that are given to a single run."""
-    for word in words:
-        if key_of(word).startswith("sweep."):
-            raise ConfigError(key_of(word), "is for sweeps", "add -m to run one")
-
-
 @dataclass
 class Plan:
     """Turns what Hydra's sweeper asks for into jobs.

@@ -50,6 +50,7 @@ LEVELS: list[set[str]] = [
         "compose",
         "hints",
         "plugins",
+        "settings",
         "unresolved",
         "build",
         "sources",
@@ -65,6 +66,7 @@ LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 # Only these may know Hydra; everything else works in a notebook without it.
 HYDRA_SIDE = {
     "config",
+    "settings",
     "unresolved",
     "words",
     "tuned",
