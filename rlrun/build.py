@@ -13,6 +13,7 @@ import torch
 from rlrun import config as configs
 from rlrun import registry
 from rlrun.callbacks import Callback, Log, StopWhenSolved, Summary
+from rlrun.checkpoint import encode
 from rlrun.config import RunConfig
 from rlrun.custom import one_line
 from rlrun.device import Device
@@ -143,12 +144,13 @@ def own_callbacks(config: RunConfig) -> dict[str, Callback]:
         name = f"#{number} {item['_target_'] if isinstance(item, dict) else item}"
         try:
             callback = factory()
+            if not isinstance(callback, Callback):
+                raise ConfigError("callbacks", f"{name} made a {type(callback).__name__}", "it must make a Callback")
+            encode(callback.state_dict())  # hours before the first checkpoint would find out
         except RlrunError:
             raise
         except Exception as error:
-            raise CallbackError(f"callback {name} cannot be made: {one_line(error)}") from error
-        if not isinstance(callback, Callback):
-            raise ConfigError("callbacks", f"{name} made a {type(callback).__name__}", "it must make a Callback")
+            raise CallbackError(f"callback {name} cannot be used: {one_line(error)}") from error
         found[name] = callback
     return found
 

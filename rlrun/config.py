@@ -439,7 +439,7 @@ def _able(algo: Entry, role: str) -> set[str]:
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
 
-EXAMPLES = {int: "[64,64]", float: "[0.1,0.2]", str: "[a,b]"}
+EXAMPLES = {int: "[64,64]", float: "[0.1,0.2]", str: "[a,b]", Any: "[my.module.Name]"}
 
 
 def _describe(hint: Any) -> str:

@@ -74,6 +74,11 @@ class Clumsy(Callback):
         raise ValueError("no paper left")
 
 
+class Unsaveable(Callback):
+    def state_dict(self):
+        return {"x": object()}
+
+
 class NoCallback:
     pass
 
@@ -147,7 +152,8 @@ def test_a_callback_that_fails_is_named(module: str, capsys: pytest.CaptureFixtu
         ("[MODULE.Nothing]", 2, "'MODULE.Nothing' cannot be imported"),
         ("[MODULE.NoCallback]", 2, "derive it from rlrun.callbacks.Callback"),
         ("[MODULE.number]", 2, "#1 MODULE.number made a int"),
-        ("[MODULE.broken]", 1, "callback #1 MODULE.broken cannot be made: OSError: no diary"),
+        ("[MODULE.broken]", 1, "callback #1 MODULE.broken cannot be used: OSError: no diary"),
+        ("[MODULE.Unsaveable]", 1, "cannot be used: TypeError: state.x: a object cannot be saved"),
         ("[{_target_:MODULE.Diary,fiel:x}]", 2, "callbacks: MODULE.Diary: got an unexpected keyword argument 'fiel'"),
         ("[unheard]", 2, "callbacks: unheard is not registered"),
         ("[3]", 2, "callbacks: 3 names nothing"),
