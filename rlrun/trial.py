@@ -94,6 +94,8 @@ def check(words: Sequence[str]) -> int:
     own = [word for word in words if word.partition("=")[0] in ("json", "steps", "seconds")]
     options = config.from_words(CheckOptions, own)
     overrides = [word for word in words if word not in own]
+    if bare := next((word for word in words if "=" not in word and not word.startswith("~")), None):
+        raise ConfigError(bare, "options are written key=value", f"did you mean env.id={bare}?")
     if not any(word.startswith(("env=", "env.id=")) for word in overrides):
         raise ConfigError("check", "needs an environment", "rlrun check env.id=CartPole-v1, or env=…")
     compose.set_up(overrides)

@@ -67,6 +67,7 @@ REFUSED = [
     (["algo=ppo", "env=cartpole", "env.num_envs=1000000000"], "env.num_envs"),
     (["algo=ppo", "env=cartpole", "experience=subprocess", "env.num_envs=1000"], "env.num_envs"),
     (["algo=dqn", "env=cartpole", "buffer.capacity=1000", "algo.gradient_steps=1000000000"], "algo.gradient_steps"),
+    (["algo=dqn", "env=cartpole", "buffer.capacity=1000", "algo.batch_size=1000000000"], "algo.batch_size"),
     (["algo=q_learning", "imports=[huge_envs]", "env.id=Huge-v0"], "env.id"),
     (["algo=eps_greedy", "env=bandit/bernoulli", "env.arms=1000000000"], "env.arms"),
     (["algo=ucb", "env=bandit/gaussian", "env.bandits=1000000000"], "env.bandits"),

@@ -148,6 +148,7 @@ def test_random_actions_stay_in_their_space() -> None:
     [
         ([], "check: needs an environment"),
         (["algo=dqn"], "check: needs an environment"),
+        (["CartPole-v1"], "CartPole-v1: options are written key=value\ndid you mean env.id=CartPole-v1?"),
         (["env.id=Nowhere-v0"], "env.id: there is no environment 'Nowhere-v0'"),
         (["env.id=Dicts-v0"], "Dict"),
         (["env.id=Good-v0", "env.wrappers=[nowhere.W]"], "env.wrappers: 'nowhere.W' cannot be imported"),

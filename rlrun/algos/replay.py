@@ -60,11 +60,12 @@ def round_footprint(cfg: ReplayConfig, env: EnvSpec) -> list[Need]:
     each = transition(env, observations=2)
     steps = max(cfg.train_freq, env.num_envs)
     batches = f"{cfg.gradient_steps:,} batches of {cfg.batch_size:,} transitions"
-    key, per_unit = ("algo.gradient_steps", cfg.batch_size) if cfg.gradient_steps > 1 else ("algo.batch_size", 1)
+    larger = cfg.batch_size > cfg.gradient_steps
+    key, others = ("algo.batch_size", cfg.gradient_steps) if larger else ("algo.gradient_steps", cfg.batch_size)
     gathered = 2 * each * cfg.gradient_steps * cfg.batch_size
     return [
         Need("algo.train_freq", each * steps, f"a chunk of {steps:,} steps", each),
-        Need(key, gathered, batches, 2 * each * per_unit),
+        Need(key, gathered, batches, 2 * each * others),
     ]
 
 

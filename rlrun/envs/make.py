@@ -55,7 +55,7 @@ class EnvConfig:
     def __post_init__(self) -> None:
         within("num_envs", self.num_envs, low=1)
         within("time_limit", self.time_limit, low=1)
-        within("frame_stack", self.frame_stack, low=1)
+        within("frame_stack", self.frame_stack, 1, 1000)
         positive("reward_scale", self.reward_scale)
         positive("reward_clip", self.reward_clip)
         for item in self.wrappers:
