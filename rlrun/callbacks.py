@@ -278,6 +278,7 @@ class Checkpoint(Callback):
         if _has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
             raise Diverged(f"what was learned is not a number at env step {env_steps:,}; it was not saved")
         with run.interrupt.finishing():
+            run.dir.must_be_ours()
             checkpoint.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
         run.dir.set_status("running", env_steps=env_steps, saved=env_steps)
         return True

@@ -18,6 +18,7 @@ from rlrun.compose import Composed
 from rlrun.config import RunConfig, literal
 from rlrun.errors import CheckpointError, ConfigError, Interrupted
 from rlrun.interrupt import Interrupt
+from rlrun.lease import heartbeat
 from rlrun.loggers import console
 from rlrun.loggers.runlog import run_log
 from rlrun.record import recorded
@@ -63,11 +64,12 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
             return _attempt(run_dir, cfg, made, own, None, messages)
 
 
-def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
+def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = False) -> int:
     """Continue a run from its newest intact checkpoint, or from the beginning if it has none yet.
 
     Args:
         trust: obey its config even if it was made elsewhere.
+        force: take it over from a process on another machine or in another container.
     """
     run_dir = runs.open_run(path)
     old = read_config(run_dir, trust)
@@ -85,6 +87,8 @@ def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
                 "total_timesteps=N, greater than that, continues it"
             )
             return 0
+        if not force:
+            run_dir.must_be_free()
         found, state = _newest(run_dir)  # before anything is touched
         made = parts(cfg, interrupt)
         with closing(made.source):
@@ -95,7 +99,7 @@ def resume(path: str, words: Sequence[str], trust: bool = False) -> int:
                 warmstart.start(made, cfg.algo.name, begun.get("checkpoint", cfg.init_from))
             interrupt.check()
             interrupt.grace = cfg.checkpoint.grace
-            run_dir.begin_attempt()
+            run_dir.begin_attempt(force)
             messages = [f"resumed from {found}", *_differences(old, new)]
             _attempt(run_dir, cfg, made, own, state, messages, config.to_yaml(new))
     return 0
@@ -121,7 +125,11 @@ def _attempt(
     Raises:
         RlrunError: the run stopped before its end; status.json says why, run.log how.
     """
-    with run_log(run_dir.log, console.mode(cfg.logger.console)), recorded(run_dir, made.interrupt) as record:
+    with (
+        run_log(run_dir.log, console.mode(cfg.logger.console)),
+        heartbeat(run_dir.status),
+        recorded(run_dir, made.interrupt) as record,
+    ):
         for message in [*messages, *memory.notice(memory.of_run(cfg, made.spec))]:
             log.info("%s", message)
         run_dir.amend_meta(**_roots(made.seeds))

@@ -16,6 +16,12 @@ def this_process() -> dict[str, Any]:
     return {"pid": os.getpid(), "pid_started": process_start(os.getpid()), **_machine()}
 
 
+def is_this(process: Mapping[str, Any]) -> bool:
+    """Whether it is this very process."""
+    own = this_process()
+    return all(process.get(key) == own[key] for key in ("pid", "pid_started")) and is_here(process)
+
+
 def is_here(process: Mapping[str, Any]) -> bool:
     """Whether a process is of this machine, this start of it and this container: its number then means something."""
     return all(process.get(key) in (None, value) for key, value in _machine().items())  # 0.1.0 noted the host alone

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import rlrun
-from rlrun import files, processes
+from rlrun import files, lease, processes
 from rlrun.claim import Taken, claim, clear_leftovers
-from rlrun.errors import ConfigError, RlrunError
+from rlrun.errors import ConfigError, RlrunError, printable
 
 STATES = ("running", "finished", "failed", "preempted", "diverged")
 PACKAGES = ("torch", "numpy", "gymnasium", "hydra-core", "safetensors")
@@ -140,8 +140,10 @@ class RunDir:
             RlrunError: the file is missing or unreadable.
         """
         status = self._recorded()
-        if _is_lost(status) and _is_lost(status := self._recorded()):  # it may have ended well since the first look
-            status |= {"state": "failed", "reason": "the process ended without a word (killed, or out of memory)"}
+        if lease.is_lost(self.status, status):
+            status = self._recorded()  # it may have ended well since the first look
+            if reason := lease.is_lost(self.status, status):
+                status |= {"state": "failed", "reason": reason}
         return status
 
     def saved_steps(self) -> int:
@@ -151,25 +153,54 @@ class RunDir:
         return steps
 
     def is_alive(self) -> bool:
-        """Whether a process on this host is at work on the run."""
-        return _is_at_work(self._recorded())
+        """Whether a process of this machine, this one or another, is at work on the run."""
+        status = self._recorded()
+        return status["state"] == "running" and processes.is_here(status) and processes.exists(status)
 
-    def begin_attempt(self) -> int:
+    def must_be_free(self, patiently: bool = False) -> None:
+        """Raise RlrunError, which says how to go on, if another process is at work on the run.
+
+        Args:
+            patiently: where one elsewhere gave no fresh sign of life, wait for another.
+        """
+        status = self._recorded()
+        if not lease.is_held(self.status, status, patiently):
+            return
+        if processes.is_here(status):
+            raise RlrunError(
+                f"{self.path}: process {status['pid']} is training here\n"
+                f"wait until it has finished, or stop it with `kill {status['pid']}`"
+            )
+        raise RlrunError(
+            f"{self.path}: process {status['pid']} on {printable(status['host'])}, elsewhere, is training here\n"
+            f"its last sign of life is {files.age(self.status):.0f} seconds old: wait a minute if it was killed, "
+            "or take the run over with --force"
+        )
+
+    def must_be_ours(self) -> None:
+        """Raise RlrunError if another process has taken the run over, which this one must not write into any more."""
+        status = self._recorded()
+        if not processes.is_this(status):
+            raise RlrunError(
+                f"{self.path}: process {status['pid']} on {printable(status['host'])} has taken the run over"
+            )
+
+    def begin_attempt(self, force: bool = False) -> int:
         """Make this process the one that runs here; returns how many there have been, itself included.
+
+        Args:
+            force: take the run over from a process elsewhere that seems to be at work.
 
         Raises:
             RlrunError: another process is at work on the run.
         """
         with self._locked():
+            if not (force and not processes.is_here(self._recorded())):
+                self.must_be_free(patiently=True)
             status = self._recorded()
-            if status["pid"] != os.getpid() and _is_at_work(status):
-                raise RlrunError(
-                    f"{self.path}: process {status['pid']} is training here\n"
-                    f"wait until it has finished, or stop it with `kill {status['pid']}`"
-                )
             attempts: int = status["attempts"] + 1
             status |= {"state": "running", "reason": "", "attempts": attempts, "updated": _now()}
-            self.write_json(self.status, status | processes.this_process())
+            self.write_json(self.status, status | _owner())
         clear_leftovers(self.path)
         return attempts
 
@@ -253,14 +284,9 @@ def to_json(data: Any) -> str:
     return json.dumps(_plain(data), indent=2, allow_nan=False, default=str) + "\n"
 
 
-def _is_at_work(status: Mapping[str, Any]) -> bool:
-    """Whether the run is going on in a process of this machine."""
-    return status["state"] == "running" and processes.is_here(status) and processes.exists(status)
-
-
-def _is_lost(status: Mapping[str, Any]) -> bool:
-    """Whether the run was going on in a process of this machine that is no more."""
-    return status["state"] == "running" and processes.is_here(status) and not processes.exists(status)
+def _owner() -> dict[str, Any]:
+    """This process, and how often it gives a sign of life: by touching the status."""
+    return {**processes.this_process(), "heartbeat_seconds": lease.BEAT}
 
 
 def _now() -> str:

@@ -110,10 +110,10 @@ def resume(path: Path, words: Sequence[str], trust: bool = False) -> int:
         return summed_up(record, code)
 
 
-def resume_either(word: str, words: Sequence[str], trust: bool = False) -> int:
-    """Continue what a word of the command line means: a run, or a sweep."""
+def resume_either(word: str, words: Sequence[str], trust: bool = False, force: bool = False) -> int:
+    """Continue what a word of the command line means: a run, or a sweep, of which nothing is taken over by force."""
     path = runs.find(word)
-    return resume(path, words, trust) if is_recorded(path) else launch.resume(word, words, trust)
+    return resume(path, words, trust) if is_recorded(path) else launch.resume(word, words, trust, force)
 
 
 @dataclass

@@ -41,7 +41,7 @@ VERBS = {
         "RUN [option=value ...]",
         "continue a run, or complete a sweep",
         "sweep.resume_either",
-        flags=TRUST,
+        flags={**TRUST, "--force": "take it over from a process on another machine that seems to be at work"},
         details="Continue a run from its newest checkpoint. "
         "What can change: total_timesteps, logger.*, eval.*, checkpoint.*\n\n"
         "Of a sweep, finished jobs are kept, interrupted ones go on, missing ones start. Its options: retry=failed\n"

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 import rlrun
-from rlrun import processes, rundir
+from rlrun import lease, processes, rundir
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.files import letters
 from rlrun.rundir import RunDir, command_line
@@ -335,10 +336,62 @@ def test_another_process_with_the_same_number_is_not_the_run(run: RunDir) -> Non
     assert run.begin_attempt() == 2
 
 
-def test_nothing_is_said_about_processes_of_other_hosts(run: RunDir) -> None:
-    edit_status(run, host="elsewhere", pid=2**22 + 1)
+ELSEWHERE = [{"host": "elsewhere"}, {"boot": "another"}, {"pid_namespace": "pid:[1]"}]
+
+
+@pytest.mark.parametrize("place", ELSEWHERE)
+def test_a_run_at_work_elsewhere_is_left_alone_while_it_gives_signs_of_life(run: RunDir, place: dict[str, str]) -> None:
+    edit_status(run, pid=1, pid_started=1, **place)
     assert run.read_status()["state"] == "running"
-    assert not run.is_alive()
+    with pytest.raises(RlrunError, match=r"process 1 on .*, elsewhere, is training here\n.*--force"):
+        run.begin_attempt()
+    assert run.read_status()["attempts"] == 1
+    assert run.begin_attempt(force=True) == 2
+    assert run.is_alive()
+
+
+def test_a_run_elsewhere_that_gives_no_sign_of_life_is_taken_over(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "WATCH", 0.3)
+    edit_status(run, host="elsewhere", pid=1, pid_started=1)
+    for age in (-1800, 1800, 7200, 10**9):  # a clock may be ahead as well
+        edit_status(run, host="elsewhere", state="running")
+        os.utime(run.status, (time.time() - age,) * 2)
+        assert run.begin_attempt() > 1
+
+
+def test_signs_of_life_are_waited_for_where_the_last_is_old(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.01)
+    edit_status(run, host="elsewhere", pid=1, pid_started=1)
+    os.utime(run.status, (0, 0))
+    with lease.heartbeat(run.status):
+        while run.status.stat().st_mtime == 0:
+            time.sleep(0.01)
+    os.utime(run.status, (time.time() - 600,) * 2)
+    monkeypatch.setattr(lease, "FRESH", -1.0)  # as if the clock of the file system stood
+    monkeypatch.setattr(lease, "WATCH", 60.0)
+    with lease.heartbeat(run.status), pytest.raises(RlrunError, match="elsewhere"):
+        run.begin_attempt()
+
+
+def test_a_run_elsewhere_without_a_sign_of_life_for_long_has_failed(run: RunDir) -> None:
+    edit_status(run, host="elsewhere", pid=1, pid_started=1)
+    os.utime(run.status, (0, 0))
+    status = run.read_status()
+    assert status["state"] == "failed" and "no sign of life" in status["reason"]
+
+
+def test_a_process_that_works_on_this_machine_is_not_taken_over_by_force(run: RunDir) -> None:
+    parent = os.getppid()
+    edit_status(run, pid=parent, pid_started=processes.process_start(parent))
+    with pytest.raises(RlrunError, match=f"stop it with `kill {parent}`"):
+        run.begin_attempt(force=True)
+
+
+def test_a_process_notices_that_its_run_was_taken_over(run: RunDir) -> None:
+    run.must_be_ours()
+    edit_status(run, host="elsewhere")
+    with pytest.raises(RlrunError, match="on elsewhere has taken the run over"):
+        run.must_be_ours()
 
 
 def test_one_of_two_processes_resumes(tmp_path: Path) -> None:
