@@ -29,6 +29,7 @@ HINTS = {
     errno.EROFS: "the disk is read-only here",
     errno.EACCES: "you may not write there",
 }
+FULL = {errno.ENOSPC, errno.EDQUOT}
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a named pipe",
@@ -119,6 +120,23 @@ def replace(path: Path, content: str | bytes, root: Path | None = None) -> None:
             os.unlink(temporary, dir_fd=folder)
             raise
         sync(folder)
+
+
+def overwrite(path: Path, content: str, root: Path | None = None) -> None:
+    """Write a small file where it lies, on a disk that has no room for a second one; not whole at every moment.
+
+    Raises:
+        DiskError: it cannot be written, or has a second name where the content must not appear.
+    """
+    with writing(path):
+        descriptor = open_plain(path, os.O_WRONLY, root)
+        try:
+            if os.fstat(descriptor).st_nlink > 1:
+                raise OSError(errno.EMLINK, "it has a second name")
+            os.ftruncate(descriptor, os.pwrite(descriptor, content.encode(), 0))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def move_new(source: Path, path: Path) -> None:

@@ -40,7 +40,7 @@ class Record:
             if self.run is not None:
                 cast(Summary, self.run.callbacks["summary"]).write(self.run, state, env_steps)
         except (OSError, RlrunError) as error:
-            log.warning("%s: how the run ended could not be written down: %s", self.run_dir.path, error)
+            log.warning("how the run ended could not be written down: %s", error)
 
     def fail(self, error: Exception) -> None:
         """Write down what went wrong: in a few lines in the status, with all that led to it in run.log."""

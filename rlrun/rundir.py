@@ -128,7 +128,12 @@ class RunDir:
         status = self._recorded() | extra | {"state": state, "reason": reason, "updated": _now()}
         if env_steps is not None:
             status["env_steps"] = env_steps
-        self.write_json(self.status, status)
+        try:
+            self.write_json(self.status, status)
+        except files.DiskError as error:
+            if error.errno not in files.FULL:
+                raise
+            files.overwrite(self.status, to_json(status), self.path)  # one that is not true would be worse
 
     def read_status(self) -> dict[str, Any]:
         """The run's status: state, env_steps, attempts, reason, pid, host, started, updated and extras.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -515,3 +516,18 @@ def test_letters() -> None:
     drawn = {letters() for _ in range(200)}
     assert all(len(word) == 4 and word.isascii() and word.islower() for word in drawn)
     assert len(drawn) > 190  # two equal among 200 of 26^4 happen in 4 % of cases, ten practically never
+
+
+def test_a_status_is_true_even_on_a_full_disk(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run.set_status("running", reason="x" * 100)
+    monkeypatch.setattr(os, "replace", full)
+    run.set_status("failed", env_steps=7, reason="full")
+    assert json.loads(run.status.read_text()) | {"state": "failed", "env_steps": 7, "reason": "full"} == json.loads(
+        run.status.read_text()
+    )
+    os.link(run.status, run.path / "second")
+    with pytest.raises(RlrunError, match="second name"):
+        run.set_status("failed")
