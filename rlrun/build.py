@@ -157,7 +157,7 @@ def own_callbacks(config: RunConfig) -> dict[str, Callback]:
 
 def _callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> dict[str, Callback]:
     """In the order that callbacks.py asks for."""
-    callbacks: dict[str, Callback] = {"log": Log(config.logger.freq, config.logger.window)}
+    callbacks: dict[str, Callback] = {"log": Log(config.logger.freq, config.logger.window, config.logger.info_keys)}
     if config.stop.mean_return is not None:
         callbacks["stop"] = StopWhenSolved(config.stop.mean_return, config.stop.window)
     checkpoint = make("checkpoint", config.checkpoint)

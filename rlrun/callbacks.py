@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,14 +118,16 @@ class Log(Callback):
     Args:
         freq: env steps between two rows; 0 = only the last.
         window: training episodes that the rollout means look back on.
+        info_keys: of the environments' `info`; one that never came is told at the end.
 
     Raises:
         Diverged: a `train/` metric is not finite. Its row is written first.
     """
 
-    def __init__(self, freq: int, window: int = 100):
+    def __init__(self, freq: int, window: int = 100, info_keys: Sequence[str] = ()):
         self._every = Every(freq)
         self._episodes = EpisodeWindow(window)
+        self._info_keys = info_keys
         self._means = Means()
         self._steps, self._seconds = 0, 0.0  # at the last row
 
@@ -142,6 +144,9 @@ class Log(Callback):
     def on_end(self, run: Run) -> None:
         if run.progress.env_steps > self._steps:
             self._write(run)
+        for key in self._info_keys:
+            if f"rollout/info/{key}" not in run.logger.last:
+                log.warning("logger.info_keys: no step had a number called %r in its info", key)
 
     def _write(self, run: Run) -> None:
         progress = run.progress

@@ -7,6 +7,7 @@ readable line, before anything is built.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -292,7 +293,12 @@ def environments(config: RunConfig) -> Any:
     """The factory of the run's environments."""
     entry = registry.get("env", config.env.name)
     gamma = getattr(config.algo, "gamma", 1.0)
-    return entry.factory(config.env, SeedTree(config.seed), vector=config.experience.name, gamma=gamma)
+    made = entry.factory(config.env, SeedTree(config.seed), vector=config.experience.name, gamma=gamma)
+    if keys := getattr(config.logger, "info_keys", ()):
+        if not hasattr(made, "recipe"):
+            raise ConfigError("logger.info_keys", f"{config.env.name} has no info to read", "write logger.info_keys=[]")
+        made.recipe = dataclasses.replace(made.recipe, info_keys=tuple(keys))
+    return made
 
 
 def callback_factory(item: Any) -> Callable[[], Any]:

@@ -75,6 +75,7 @@ class Recipe:
     clip_action: bool
     rescale_action: Sequence[float] | None
     wrappers: tuple[Custom, ...] = ()  # the first is the innermost
+    info_keys: tuple[str, ...] = ()  # of `info`: what shall become metrics
 
     def __call__(self, render_mode: str | None = None) -> gym.Env:
         """A new environment. ConfigError or EnvError says why it cannot be made."""
@@ -93,6 +94,8 @@ class Recipe:
         """The environment's own vector of `num_envs`, in whatever autoreset mode it has."""
         if self.wrappers:
             raise ConfigError("env.wrappers", "go around single environments", "use experience=in_process")
+        if self.info_keys:
+            raise ConfigError("logger.info_keys", "are told by single environments", "use experience=in_process")
         entry_point = SAME_STEP.get(str(self.spec.vector_entry_point), self.spec.vector_entry_point)
         if entry_point is None:
             raise ConfigError("experience", f"{self.spec.id} has no vector of its own", "use experience=in_process")

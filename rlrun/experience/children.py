@@ -34,6 +34,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from rlrun.envs import state as env_state
 from rlrun.envs.contact import Contact
 from rlrun.envs.faults import ChildError, described, traced
+from rlrun.envs.info import InfoMeter, Totals
 from rlrun.envs.make import Recipe
 from rlrun.envs.spaces import read_spec, to_space
 from rlrun.envs.state import Unsaveable
@@ -89,6 +90,16 @@ class Children(AsyncVectorEnv):
         for failed in self._guarded(self.call, "restore", states):
             if failed:
                 raise EnvError(failed)
+
+    def take_info(self) -> list[Totals]:
+        """What was asked of each environment's `info`, since the last call."""
+        return list(self._guarded(self.call, "take_info"))
+
+    def info_states(self) -> list[StateDict]:
+        return list(self._guarded(self.call, "info_state"))
+
+    def restore_info(self, states: Sequence[StateDict]) -> None:
+        self._guarded(self.call, "restore_info", states)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Let the children close their environments, for a while; with `terminate` at once end them."""
@@ -183,6 +194,7 @@ class _Child(gym.Env):
         self._nothing = np.zeros(space.shape, space.dtype)
         self._whole_numbers = isinstance(action_space, gym.spaces.Discrete)
         self._contact: Any = None
+        self._meter = InfoMeter(recipe.info_keys) if recipe.info_keys else None
         try:
             self._contact = Contact(recipe(), index)
             self._tables = env_state.tables(self._contact.env)
@@ -204,11 +216,25 @@ class _Child(gym.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         try:
-            obs, reward, terminated, truncated, _ = self._contact.step(int(action) if self._whole_numbers else action)
+            obs, reward, terminated, truncated, info = self._contact.step(
+                int(action) if self._whole_numbers else action
+            )
         except EnvError as error:
             return self._nothing, 0.0, False, False, _report(error)
+        if self._meter is not None:
+            self._meter.add(info)
         # a copy where an episode ends: the reset that follows may overwrite it
         return (np.array(obs) if terminated or truncated else obs), reward, terminated, truncated, {}
+
+    def take_info(self) -> Totals:
+        return self._meter.take() if self._meter else {}
+
+    def info_state(self) -> StateDict:
+        return self._meter.state_dict() if self._meter else {}
+
+    def restore_info(self, states: Sequence[StateDict]) -> None:
+        if self._meter:
+            self._meter.load_state_dict(states[self._index])
 
     def capture(self) -> StateDict | str:
         """The state, or why it cannot be had."""

@@ -26,6 +26,7 @@ from gymnasium.vector import AutoresetMode
 from rlrun.envs import state as env_state
 from rlrun.envs.contact import LARGEST, Contact
 from rlrun.envs.faults import Nonsense, described, failure, is_ours, moment, shown, step_of
+from rlrun.envs.info import InfoMeter, means
 from rlrun.envs.make import Recipe
 from rlrun.envs.regret import RegretMeter
 from rlrun.envs.spaces import ActionMap, action_map, read_spec
@@ -197,13 +198,18 @@ class InProcess(_Vector):
         envs: the environments.
         actions: how an agent's actions become the environments'; by default Box actions are clipped.
         make: makes another such environment, to find out whether its state can be saved in mid-episode.
+        info_keys: of `info`, reported as `rollout/info/...`.
 
     Raises:
         ValueError: the same environment stands twice in `envs`.
     """
 
     def __init__(
-        self, envs: Sequence[gym.Env], actions: ActionMap | None = None, make: Callable[[], gym.Env] | None = None
+        self,
+        envs: Sequence[gym.Env],
+        actions: ActionMap | None = None,
+        make: Callable[[], gym.Env] | None = None,
+        info_keys: Sequence[str] = (),
     ):
         if len({id(env.unwrapped) for env in envs}) < len(envs):
             raise ValueError("the same environment stands twice in the list: each must be one of its own")
@@ -220,6 +226,7 @@ class InProcess(_Vector):
         self._any_ended = False  # in the last step
         self._rows = [self.obs[e, ...] for e in range(self.num_envs)]  # views: writing through one is faster
         self._meter: RegretMeter | None = None  # made when the first regret is reported
+        self._infos = [InfoMeter(info_keys) for _ in envs] if info_keys else []
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start every environment from its own seed. Returns obs [E, *obs]."""
@@ -237,7 +244,7 @@ class InProcess(_Vector):
     def step(self, action: Array) -> Step:
         """Step every environment; one whose episode ends is reset at once."""
         rows, reward, terminated, truncated = self._rows, self._reward, self._terminated, self._truncated
-        contacts, returns, lengths = self._contacts, self._return, self._length
+        contacts, returns, lengths, infos = self._contacts, self._return, self._length, self._infos
         final_obs: dict[int, Array] = {}
         episodes: list[EpisodeStat] = []
         if self._any_ended:
@@ -248,6 +255,8 @@ class InProcess(_Vector):
             next_obs, r, over, cut, info = contacts[e].step(one)
             if info and "regret" in info:
                 self._account(action[e], r, info["regret"])
+            if infos:
+                infos[e].add(info)
             reward[e] = r
             returns[e] += r
             lengths[e] += 1
@@ -261,18 +270,22 @@ class InProcess(_Vector):
         return Step(self.obs, reward, terminated, truncated, final_obs, episodes)
 
     def metrics(self) -> Metrics:
-        """`bandit/...` if the environments report their regret."""
-        return self._meter.metrics() if self._meter else {}
+        """`bandit/...` if the environments report their regret, and what is asked of their `info`."""
+        regret = self._meter.metrics() if self._meter else {}
+        return {**regret, **means(meter.take() for meter in self._infos)}
 
     def state_dict(self) -> StateDict:
         regret = {"regret": self._meter.state_dict()} if self._meter else {}
-        return super().state_dict() | regret
+        infos = {"infos": [meter.state_dict() for meter in self._infos]} if self._infos else {}
+        return super().state_dict() | regret | infos
 
     def load_state_dict(self, state: StateDict) -> None:
         super().load_state_dict(state)
         if "regret" in state:
             self._meter = RegretMeter(self.spec.num_actions)
             self._meter.load_state_dict(state["regret"])
+        for meter, saved in zip(self._infos, state.get("infos", ()), strict=False):
+            meter.load_state_dict(saved)
 
     def close(self) -> None:
         for contact in self._contacts:
@@ -307,7 +320,7 @@ def in_process(
 ) -> VectorEnv:
     """All environments in this process, one after the other; fastest for cheap ones."""
     envs = [recipe() for _ in range(num_envs)] if envs is None else envs
-    return InProcess(envs, recipe.actions(envs[0].action_space), recipe)
+    return InProcess(envs, recipe.actions(envs[0].action_space), recipe, () if evaluation else recipe.info_keys)
 
 
 class Subprocess(_Vector):
@@ -324,6 +337,7 @@ class Subprocess(_Vector):
         super().__init__(self._children.read_spec(actions), actions)
         self._return, self._length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self._make = recipe
+        self._tells = bool(recipe.info_keys)
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start every environment from its own seed. Returns obs [E, *obs]."""
@@ -344,6 +358,19 @@ class Subprocess(_Vector):
         """Step every environment; one whose episode ends is reset at once."""
         actions = self._actions(action)
         return self._digest(actions, self._children.step(actions))
+
+    def metrics(self) -> Metrics:
+        """What is asked of the environments' `info`."""
+        return means(self._children.take_info()) if self._tells else {}
+
+    def state_dict(self) -> StateDict:
+        infos = {"infos": self._children.info_states()} if self._tells else {}
+        return super().state_dict() | infos
+
+    def load_state_dict(self, state: StateDict) -> None:
+        super().load_state_dict(state)
+        if self._tells and "infos" in state:
+            self._children.restore_info(state["infos"])
 
     def close(self) -> None:
         self._children.close()

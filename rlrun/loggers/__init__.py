@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,6 +27,7 @@ class LoggerConfig:
     freq: int = 1000  # env steps between two rows; 0 = one row at the end
     window: int = 100  # training episodes that rollout/ep_rew_mean and rollout/ep_len_mean look back on
     console: str = "auto"  # auto | rich (live panel) | plain (lines) | off; auto: rich on a terminal, otherwise plain
+    info_keys: list[str] = field(default_factory=list)  # numbers in the environment's `info`: means as rollout/info/KEY
     csv: bool = True  # write metrics.csv
     jsonl: bool = True  # write metrics.jsonl
     tensorboard: bool = True  # write tb/
