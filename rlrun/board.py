@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleRenderable
 
 REFRESH = 1.0  # seconds between two looks at the logs of the jobs
+LONGEST = 200  # characters of a reason
 AROUND = 6  # lines of a terminal that the live table leaves free
 
 
@@ -62,7 +63,7 @@ class Lines:
         standing.env_steps, standing.recent = outcome.env_steps, outcome.mean
         if outcome.state == "finished":
             self._seconds.append(took)
-        what = mean_and_std(outcome.mean, outcome.std) if outcome.state == "finished" else first_line(outcome.reason)
+        what = mean_and_std(outcome.mean, outcome.std) if outcome.state == "finished" else brief(outcome.reason)
         self.look()
         left = self.time_left()
         rest = f", about {clock(left)} left for the sweep" if left > 0 else ""
@@ -179,8 +180,9 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def first_line(text: str) -> str:
-    return text.partition("\n")[0]
+def brief(reason: str) -> str:
+    """A reason in one line."""
+    return shortened("; ".join(reason.split("\n")), LONGEST)
 
 
 def shortened(text: str, room: int) -> str:

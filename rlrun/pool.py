@@ -21,10 +21,11 @@ from typing import IO, Protocol
 
 import rlrun
 from rlrun import files
-from rlrun.errors import Interrupted, RlrunError
+from rlrun.errors import Interrupted, RlrunError, printable
 from rlrun.interrupt import SIGNALS
 from rlrun.jobs import Job, Outcome, Sweep, recorded_state
 from rlrun.rundir import RunDir
+from rlrun.tether import tether
 
 COMMAND = [sys.executable, "-P", "-m", "rlrun.worker"]
 CONSOLE = "console.log"  # in a job's directory: what its process printed
@@ -99,31 +100,31 @@ class Pool:
             Interrupted: a signal came. The jobs at work have been told, and have ended.
         """
         waiting, told = deque(tasks), 0
-        with noted_signals() as signals, tie() as tied:
+        with noted_signals() as signals, tether() as ends:
             while self._running or (waiting and not signals):
                 for signum in signals[told:]:
                     told += 1
                     self._pass_on(signum, told)
                 while waiting and not signals and len(self._running) < self.slots:
-                    self._start(waiting.popleft(), tied)
+                    self._start(waiting.popleft(), ends.watched)
                 self._look(stopping=bool(signals))
                 self.board.refresh()
                 time.sleep(TICK)
         if signals:
             raise Interrupted(signals[0])
 
-    def _start(self, task: Task, tied: int) -> None:
+    def _start(self, task: Task, watched: int) -> None:
         job, slot = task.job, min(set(range(self.slots)) - {process.slot for process in self._running})
         self.board.started(job)
         try:
             console = open_console(self.sweep.run(job).path)
             printed = console.tell()
             popen = subprocess.Popen(
-                [*COMMAND, str(tied), *task.words],
+                [*COMMAND, str(watched), *task.words],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                pass_fds=[tied],
+                pass_fds=[watched],
                 start_new_session=True,  # what is typed at the terminal comes to the sweep alone
                 cwd=self.sweep.cwd if Path(self.sweep.cwd).is_dir() else None,
                 env=environment(slot if job.any_gpu else None),
@@ -197,7 +198,7 @@ def last_words(console: Path, printed: int) -> str:
     with suppress(OSError), console.open("rb") as file:
         file.seek(max(printed, file.seek(0, os.SEEK_END) - TAIL))
         said = ("\n" + file.read().decode(errors="replace")).rpartition("\nrlrun: ")
-        return said[2].strip() if said[1] else ""
+        return printable(said[2].strip()) if said[1] else ""
     return ""
 
 
@@ -225,17 +226,6 @@ def name_of(signum: int) -> str:
     with suppress(ValueError):
         return signal.Signals(signum).name
     return f"signal {signum}"
-
-
-@contextmanager
-def tie() -> Iterator[int]:
-    """The reading end of a pipe whose other end is held while this is open, at most until this process ends."""
-    reading, held = os.pipe()
-    try:
-        yield reading
-    finally:
-        os.close(reading)
-        os.close(held)
 
 
 @contextmanager

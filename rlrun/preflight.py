@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rlrun import compose, config
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.interrupt import SIGNALS
+from rlrun.tether import follow, tether
 
 PATIENCE = 60.0  # seconds that the check of one job may take
 
@@ -48,14 +49,19 @@ def check(jobs: Sequence[tuple[int, Sequence[str]]]) -> list[Finding]:
 def _in_a_process(jobs: Sequence[tuple[int, Sequence[str]]]) -> list[Finding]:
     """The findings up to the first job that ends the process or takes too long, that one included."""
     reading, writing = os.pipe()
-    process = os.fork()
-    if not process:
-        _tell(jobs, writing)
-    os.close(writing)
-    lines = list(_lines(reading, patience=PATIENCE))
-    os.close(reading)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    with tether() as ends:
+        process = os.fork()
+        if not process:
+            os.close(reading)
+            os.close(ends.held)
+            _tell(jobs, writing, ends.watched)
+        os.close(writing)
+        try:
+            lines = list(_lines(reading, patience=PATIENCE))
+        finally:
+            os.close(reading)
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
     findings: list[Finding] = []
     for line in lines:  # one when a job is composed, another when it has been checked
         number, finding = json.loads(line)
@@ -71,11 +77,12 @@ def _lines(reading: int, patience: float) -> Iterator[bytes]:
         yield from complete
 
 
-def _tell(jobs: Sequence[tuple[int, Sequence[str]]], writing: int) -> None:
+def _tell(jobs: Sequence[tuple[int, Sequence[str]]], writing: int, watched: int) -> None:
     """In the forked process: a line `[index, finding]` for every step. Does not return."""
     try:
         for signum in SIGNALS:
             signal.signal(signum, signal.SIG_DFL)
+        follow(watched)
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):  # what environments say when they are opened, they say again in their jobs
             os.dup2(null, descriptor)

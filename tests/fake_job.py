@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 
 from rlrun.rundir import RunDir
-from rlrun.worker import tie
+from rlrun.tether import follow
 
 STEPS = 500
 
@@ -67,5 +67,5 @@ def wait(run: RunDir) -> None:
 
 if __name__ == "__main__":
     with suppress(BrokenPipeError):
-        tie(int(sys.argv[1]))
+        follow(int(sys.argv[1]))
         sys.exit(main(sys.argv[2:]))

@@ -33,6 +33,7 @@ LEVELS: list[set[str]] = [
         "files",
         "plainyaml",
         "processes",
+        "tether",
     },
     {"ops", "schedules", "noise", "selectors", "inference", "agents", "device", "optim"},
     {"networks", "buffers", "envs"},

@@ -265,18 +265,28 @@ class Stopping(board.Lines):
     sent = False
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 75)])
-def test_a_signal_stops_the_jobs_at_work_and_the_sweep(folder, fake, monkeypatch, capsys, signum, code):
-    monkeypatch.setattr(sweep, "board", Stopping)
-    monkeypatch.setattr(Stopping, "signum", signum)
-    fake((1, "work"), (2, "work"))
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_the_jobs_at_work(folder, fake, signum):
+    record = jobs(folder / "sweep", 3)
+    fake((0, "work"), (1, "work"))
+    show = Stopping(record, 2)
+    show.signum = signum
+    show.expect(record.jobs)
     before = signal.getsignal(signum)
+    with pytest.raises(Interrupted, match=signal.Signals(signum).name):
+        Pool(record, show, 2).run([sweep.from_the_beginning(record, job) for job in record.jobs])
+    assert states("sweep") == ["preempted", "preempted", "not started"]
+    assert signal.getsignal(signum) == before
+
+
+def test_a_sweep_that_was_stopped_is_completed(folder, fake, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "board", Stopping)
+    fake((1, "work"), (2, "work"))
     words = ["-m", *SMOKE, "seed=range(4)", "hydra.sweep.dir=sweep", "sweep.jobs=2"]
-    assert cli.main(words) == code
+    assert cli.main(words) == 75
     assert states("sweep") == ["finished", "preempted", "preempted", "not started"]
     out = capsys.readouterr().out
     assert "3_s3: not started" in out and "complete it with: rlrun resume sweep" in out
-    assert signal.getsignal(signum) == before
 
     fake()
     monkeypatch.setattr(sweep, "board", board.Lines)
@@ -402,7 +412,7 @@ def test_seeds_are_averaged_and_the_best_is_marked(folder, capsys):
         ["learning_rate=0.3", "5.000", "1", "of", "2"],
         ["learning_rate=0.1", "2.000", "±", "12.706", "2"],
     ]
-    assert "4_lr-0.3_s0: failed: gone\n" in out
+    assert "4_lr-0.3_s0: failed: gone; wrong\n" in out
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -468,6 +478,7 @@ def test_other_launchers_lose_no_job_either(folder, fake):
     assert {path.name for path in (folder / "sweep").iterdir() if path.is_dir()} == {"s0", "s1", "s2", "s3"}
 
 
+@pytest.mark.slow
 def test_workers_of_another_launcher_train_the_same(folder):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = ["-m", *SMOKE, "seed=1,2", "hydra.sweep.dir=sweep", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rlrun.board import brief
 from rlrun.jobs import Job, Outcome, Sweep
 from rlrun.loggers.console import mean_and_std, number
 from rlrun.rundir import RunDir
@@ -115,7 +116,7 @@ def print_table(sweep: Sweep, outcomes: Sequence[tuple[Job, Outcome]]) -> None:
     console.print(table)
     for job, outcome in outcomes:
         if outcome.state != "finished":
-            reason = outcome.reason.partition("\n")[0]
+            reason = brief(outcome.reason)
             console.print(f"{job.folder}: {outcome.state}" + (f": {reason}" if reason else ""), soft_wrap=True)
 
 
