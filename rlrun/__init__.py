@@ -3,4 +3,4 @@
 Importing this package is free of torch; the parts load when they are used.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
