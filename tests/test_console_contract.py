@@ -1,4 +1,4 @@
-"""What the command promises, tried through the command: every algorithm, the run directory, determinism, help."""
+"""What the command promises, tried through the command: the run directory, determinism, help."""
 
 from __future__ import annotations
 
@@ -8,50 +8,12 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import RLRUN, ROOT, Rlrun, algorithms
 from kill_and_resume import table
-
-ESCAPE = "\x1b"
-
-# What a finished run's directory holds.
-FILES = {
-    "config.yaml",
-    "overrides.yaml",
-    "command.txt",
-    ".hydra",
-    "meta.json",
-    "status.json",
-    "metrics.csv",
-    "metrics.jsonl",
-    "tb",
-    "eval.csv",
-    "checkpoints",
-    "run.log",
-    "summary.json",
-}
-
-
-@pytest.mark.parametrize(("algo", "env"), [*sorted(algorithms().items()), ("ppo", "pendulum")])
-def test_every_algorithm_leaves_a_complete_run(algo: str, env: str, rlrun: Rlrun, tmp_path: Path) -> None:
-    begun = time.monotonic()
-    done = rlrun(f"algo={algo}", f"env={env}", "+smoke=on", "hydra.run.dir=run")
-    assert time.monotonic() - begun < 60
-    assert ESCAPE not in done.stdout + done.stderr, "no colours in a pipe"
-
-    run = tmp_path / "run"
-    assert {path.name for path in run.iterdir()} >= FILES
-    status, summary = json_of(run / "status.json"), json_of(run / "summary.json")
-    assert (status["state"], status["attempts"]) == ("finished", 1)
-    assert status["env_steps"] == summary["env_steps"] >= 500
-    assert summary["final_eval"]["episodes"] == 2
-    assert rows(run / "metrics.csv")[-1]["env_steps"] == str(status["env_steps"])
-    assert (run / "checkpoints" / "last").resolve().name == f"step_{status['env_steps']:09d}"
-
 
 SMOKE = ["algo=dqn", "env=cartpole", "+smoke=on"]
 
@@ -65,7 +27,8 @@ def test_same_seed_same_bytes_other_seed_other_bytes(rlrun: Rlrun, tmp_path: Pat
         "four": ["env.num_envs=4"],
         "four_again": ["env.num_envs=4"],
     }.items():
-        rlrun(*SMOKE, *words, f"hydra.run.dir={name}")
+        done = rlrun(*SMOKE, *words, f"hydra.run.dir={name}")
+        assert "\x1b" not in done.stdout + done.stderr, "no colours in a pipe"
     one, two, other, four, four_again = (
         table(tmp_path / name / "metrics.csv") for name in ("one", "two", "other", "four", "four_again")
     )
