@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import traceback
 
-LONGEST = 2000  # characters of a message
+LONGEST, LINES = 2000, 20  # characters and lines of a message
 
 
 class RlrunError(Exception):
@@ -102,10 +102,17 @@ class Escaped(RlrunError):
 
 def described(error: BaseException) -> str:
     """The kind of an exception and what it says."""
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+    try:
+        text = str(error)
+    except BaseException as another:  # foreign, like all of it
+        text = f"(its text cannot be had: {type(another).__name__})"
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def printable(text: str) -> str:
     """A message as a terminal should see it: without what would steer it, and not without end."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text[:LONGEST])
-    return shown + (f"… ({len(text):,} characters)" if len(text) > LONGEST else "")
+    lines = text[:LONGEST].split("\n")
+    kept = "\n".join(
+        "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in line) for line in lines[:LINES]
+    )
+    return kept + (f"… ({len(text):,} characters)" if len(text) > LONGEST or len(lines) > LINES else "")

@@ -128,8 +128,10 @@ class Interrupt:
     def _watch(self, pipe: int) -> None:
         """In a thread, which hears of a signal even while foreign code keeps the main one from doing so."""
         begun, count = 0.0, 0
+        heard = select.poll()
+        heard.register(pipe, select.POLLIN)
         while True:
-            if select.select([pipe], [], [], TICK if count else None)[0]:
+            if heard.poll(1000 * TICK if count else None):
                 for signum in os.read(pipe, 4096):
                     if signum == STOP:
                         os.close(pipe)

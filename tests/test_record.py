@@ -59,7 +59,8 @@ def test_no_environment_ends_a_run_unnoticed(what: str, where: str, when: int, c
     said = capsys.readouterr().err
     assert said
     assert len(said) < LONGEST + 100
-    assert "\x1b" not in said + status()["reason"]
+    assert "\x1b" not in said + status()["reason"] + log()
+    assert len(log()) < 20_000
     assert status()["state"] == "failed"
     assert 'unruly.py", line' in log()
     assert cli.main(["resume", "disturbed"]) == 0

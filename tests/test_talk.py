@@ -91,14 +91,28 @@ def test_a_command_with_nobody_to_talk_to(redirection: str) -> None:
     assert code == (1 if redirection == "> /dev/full" else 0)
 
 
-def test_a_log_that_cannot_be_written_is_one_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with run_log(Path("/dev/full")):
-        for n in range(3):
-            logging.getLogger("rlrun.test").info("line %d", n)
+@pytest.mark.parametrize("experience", ["in_process", "subprocess"])
+def test_an_environment_may_talk_to_nobody(experience: str, folder: Path) -> None:
+    training = "algo=random imports=[unruly] env.id=Unruly-v0 env.kwargs.what=talk total_timesteps=60 eval.freq=0"
+    command = f"{' '.join(RLRUN)} {training} experience={experience} hydra.run.dir=run > /dev/full"
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    code = subprocess.run(["bash", "-c", command], env={**os.environ, "PYTHONPATH": paths}, timeout=120).returncode
+    assert code == 0
+    assert Path("happened").exists()
+
+
+def test_a_log_that_cannot_be_written_is_one_warning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("rlrun.files.open_to_append", lambda path: os.open("/dev/full", os.O_WRONLY))
+        with run_log(folder / "run.log"):
+            for n in range(3):
+                logging.getLogger("rlrun.test").info("line %d", n)
     captured = capsys.readouterr()
     assert captured.out == "line 0\nline 1\nline 2\n"
     assert captured.err.count("\n") == 1
-    assert "/dev/full: cannot be written" in captured.err
+    assert "run.log: cannot be written" in captured.err
 
     with run_log(folder / "missing" / "run.log"):
         logging.getLogger("rlrun.test").info("still here")

@@ -60,6 +60,9 @@ class Unruly(gym.Env[np.ndarray, int]):
     def nothing(self) -> None:
         pass
 
+    def talk(self) -> None:
+        print("±" * 100_000, flush=True)
+
     def hang(self) -> None:
         time.sleep(100)
 

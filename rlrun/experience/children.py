@@ -40,9 +40,11 @@ from rlrun.envs.spaces import read_spec, to_space
 from rlrun.envs.state import Unsaveable
 from rlrun.errors import Abandoned, EnvError
 from rlrun.interrupt import SIGNALS
+from rlrun.talk import unfailing
 from rlrun.types import StateDict
 
 PATIENCE = 3.0  # seconds a child has to close its environment before it is killed
+_FOR_GOOD = contextlib.ExitStack()  # what a child keeps to its end
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -175,6 +177,7 @@ class _Start:
             signal.signal(signum, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        _FOR_GOOD.enter_context(unfailing())
         return _Child(self._recipe, self._index, *self._spaces)
 
 

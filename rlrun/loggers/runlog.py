@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rlrun import files
+from rlrun.errors import printable
 from rlrun.loggers.console import ROWS
 from rlrun.talk import unfailing
 
@@ -80,10 +81,10 @@ class LogFile(logging.FileHandler):
 
 
 class Plain(logging.Formatter):
-    """Takes out the colours that some libraries put into their messages."""
+    """Takes out the colours that some libraries put into their messages, and whatever else would steer a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return COLOUR.sub("", super().format(record))
+        return "\n".join(printable(line) for line in COLOUR.sub("", super().format(record)).split("\n"))
 
 
 class ConsoleHandler(logging.Handler):
