@@ -22,7 +22,8 @@ from gymnasium.utils.env_checker import check_env
 
 from rlrun import compose, config, memory, registry
 from rlrun.checks import within
-from rlrun.custom import one_line
+from rlrun.envs import faults
+from rlrun.envs.contact import Contact
 from rlrun.errors import ConfigError, EnvError
 from rlrun.evaluation import UNLIMITED
 from rlrun.footprint import transition
@@ -32,6 +33,7 @@ from rlrun.seeding import Role, SeedTree
 from rlrun.text import table
 from rlrun.types import Array, EnvSpec, Space, VectorEnv
 
+FEW = 4  # algorithms that are named for a reason not to fit
 REPEATED = 200  # steps of an episode that is played twice
 SEED = 7
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -98,7 +100,6 @@ def check(words: Sequence[str]) -> int:
         raise ConfigError(bare, "options are written key=value", f"did you mean env.id={bare}?")
     if not any(word.startswith(("env=", "env.id=")) for word in overrides):
         raise ConfigError("check", "needs an environment", "rlrun check env.id=CartPole-v1, or env=…")
-    compose.set_up(overrides)
     cfg = config.parsed(compose.compose(overrides).data)
     memory.check(cfg, memory.of_environments(cfg))
     found = examine(cfg, options)
@@ -141,14 +142,16 @@ def ask_gymnasium(make: Callable[[], gym.Env]) -> tuple[str, list[str]]:
     """What Gymnasium's checker says of the environment inside all wrappers: its verdict and its warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        env = make().unwrapped
+        contact = Contact(make())
         try:
-            check_env(env, skip_render_check=True, skip_close_check=True)
+            check_env(contact.env.unwrapped, skip_render_check=True, skip_close_check=True)
             verdict = "passed"
-        except Exception as error:
-            verdict = COLOUR.sub("", one_line(error))[:500]
+        except BaseException as error:  # an environment may raise anything
+            if faults.is_ours(error):
+                raise
+            verdict = COLOUR.sub("", " ".join(faults.described(error).split()))
         finally:
-            env.close()
+            contact.close()
     said = (" ".join(COLOUR.sub("", str(warning.message)).split()).removeprefix("WARN: ") for warning in caught)
     return verdict, [text[:300] for text in dict.fromkeys(said)]
 
@@ -314,7 +317,8 @@ def rows(found: Findings) -> Iterator[tuple[str, str]]:
     for name, reason in found.misfits.items():
         reasons.setdefault(reason, []).append(name)
     for n, (reason, names) in enumerate(reasons.items()):
-        yield "" if n else "does not fit", f"{', '.join(names)}: {reason}"
+        few = names if len(names) <= FEW else [*names[: FEW - 1], f"… ({len(names)})"]
+        yield "" if n else "does not fit", f"{', '.join(few)}: {reason}"
 
 
 def played(found: Findings) -> Iterator[tuple[str, str]]:

@@ -63,6 +63,7 @@ VERBS = {
         "try an environment: what fits, exact resume or not",
         "trial.check",
         "trial.CheckOptions",
+        composes=True,
     ),
     "runs": Verb(
         "[DIR] [option=value ...]",

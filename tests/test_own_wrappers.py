@@ -50,6 +50,10 @@ def fails(env):
     raise RuntimeError("no simulator here")
 
 
+def exits(env):
+    raise SystemExit(0)
+
+
 VALUE = 3
 """
 
@@ -136,8 +140,9 @@ def test_an_entry_that_names_nothing(item: object) -> None:
 
 
 def test_a_wrapper_that_cannot_be_made_is_named() -> None:
-    with pytest.raises(EnvError, match=r"^env.wrappers: wrappers_of_mine.fails cannot be made: RuntimeError: no sim"):
-        GymEnvs(EnvConfig(id="CartPole-v1", wrappers=["wrappers_of_mine.fails"]), SeedTree(0)).spec(1)
+    for name, says in {"fails": "RuntimeError: no simulator here", "exits": "SystemExit: 0"}.items():
+        with pytest.raises(EnvError, match=rf"^env.wrappers: wrappers_of_mine.{name} cannot be made: {says}$"):
+            GymEnvs(EnvConfig(id="CartPole-v1", wrappers=[f"wrappers_of_mine.{name}"]), SeedTree(0)).spec(1)
 
 
 def test_a_native_vector_takes_no_wrappers() -> None:

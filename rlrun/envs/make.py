@@ -12,8 +12,8 @@ from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun import custom, registry
 from rlrun.checks import positive, within
-from rlrun.custom import Custom, one_line
-from rlrun.envs import catalogue
+from rlrun.custom import Custom
+from rlrun.envs import catalogue, faults
 from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningMeanStd
 from rlrun.envs.spaces import ActionMap, action_map
 from rlrun.envs.wrappers import FrameStack, TransformReward
@@ -121,8 +121,10 @@ def wrapped(env: gym.Env, wrapper: Custom) -> gym.Env:
         made = factory(env, **wrapper.arguments)
     except RlrunError:
         raise
-    except Exception as error:
-        raise EnvError(f"{wrapper.key}: {wrapper.path} cannot be made: {one_line(error)}") from error
+    except BaseException as error:
+        if faults.is_ours(error):
+            raise
+        raise EnvError(f"{wrapper.key}: {wrapper.path} cannot be made: {faults.described(error)}") from error
     if not isinstance(made, gym.Env):
         kind = type(made).__name__
         raise ConfigError(wrapper.key, f"{wrapper.path} made a {kind} of the environment", "it must return a gym.Env")
