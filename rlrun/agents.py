@@ -94,10 +94,13 @@ class ActorCriticAgent:
             actions, means and log standard deviations side by side [E, 2A] for continuous ones.
         discrete: which of the two.
         rng: the random stream of the samples.
+        shape: of one continuous action, where it is not [A]; its numbers come in C order.
     """
 
-    def __init__(self, forward: Forward, discrete: bool, rng: np.random.Generator):
-        self.forward, self.discrete, self.rng = forward, discrete, rng
+    def __init__(
+        self, forward: Forward, discrete: bool, rng: np.random.Generator, shape: tuple[int, ...] | None = None
+    ):
+        self.forward, self.discrete, self.rng, self.shape = forward, discrete, rng, shape
         self._policy = Categorical if discrete else Gaussian
 
     def initial_state(self, num_envs: int) -> State:
@@ -108,16 +111,19 @@ class ActorCriticAgent:
     ) -> tuple[Array, State, Mapping[str, Array]]:
         policy, value = self.forward(obs)
         if not explore:
-            return self._policy.mode(policy), state, NOTHING
+            return self._shaped(self._policy.mode(policy)), state, NOTHING
         action, log_prob = self._policy.sample(policy, self.rng)
-        return action, state, {"log_prob": log_prob, "value": value[:, 0]}
+        return self._shaped(action), state, {"log_prob": log_prob, "value": value[:, 0]}
+
+    def _shaped(self, action: Array) -> Array:
+        return action if self.shape is None else action.reshape(len(action), *self.shape)
 
     def value(self, obs: Array) -> Array:
         """State values [E] of observations [E, *obs]."""
         return self.forward(obs)[1][:, 0]
 
     def fork(self, rng: np.random.Generator) -> ActorCriticAgent:
-        return ActorCriticAgent(self.forward, self.discrete, rng)
+        return ActorCriticAgent(self.forward, self.discrete, rng, self.shape)
 
     def state_dict(self) -> StateDict:
         return {"rng": generator_state(self.rng)}

@@ -18,6 +18,7 @@ from rlrun.config import RunConfig
 from rlrun.custom import one_line
 from rlrun.device import Device
 from rlrun.errors import CallbackError, ConfigError, RlrunError
+from rlrun.evaluation import Kept
 from rlrun.experience.trajectories import Rollouts
 from rlrun.interrupt import Interrupt
 from rlrun.report.bandits import BanditReport
@@ -66,10 +67,10 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     Raises:
         ConfigError: parts that do not go together.
     """
-    seeds = SeedTree(config.seed)
+    seeds = configs.seeds(config)
     for seed in (torch.manual_seed, np.random.seed, random.seed):  # initial weights, and whoever else draws globally
         seed(seeds.integer(Role.NETWORK))
-    environments = configs.environments(config)
+    environments = config.environments
     spec = environments.spec(config.env.num_envs)
     device = make("device", config.device)
     network = config.network and functools.partial(make, "network", config.network)
@@ -118,7 +119,7 @@ def build(config: RunConfig, made: Parts, own: dict[str, Callback], run_dir: Run
         logger=make("logger", config.logger, run_dir, title, config.total_timesteps),
         callbacks=_callbacks(config, run_dir, own),
         progress=Progress(config.total_timesteps),
-        evaluation_envs=functools.partial(evaluation, min(config.eval.num_envs, config.eval.episodes), made.envs),
+        evaluation_envs=Kept(lambda: evaluation(min(config.eval.num_envs, config.eval.episodes), made.envs)),
         caveats=_caveats(config, made.device),
         interrupt=made.interrupt,
     )

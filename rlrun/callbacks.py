@@ -12,7 +12,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from rlrun.loggers.console import number
 from rlrun.loggers.csv import CsvTable
 from rlrun.registry import register
 from rlrun.schedules import Every
-from rlrun.seeding import Role
+from rlrun.seeding import Role, aside
 from rlrun.types import Chunk, EpisodeStat, Metrics, Progress, StateDict
 
 if TYPE_CHECKING:
@@ -311,7 +310,7 @@ class EvalConfig:
 
     name: str = "default"  # registered name
     freq: int = 10_000  # env steps between two evaluations; 0 = only at the end
-    episodes: int = 20  # episodes per evaluation, always from the same seeds; the final one has seeds of its own
+    episodes: int = 20  # per evaluation, always from the same seeds, the final one from its own; 0 = no evaluation
     policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
     num_envs: int = 5  # environments stepped together; results of the greedy policy do not depend on it
     epsilon: float | None = None  # probability of a random action in place of the greedy one; null = none
@@ -319,7 +318,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         checks.within("freq", self.freq, 0)
-        checks.within("episodes", self.episodes, 1)
+        checks.within("episodes", self.episodes, 0)
         checks.one_of("policy", self.policy, ("greedy", "stochastic"))
         checks.within("num_envs", self.num_envs, 1)
         checks.within("epsilon", self.epsilon, 0, 1)
@@ -332,7 +331,8 @@ class EvalConfig:
 class Evaluate(Callback):
     """Evaluates every `freq` env steps and at the end; writes `eval.csv` and tells the checkpoint which is the best.
 
-    Every evaluation opens environments of its own, so it depends on nothing but the weights and the seeds.
+    It has environments of its own and starts them from fixed seeds, so it depends on nothing but these and the weights.
+    Whoever draws from the global streams meanwhile draws from seeded ones, and leaves those of the training alone.
 
     Args:
         table: path of `eval.csv`.
@@ -348,17 +348,17 @@ class Evaluate(Callback):
         self._saver = saver
 
     def on_start(self, run: Run) -> None:
-        if run.spec.max_episode_steps is None:
+        if self.cfg.episodes and run.spec.max_episode_steps is None:
             steps = f"{step_limit(self.cfg.max_steps, run.spec):,}"
             log.info("%s has no time limit: evaluation cuts episodes at %s steps (eval.max_steps)", run.spec.id, steps)
 
     def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
         ends = run.progress.done or run.should_stop  # then the final evaluation follows
-        if not ends and self._every.due(run.progress.env_steps):
+        if self.cfg.episodes and not ends and self._every.due(run.progress.env_steps):
             self._evaluate(run, "periodic", Role.EVAL)
 
     def on_end(self, run: Run) -> None:
-        if self.final is None or self.final["env_steps"] != run.progress.env_steps:
+        if self.cfg.episodes and (self.final is None or self.final["env_steps"] != run.progress.env_steps):
             self.final = self._evaluate(run, "final", Role.FINAL_EVAL)
 
     def _evaluate(self, run: Run, kind: str, role: Role) -> dict[str, float]:
@@ -390,10 +390,10 @@ class Evaluate(Callback):
     def _play(self, run: Run, role: Role) -> EvalResult:
         cfg = self.cfg
         rng = run.seeds.generator(role, cfg.episodes)  # the index behind the episodes' own
-        with closing(run.evaluation_envs()) as envs:
+        with aside(run.seeds.integer(role, cfg.episodes)):
             return evaluate(
                 player(run.algo.agent, rng, cfg.epsilon, run.spec),
-                envs,
+                run.evaluation_envs(),
                 run.seeds.integers(role, cfg.episodes),
                 explore=cfg.policy == "stochastic",
                 env_steps=run.progress.env_steps,

@@ -63,6 +63,7 @@ class RunConfig:
     """One run. The nodes are config groups; `validate` replaces them by their components' dataclasses."""
 
     seed: int = 0  # all random streams of the run grow from it
+    seed_tree: int = 2  # how they grow; a run keeps its own: 1 had seeds of 32 bits, 2 has 31, which all libraries take
     total_timesteps: int = 50_000  # env steps to train for, summed over all environments
     algo: Any = None  # what learns
     network: Any = None  # what it learns with; null if it needs none
@@ -81,7 +82,21 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         within("seed", self.seed, 0)
+        within("seed_tree", self.seed_tree, 1, 2)
         within("total_timesteps", self.total_timesteps, 1)
+
+    @functools.cached_property
+    def environments(self) -> Any:
+        """The factory of the run's environments: one per config, which reads their spec once."""
+        entry = registry.get("env", self.env.name)
+        gamma = getattr(self.algo, "gamma", 1.0)
+        made = entry.factory(self.env, seeds(self), vector=self.experience.name, gamma=gamma)
+        if keys := getattr(self.logger, "info_keys", ()):
+            if not hasattr(made, "recipe"):
+                problem = f"{self.env.name} has no info to read"
+                raise ConfigError("logger.info_keys", problem, "write logger.info_keys=[]")
+            made.recipe = dataclasses.replace(made.recipe, info_keys=tuple(keys))
+        return made
 
 
 KINDS = ("algo", "network", "buffer", "env", "device", "experience", "logger", "eval", "checkpoint")
@@ -104,7 +119,7 @@ def validate(data: Mapping[str, Any], learns: bool = True) -> RunConfig:
     check_network(config.algo.name, config.network and config.network.name)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
     memory.check(config, memory.of_environments(config), share=0.5)  # before one is opened; more will be needed
-    spec = env_spec(config)
+    spec: EnvSpec = config.environments.spec(config.env.num_envs)
     _check_spaces(config, spec)
     memory.check(config, memory.of_run(config, spec, learns))
     check_epsilon("eval.epsilon", getattr(config.eval, "epsilon", None), spec)
@@ -284,21 +299,9 @@ def from_words(schema: type[C], words: Sequence[str]) -> C:
     return typed(schema, merged({}, words))
 
 
-def env_spec(config: RunConfig) -> EnvSpec:
-    """What the algorithm will know of the environment; opens one for a moment."""
-    return environments(config).spec(config.env.num_envs)
-
-
-def environments(config: RunConfig) -> Any:
-    """The factory of the run's environments."""
-    entry = registry.get("env", config.env.name)
-    gamma = getattr(config.algo, "gamma", 1.0)
-    made = entry.factory(config.env, SeedTree(config.seed), vector=config.experience.name, gamma=gamma)
-    if keys := getattr(config.logger, "info_keys", ()):
-        if not hasattr(made, "recipe"):
-            raise ConfigError("logger.info_keys", f"{config.env.name} has no info to read", "write logger.info_keys=[]")
-        made.recipe = dataclasses.replace(made.recipe, info_keys=tuple(keys))
-    return made
+def seeds(config: RunConfig) -> SeedTree:
+    """All seeds of a run."""
+    return SeedTree(config.seed, config.seed_tree)
 
 
 def callback_factory(item: Any) -> Callable[[], Any]:

@@ -81,6 +81,31 @@ def step_limit(max_steps: int | None, spec: EnvSpec) -> int | None:
     return UNLIMITED if max_steps is None and spec.max_episode_steps is None else max_steps
 
 
+class Kept:
+    """Environments for evaluation, opened when they are first asked for and kept for the next time.
+
+    Every evaluation starts them from its own seeds, so it depends on nothing but these and the weights. Only where an
+    environment remembers something over a seeded reset does it matter whether it has been used before.
+
+    Args:
+        make: opens them.
+    """
+
+    def __init__(self, make: Callable[[], VectorEnv]):
+        self._make = make
+        self._envs: VectorEnv | None = None
+
+    def __call__(self) -> VectorEnv:
+        if self._envs is None:
+            self._envs = self._make()
+        return self._envs
+
+    def close(self) -> None:
+        if self._envs is not None:
+            self._envs.close()
+            self._envs = None
+
+
 def evaluate(
     agent: Agent,
     envs: VectorEnv,

@@ -51,9 +51,7 @@ def inspect(path: str, words: Sequence[str], trust: bool = False) -> int:
     options = config.from_words(InspectOptions, words)
     run_dir = runs.open_run(path)
     run = review.restore(run_dir, options.ckpt, trust)
-    with closing(run.parts.envs):
-        table = read(run.parts, run.cfg.algo.name)
-        grid = layout(run.parts)
+    table, grid = read(run.parts, run.cfg.algo.name), layout(run.parts)
     title = f"{run.cfg.algo.name} on {run.parts.spec.id} after {run.env_steps:,} steps"
     print(title, text(table, grid), sep="\n\n")
     if grid is not None and options.picture:

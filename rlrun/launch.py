@@ -75,7 +75,8 @@ def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = F
     old = read_config(run_dir, trust)
     new = _changed(old, words)
     with Interrupt(grace=0) as interrupt:
-        cfg = config.validate(looked_up(new))
+        with run_dir.where_modules_are():
+            cfg = config.validate(looked_up(new))
         status = run_dir.read_status()
         if cfg.total_timesteps < status["env_steps"] and new != old:
             raise ConfigError(
@@ -134,7 +135,7 @@ def _attempt(
             log.info("%s", message)
         run_dir.amend_meta(**_roots(made.seeds))
         run = record.run = build(cfg, made, own, run_dir)
-        with closing(run.logger):
+        with closing(run.logger), closing(run.evaluation_envs):
             made.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
             if state is not None:
                 with checkpoint.must_fit(run_dir.checkpoints):

@@ -34,6 +34,7 @@ class EvalOptions:
     policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
     epsilon: float | None = None  # probability of a random action in place of the greedy one; null = none
     max_steps: int | None = None  # cut an episode after so many env steps; null = as the run's own evaluations do
+    num_envs: int | None = None  # environments stepped together; null = as in the run's own evaluations
     video: bool = False  # film the first episode
     json: bool = False  # print one JSON object
 
@@ -42,6 +43,7 @@ class EvalOptions:
         one_of("policy", self.policy, POLICIES)
         within("epsilon", self.epsilon, 0, 1)
         within("max_steps", self.max_steps, 1)
+        within("num_envs", self.num_envs, 1)
         if self.epsilon is not None and self.policy != "greedy":
             raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")
 
@@ -75,8 +77,9 @@ class Restored:
     checkpoint: Path
     env_steps: int
 
-    def evaluation_envs(self, episodes: int) -> VectorEnv:
-        return self.parts.environments.evaluation(min(self.cfg.eval.num_envs, episodes), self.parts.envs)
+    def evaluation_envs(self, options: EvalOptions) -> VectorEnv:
+        num_envs = min(options.num_envs or self.cfg.eval.num_envs, options.episodes)
+        return self.parts.environments.evaluation(num_envs, self.parts.envs)
 
     def player(self, options: EvalOptions | PlayOptions) -> Agent:
         """The agent, on a random stream that no training has used."""
@@ -106,9 +109,9 @@ def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     name = f"{run.checkpoint.name}_{options.policy}_{options.episodes}"
     name += "" if options.epsilon is None else f"_epsilon{options.epsilon:g}"
     file, film = run_dir.path / "evaluations" / f"{name}.json", run_dir.videos / f"{name}.mp4"
-    with closing(parts.envs), closing(run.evaluation_envs(options.episodes)) as envs:
+    with closing(run.evaluation_envs(options)) as envs:
         result = evaluation.evaluate(agent, envs, seeds, **how)
-        filmed = options.video and evaluation.record(agent, parts.environments, seeds[0], film, train=parts.envs, **how)
+    filmed = options.video and evaluation.record(agent, parts.environments, seeds[0], film, train=parts.envs, **how)
     report = {"run": str(run_dir.path), "checkpoint": run.checkpoint.name, "policy": options.policy, **result.to_dict()}
     report |= {} if options.epsilon is None else {"epsilon": options.epsilon}
     report |= {"video": str(film)} if filmed else {}
@@ -139,16 +142,14 @@ def play(path: str, words: Sequence[str], trust: bool = False) -> int:
     parts, how = run.parts, run.how(options)
     agent = run.player(options)
     show = evaluation.record if options.record else evaluation.play
-    with closing(parts.envs):
-        for episode, seed in enumerate(parts.seeds.integers(Role.TEST, options.episodes)):
-            film = run_dir.videos / f"{run.checkpoint.name}_{options.policy}_{episode}.mp4"
-            film.unlink(missing_ok=True)
-            result = show(agent, parts.environments, seed, film, train=parts.envs, **how)
-            if result is not None:
-                cut = " (cut there)" if result.cut else ""
-                print(
-                    f"return {result.mean:g} in {result.mean_length:g} steps{cut}", *([film] if film.exists() else [])
-                )
+    for episode, seed in enumerate(parts.seeds.integers(Role.TEST, options.episodes)):
+        film = run_dir.videos / f"{run.checkpoint.name}_{options.policy}_{episode}.mp4"
+        film.unlink(missing_ok=True)
+        result = show(agent, parts.environments, seed, film, train=parts.envs, **how)
+        if result is None:
+            return 1
+        cut = " (cut there)" if result.cut else ""
+        print(f"return {result.mean:g} in {result.mean_length:g} steps{cut}", *([film] if film.exists() else []))
     return 0
 
 
@@ -162,10 +163,11 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
         raise ConfigError("ckpt", f"there is no checkpoint {which!r}", "choose best, last or a number of env steps")
     found = checkpoint.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
     state = checkpoint.load(found, ["algo", "source", "progress"])
-    cfg = config.validate(looked_up(read_config(run_dir, trust)), learns=False)
+    with run_dir.where_modules_are():
+        cfg = config.validate(looked_up(read_config(run_dir, trust)), learns=False)
     parts = build.parts(cfg)
     parts.must_show_data_of(run_dir)
-    with checkpoint.must_fit(found):
+    with checkpoint.must_fit(found), closing(parts.envs):  # only their statistics are still wanted
         parts.algo.load_state_dict(state["algo"])
         parts.source.load_state_dict(state["source"])
     return Restored(cfg, parts, found, state["progress"]["env_steps"])

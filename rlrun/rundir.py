@@ -217,6 +217,18 @@ class RunDir:
         if any(noted.get(name) != fact for name, fact in facts.items()):
             self.write_json(self.meta, noted | facts)
 
+    @contextlib.contextmanager
+    def where_modules_are(self) -> Iterator[None]:
+        """What is not found in here may be in the folder where the run was started: the error names that."""
+        try:
+            yield
+        except ConfigError as error:
+            folder = self.read_meta().get("cwd", os.getcwd())
+            if not isinstance(error.__cause__, ImportError) or folder == os.getcwd():
+                raise
+            hint = f"the run was started in {folder}: go there, and it is found"
+            raise ConfigError(error.key, error.problem, hint) from error
+
     def read_meta(self) -> dict[str, Any]:
         """What `meta.json` says; {} if it is missing or damaged."""
         try:

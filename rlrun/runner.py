@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from rlrun.callbacks import Callback, listeners, tell
+from rlrun.evaluation import Kept
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import Loggers
 from rlrun.rundir import RunDir
 from rlrun.seeding import SeedTree
-from rlrun.types import Algorithm, Buffer, Chunk, EnvSpec, Progress, Source, StateDict, VectorEnv
+from rlrun.types import Algorithm, Buffer, Chunk, EnvSpec, Progress, Source, StateDict
 
 NOTHING = Chunk(0, [], None)
 
@@ -39,7 +40,7 @@ class Run:
     logger: Loggers
     callbacks: dict[str, Callback]
     progress: Progress
-    evaluation_envs: Callable[[], VectorEnv]
+    evaluation_envs: Kept
     caveats: Sequence[str] = ()  # in what a resumed run differs, the environments aside
     interrupt: Interrupt = field(default_factory=Interrupt)
     should_stop: bool = False

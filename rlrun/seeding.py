@@ -16,6 +16,8 @@ import numpy as np
 
 from rlrun.types import StateDict
 
+LARGEST = 2**31 - 1  # seed for environments and other libraries
+
 
 class Role(enum.IntEnum):
     """Who draws. The numbers are part of the file format: append, never renumber."""
@@ -32,17 +34,24 @@ class Role(enum.IntEnum):
 
 
 class SeedTree:
-    """All seeds of a run, from one number."""
+    """All seeds of a run, from one number.
 
-    def __init__(self, seed: int):
+    Args:
+        seed: the number.
+        version: 1 has seeds of 32 bits; 2, the same without their highest bit: there are libraries that keep a seed in
+            a signed number of 32.
+    """
+
+    def __init__(self, seed: int, version: int = 2):
         self.seed = seed
+        self._mask = 0xFFFFFFFF if version == 1 else LARGEST
 
     def generator(self, role: Role, index: int = 0) -> np.random.Generator:
         return np.random.default_rng(self._sequence(role, index))
 
     def integer(self, role: Role, index: int = 0) -> int:
-        """A 32-bit seed, for libraries that take a number."""
-        return int(self._sequence(role, index).generate_state(1, np.uint32)[0])
+        """A seed for libraries that take a number."""
+        return int(self._sequence(role, index).generate_state(1, np.uint32)[0]) & self._mask
 
     def integers(self, role: Role, count: int) -> list[int]:
         return [self.integer(role, index) for index in range(count)]

@@ -109,7 +109,7 @@ def check(words: Sequence[str]) -> int:
 
 def examine(cfg: Any, options: CheckOptions) -> Findings:
     """All findings on the environment of a config."""
-    environments = config.environments(cfg)
+    environments = cfg.environments
     spec: EnvSpec = environments.spec(1)
     unlimited = spec.max_episode_steps is None
     found = Findings(

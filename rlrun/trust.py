@@ -73,7 +73,15 @@ def read_config(run_dir: RunDir, trust: bool = False) -> dict[str, Any]:
             + "\n".join([*asked[:SHOWN], *more])
             + "\n--trust lets it, this once; do so only if you know its code"
         )
-    return data
+    return upgraded(data)
+
+
+def upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """The config of a run as this version reads it: where a meaning has changed since, the run keeps the old one."""
+    if "seed_tree" in data:
+        return data
+    network = data.get("network")
+    return {"seed_tree": 1} | data | ({"network": network | {"scale": False}} if isinstance(network, dict) else {})
 
 
 def change_config(run_dir: RunDir, config: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+import random
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ from rlrun.callbacks import (
     numbers,
 )
 from rlrun.errors import ConfigError, Diverged, Interrupted
-from rlrun.evaluation import evaluate
+from rlrun.evaluation import Kept, evaluate
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import Loggers
 from rlrun.loggers.csv import CsvLogger
@@ -129,7 +130,7 @@ class Run:
     def __post_init__(self) -> None:
         self.progress = Progress(self.total)
         self.source, self.seeds, self.interrupt = Source(), SeedTree(5), Interrupt()
-        self.evaluation_envs, self.spec = Envs, SeedIsLength(1).spec
+        self.evaluation_envs, self.spec = Kept(Envs), SeedIsLength(1).spec
 
     def chunk(self, env_steps: int, metrics: Mapping[str, Any] | None = None, *episodes: EpisodeStat) -> None:
         """A chunk that took one second per ten env steps."""
@@ -405,7 +406,40 @@ def test_an_evaluation_by_hand(run_dir: RunDir) -> None:
         "eval/best_mean_reward": sum(returns) / 4,
     }
     assert run.logger.rows == [(101, metrics)]
+    run.algo.weight[0] = 1.0
+    run.chunk(100)
+    assert [envs.closed for envs in Envs.opened] == [False]  # kept for the next one
+    run.evaluation_envs.close()
     assert [envs.closed for envs in Envs.opened] == [True]
+
+
+def test_no_episodes_are_no_evaluation(run_dir: RunDir) -> None:
+    run = saving_run(run_dir)
+    run.callbacks["evaluate"].cfg = EvalConfig(episodes=0)  # type: ignore[attr-defined]
+    run.chunk(1000)
+    run.finish()
+    assert Envs.opened == []
+    assert run.callbacks["evaluate"].final is None  # type: ignore[attr-defined]
+    assert not run_dir.eval_csv.exists()
+
+
+def test_an_evaluation_leaves_the_global_streams_alone(run_dir: RunDir) -> None:
+    class Careless(Envs):
+        def step(self, action: Array) -> Any:
+            drawn.append((random.random(), np.random.random(), torch.rand(1).item()))
+            return super().step(action)
+
+    drawn: list[Any] = []
+    run = saving_run(run_dir)
+    run.evaluation_envs = Kept(Careless)
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    expected = random.random(), np.random.random(), torch.rand(1).item()
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    run.chunk(100)
+    first, drawn = drawn, []
+    assert (random.random(), np.random.random(), torch.rand(1).item()) == expected
+    run.chunk(100)
+    assert drawn == first  # seeded anew for every evaluation
 
 
 def test_an_evaluation_is_done_as_configured(run_dir: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,7 +551,7 @@ def interrupt_in(run: Run, step: int) -> None:
                 run.interrupt.signum = signal.SIGTERM
             return super().step(action)
 
-    run.evaluation_envs = Interrupting
+    run.evaluation_envs = Kept(Interrupting)
 
 
 @pytest.mark.parametrize("total", [1000, 200])
@@ -529,7 +563,6 @@ def test_an_interrupted_evaluation_is_made_up_for(run_dir: RunDir, total: int) -
     with pytest.raises(Interrupted):
         first.chunk(100)
         first.finish()
-    assert Envs.opened[-1].closed
     assert len(read_eval(run_dir)) == 1
     state = through_a_file(first.state_dict(), run_dir.path / "x")
     second = saving_run(run_dir, total)
@@ -595,7 +628,7 @@ def test_a_summary_of_a_run_that_did_not_get_far(run_dir: RunDir) -> None:
     ("schema", "key", "value"),
     [
         (EvalConfig, "freq", -1),
-        (EvalConfig, "episodes", 0),
+        (EvalConfig, "episodes", -1),
         (EvalConfig, "policy", "gredy"),
         (EvalConfig, "num_envs", 0),
         (EvalConfig, "max_steps", 0),

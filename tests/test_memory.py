@@ -107,7 +107,7 @@ def test_estimates_by_hand() -> None:
     def needs(*words: str) -> dict[str, float]:
         compose.set_up(words)
         cfg = config.validate(compose.compose(words).data)
-        return {need.key: need.bytes for need in memory.of_run(cfg, config.env_spec(cfg))}
+        return {need.key: need.bytes for need in memory.of_run(cfg, cfg.environments.spec(cfg.env.num_envs))}
 
     dqn = needs("algo=dqn", "env=cartpole", "~tuned", "buffer.capacity=1000", "network.hidden=[8]", "env.num_envs=3")
     assert dqn["buffer.capacity"] == 1000 * (2 * 4 * 4 + 8 + 2 * 4)  # two observations of 4 floats, int64, 2 floats

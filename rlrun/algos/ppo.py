@@ -126,7 +126,8 @@ class PPO:
         policy_head = HeadSpec("policy" if discrete else "gaussian", env.num_actions)
         self.network = network(env.obs_space, policy_head, HeadSpec("value", 1)).to(device.torch)
         self.distribution = Categorical if discrete else Gaussian
-        self.agent = ActorCriticAgent(networks.Inference(self.network), discrete, rng)
+        shape = None if discrete or len(env.action_space.shape) == 1 else env.action_space.shape
+        self.agent = ActorCriticAgent(networks.Inference(self.network), discrete, rng, shape)
 
         minibatches = -(-cfg.n_steps * env.num_envs // cfg.batch_size)  # rounded up
         rollouts = -(-total_timesteps // (cfg.n_steps * env.num_envs))
@@ -175,7 +176,7 @@ class PPO:
         advantage, value = self.advantages(rollout), rollout.extras["value"]
         columns = {
             "obs": rollout.obs[:-1],
-            "action": rollout.action,
+            "action": rollout.action if self.agent.discrete else flat(rollout.action),
             "log_prob": rollout.extras["log_prob"],
             "value": value,
             "advantage": advantage,
@@ -226,6 +227,11 @@ class PPO:
         self.network.load_state_dict(state["network"])
         self.optimise.load_state_dict(state["optimiser"])
         self.agent.load_state_dict(state["agent"])
+
+
+def flat(action: Array) -> Array:
+    """Continuous actions [T, E, *action] as the network's head has them: [T, E, A]."""
+    return action.reshape(*action.shape[:2], -1)
 
 
 def explained_variance(value: Array, advantage: Array) -> float:

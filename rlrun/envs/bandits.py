@@ -115,6 +115,7 @@ class BanditVector:
         drift: standard deviation of the normal step that every value takes after each sweep; probabilities are
             reflected at 0 and 1.
         separate: give every copy its own stream, which costs time: for evaluation.
+        model: take over its values, which may have drifted, with every reset.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class BanditVector:
         fixed: bool = False,
         drift: float = 0.0,
         separate: bool = False,
+        model: BanditVector | None = None,
     ):
         problems, arms = values.shape
         self.num_envs = num_envs
@@ -142,6 +144,7 @@ class BanditVector:
         self.obs = np.zeros((num_envs, *self.spec.obs_space.shape), self.spec.obs_space.dtype)
         self.values = values.copy()
         self._best, self._std, self._drift = values.max(axis=1), std, drift
+        self._model = model
         self._one_hot, self._fixed, self._separate = one_hot, fixed, separate
         self._problem = np.arange(num_envs) % problems  # [E] being played
         self._rng = np.random.default_rng(0)
@@ -151,6 +154,9 @@ class BanditVector:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start all copies, on one stream made of all seeds or each on its own. Returns obs [E, *obs]."""
+        if self._model is not None:
+            self.values[:] = self._model.values
+            self._best = self.values.max(axis=1)
         self._rng = np.random.default_rng([int(seed) for seed in seeds])
         self._own.clear()
         self._next_problem()
@@ -270,8 +276,7 @@ class _Bandits:
 
     def evaluation(self, num_envs: int, train: VectorEnv | None = None) -> VectorEnv:
         """Other copies of the same problems, each with a random stream of its own; they do not drift."""
-        values = self._values if train is None else cast(BanditVector, train).values
-        return self._vector(num_envs, values, separate=True)
+        return self._vector(num_envs, self._values, separate=True, model=cast(BanditVector | None, train))
 
     def fingerprint(self) -> str:
         """A hash of what the arms give."""

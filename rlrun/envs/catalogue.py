@@ -13,6 +13,7 @@ from typing import TypeVar
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
+from rlrun.custom import import_module
 from rlrun.envs import faults
 from rlrun.errors import ConfigError, EnvError, RlrunError
 
@@ -75,7 +76,7 @@ def build(spec: GymSpec, make: Callable[[], T]) -> T:
 
 def _import(module: str) -> None:
     try:
-        importlib.import_module(module)
+        import_module(module)
     except BaseException as error:
         if faults.is_ours(error):
             raise

@@ -142,6 +142,7 @@ class GymEnvs:
 
     def __init__(self, cfg: EnvConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
         self._cfg, self._vector, self._gamma = cfg, vector, gamma
+        self._spec: EnvSpec | None = None
         wrappers = tuple(custom.entry("env.wrappers", item) for item in cfg.wrappers)
         for wrapper in wrappers:
             wrapper.check(wrapper.factory(), "env")
@@ -150,10 +151,12 @@ class GymEnvs:
         )
 
     def spec(self, num_envs: int) -> EnvSpec:
-        """What an algorithm may know; opens one environment and closes it."""
-        vector = self._transformed(self._build("in_process" if self._vector == "subprocess" else self._vector, 1))
-        vector.close()
-        return dataclasses.replace(vector.spec, num_envs=num_envs)
+        """What an algorithm may know; the first time, opens one environment and closes it."""
+        if self._spec is None:
+            vector = self._transformed(self._build("in_process" if self._vector == "subprocess" else self._vector, 1))
+            vector.close()
+            self._spec = vector.spec
+        return dataclasses.replace(self._spec, num_envs=num_envs)
 
     def train(self, num_envs: int) -> VectorEnv:
         """The environments a learner collects from, with everything the config asks for."""

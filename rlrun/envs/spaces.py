@@ -36,6 +36,8 @@ def to_space(space: gym.Space, what: str = "observation") -> Space:
             f"a {type(space).__name__} {what} space is not supported",
             "Discrete and Box are; wrap the environment to flatten others (gymnasium.wrappers.FlattenObservation)",
         )
+    if 0 in space.shape:
+        raise ConfigError("env.id", f"its {what} space {space.shape} has no elements", "there is nothing to learn from")
     dtype = np.dtype(np.float32) if np.issubdtype(space.dtype, np.floating) else np.dtype(space.dtype)
     with np.errstate(over="ignore"):  # a bound too large for float32 is no bound
         low, high = space.low.astype(dtype), space.high.astype(dtype)

@@ -34,6 +34,7 @@ from rlrun.envs.state import Proof, Unsaveable, form
 from rlrun.errors import ConfigError, EnvError
 from rlrun.experience.children import Children
 from rlrun.registry import register
+from rlrun.seeding import LARGEST as LARGEST_SEED
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, StateDict, Step, VectorEnv
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,8 @@ class _Vector:
     def _fresh_seeds(self) -> list[int]:
         """Seeds that continue the old ones: other episodes than any before, the same ones from the same checkpoint."""
         lived = zip(self._seeds, self._episodes, self._length, strict=True)
-        return [int(np.random.SeedSequence([int(x) for x in life]).generate_state(1)[0]) for life in lived]
+        drawn = (np.random.SeedSequence([int(x) for x in life]).generate_state(1)[0] for life in lived)
+        return [int(seed) & LARGEST_SEED for seed in drawn]
 
     def _digest(self, action: Array, result: tuple[Any, Any, Any, Any, dict[str, Any]]) -> Step:
         """A Step from what a Gymnasium vector in SAME_STEP mode returned."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlrun.networks.ensemble import Ensemble
     from rlrun.networks.heads import build_head
     from rlrun.networks.inference import Inference
-    from rlrun.networks.layers import Flat, OneHot
+    from rlrun.networks.layers import Flat, OneHot, Scaled
     from rlrun.networks.network import Network, chain
     from rlrun.networks.torsos import mlp
 
@@ -28,6 +28,7 @@ HOME = {
     "Inference": "inference",
     "Network": "network",
     "OneHot": "layers",
+    "Scaled": "layers",
     "build_head": "heads",
     "chain": "network",
     "mlp": "torsos",
@@ -44,6 +45,7 @@ __all__ = [
     "NetworkBuilder",
     "NetworkConfig",
     "OneHot",
+    "Scaled",
     "build_head",
     "chain",
     "mlp",

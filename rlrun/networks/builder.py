@@ -31,6 +31,7 @@ class NetworkConfig:
     activation: str = "relu"  # relu | tanh | elu | silu | gelu
     layer_norm: bool = False  # LayerNorm before each activation
     shared: bool = False  # one torso for all heads; otherwise each head has its own
+    scale: bool = True  # bring observations of uint8, such as pictures, from their bounds to [0, 1]
     init: str = "default"  # default (torch's) | orthogonal (gain sqrt 2, policy head 0.01, other heads 1; zero biases)
 
     def __post_init__(self) -> None:
@@ -53,6 +54,8 @@ def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
 def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network:
     """Multi-layer perceptron on flattened or one-hot observations."""
     encoder: torch.nn.Module = networks.OneHot(obs_space.n) if obs_space.n else networks.Flat()
+    if cfg.scale and obs_space.dtype == np.uint8 and obs_space.low is not None and obs_space.high is not None:
+        encoder = networks.Scaled(obs_space.low, obs_space.high)
     inputs = obs_space.n or int(np.prod(obs_space.shape))
     width = cfg.hidden[-1] if cfg.hidden else inputs
 

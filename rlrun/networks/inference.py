@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from rlrun.networks.heads import GaussianHead
-from rlrun.networks.layers import Flat, OneHot, Tanh
+from rlrun.networks.layers import Flat, OneHot, Scaled, Tanh
 from rlrun.networks.network import Network
 from rlrun.types import Array
 
@@ -83,6 +83,15 @@ def _one_hot(layer: OneHot) -> Forward:
     return forward
 
 
+def _scaled(layer: Scaled) -> Forward:
+    low, factor = layer.low.numpy(), layer.factor.numpy()
+
+    def forward(x: Array) -> Array:
+        return (_flat(x) - low) * factor
+
+    return forward
+
+
 def _gaussian_head(layer: GaussianHead) -> Forward:
     mean, log_std = translate(layer.mean), layer.log_std.detach().numpy()
 
@@ -138,6 +147,7 @@ TRANSLATORS: dict[type[nn.Module], Callable[[Any], Any]] = {
     nn.Sequential: _sequential,
     OneHot: _one_hot,
     Flat: lambda _: _flat,
+    Scaled: _scaled,
     GaussianHead: _gaussian_head,
     Network: _network,
 }
