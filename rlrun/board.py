@@ -154,7 +154,9 @@ class Live(Lines):
         rows = list(self.standings.values())
         ended = sum(row.outcome is not None for row in rows)
         table = Table(box=box.SIMPLE, title_justify="left", caption_justify="left", expand=False)
-        table.title = f"{ended} of {len(rows)} jobs done, about {clock(self.time_left())} left"
+        whole = self.time_left()
+        rest = f", about {clock(whole)} left" if whole > 0 else ""
+        table.title = f"{self.sweep.path}: {ended} of {len(rows)} jobs done{rest}"
         for name in ("job", "state", "steps", "return", "left"):
             table.add_column(name, no_wrap=True, justify="left" if name in ("job", "state") else "right")
         room = max(console.height - AROUND, 3)

@@ -177,13 +177,18 @@ def settle(run: RunDir, ending: str, stopping: bool, overdue: bool) -> Outcome:
         overdue: whether the job was told to stop because it took too long.
     """
     state = recorded_state(run)
-    if state is None and not stopping:
-        run = RunDir.create(run.path)
-    if state in (None, "running") and stopping and not overdue:
-        if state:
-            run.set_status("preempted", reason=f"stopped with the sweep: {ending}")
-    elif state in (None, "running") or (state == "preempted" and overdue):
-        run.set_status("failed", reason=ending)
+    if state == "running" and Outcome.of(run).state == "running":  # another process has it
+        return Outcome.of(run)
+    try:
+        if state is None and not stopping:
+            run = RunDir.create(run.path)
+        if state in (None, "running") and stopping and not overdue:
+            if state:
+                run.set_status("preempted", reason=f"stopped with the sweep: {ending}")
+        elif state in (None, "running") or (state == "preempted" and overdue):
+            run.set_status("failed", reason=ending)
+    except (OSError, RlrunError):  # a disk that takes nothing; the table still says it
+        return Outcome("failed", ending)
     return Outcome.of(run)
 
 

@@ -88,17 +88,18 @@ def sweep(words: Sequence[str], flags: Sequence[str], argv: Sequence[str]) -> in
             raise explain.failure(ready, error, loader, sweep=True) from error
 
 
-def resume(path: Path, words: Sequence[str], trust: bool = False) -> int:
+def resume(path: Path, words: Sequence[str], **flags: bool) -> int:
     """Complete a sweep that was stopped or killed; returns as `sweep`.
 
     Args:
-        trust: run its jobs even if it was made elsewhere.
+        flags: `trust` runs its jobs even if it was made elsewhere; the jobs get them all.
     """
-    record = Sweep.read(path, trust)
+    record = Sweep.read(path, flags.get("trust", False))
+    given = [f"--{name}" for name, is_given in flags.items() if is_given]
     options = config.typed(ResumeSweepOptions, config.merged({"sweep": record.options}, words))
     with record.locked(), leaving():
         await_ends(record, killed=True)
-        tasks = [task for job in record.jobs if (task := to_do(record, job, options.retry == "failed", trust))]
+        tasks = [task for job in record.jobs if (task := to_do(record, job, options.retry == "failed", given))]
         code = 0
         with board(record, options.sweep.jobs) as show:
             show.expect([task.job for task in tasks])
@@ -110,10 +111,10 @@ def resume(path: Path, words: Sequence[str], trust: bool = False) -> int:
         return summed_up(record, code)
 
 
-def resume_either(word: str, words: Sequence[str], trust: bool = False, force: bool = False) -> int:
-    """Continue what a word of the command line means: a run, or a sweep, of which nothing is taken over by force."""
+def resume_either(word: str, words: Sequence[str], **flags: bool) -> int:
+    """Continue what a word of the command line means: a run, or a sweep."""
     path = runs.find(word)
-    return resume(path, words, trust) if is_recorded(path) else launch.resume(word, words, trust, force)
+    return resume(path, words, **flags) if is_recorded(path) else launch.resume(word, words, **flags)
 
 
 @dataclass
@@ -258,19 +259,19 @@ class Alone:
         return Outcome.of(record.run(job)).mean
 
 
-def to_do(record: Sweep, job: Job, retry: bool, trust: bool) -> Task | None:
+def to_do(record: Sweep, job: Job, retry: bool, flags: Sequence[str]) -> Task | None:
     """What is left of a job; None if nothing is.
 
     Args:
         retry: whether to try again what failed.
-        trust: whether to obey its config even if it was made elsewhere.
+        flags: for continuing it.
     """
     run = record.run(job)
     state = recorded_state(run)
     if state == "finished" or (state in ("failed", "diverged") and not retry) or (state and run.is_alive()):
         return None
     if state and run.config.exists():
-        return Task(job, ["resume", *(["--trust"] if trust else []), str(place(record, job))])
+        return Task(job, ["resume", *flags, str(place(record, job))])
     run.status.unlink(missing_ok=True)  # it failed before there was anything to continue
     return from_the_beginning(record, job)
 
