@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import compose, config
+from rlrun import compose, config, warmstart
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.interrupt import SIGNALS
 from rlrun.tether import follow, tether
@@ -35,6 +35,7 @@ class Finding:
     grace: float = 0.0  # seconds in which it answers a signal
     any_gpu: bool = True  # whether it takes whichever GPU it is given
     extra: list[str] = field(default_factory=list)  # words without which a single run would not be the same
+    init_from: str = ""  # the checkpoint that it starts from, if it names a run
     problem: str = ""  # why it cannot run
 
 
@@ -112,6 +113,8 @@ def _check(number: int, words: Sequence[str]) -> Iterator[Finding]:
         checked = config.validate(composed.data)
         finding.seed, finding.total_timesteps = checked.seed, checked.total_timesteps
         finding.grace = checked.checkpoint.grace
+        if checked.init_from is not None:  # `last` would be another run for each job
+            finding.init_from = str(warmstart.find(checked.init_from)[0])
     except RlrunError as error:
         if error.exit_code == RlrunError.exit_code:  # a mistake of the user's; whatever else fails may not fail again
             finding.problem = str(error)

@@ -207,7 +207,8 @@ class Plan:
                 problems[finding.problem].append(name)
             folder = name if finding.subdir in (AUTO, "") else os.path.normpath(finding.subdir)
             known = (finding.seed, finding.total_timesteps, finding.grace, finding.any_gpu)
-            jobs.append(Job(number, folder, [*words, *finding.extra], varied, *known))
+            pinned = [f"init_from={quoted(finding.init_from)}"] if finding.init_from else []
+            jobs.append(Job(number, folder, [*words, *finding.extra, *pinned], varied, *known))
         if problems:
             raise RlrunError(listed(problems, len(jobs)))
         if not jobs:

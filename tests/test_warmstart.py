@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlrun import checkpoint, cli
+from rlrun import checkpoint, cli, compose, preflight
 
 TRAIN = ["algo=dqn", "env=cartpole", "+smoke=on", "logger.console=off", "~tuned", "network.hidden=[8]"]
 NOTHING_LEARNED = ["algo.learning_starts=1000", "total_timesteps=100"]
@@ -117,6 +117,16 @@ def test_resumed_like_every_run(first: None) -> None:
     assert same(algo("alone"), algo("from_the_beginning")) and same(algo("alone"), algo("from_a_checkpoint"))
     interrupted_at(Path("from_the_beginning"), 0)
     assert cli.main(["resume", "from_the_beginning"]) == 2, "its weights are gone"
+
+
+def test_the_jobs_of_a_sweep_start_from_the_same_checkpoint(first: None) -> None:
+    """Whatever `last` is when a job's turn comes."""
+    compose.set_up([])
+    finding = preflight.check([(0, [*TRAIN, "init_from=first@best", "hydra.mode=MULTIRUN"])])[0]
+    assert finding.problem == ""
+    assert finding.init_from == str(Path("first/checkpoints/best").resolve())
+    finding = preflight.check([(0, [*TRAIN, "init_from=nowhere", "hydra.mode=MULTIRUN"])])[0]
+    assert "init_from: nowhere" in finding.problem
 
 
 def interrupted_at(run: Path, env_steps: int) -> None:
