@@ -23,7 +23,7 @@ import re
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -45,6 +45,7 @@ INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 DTYPES = INTEGERS | {"bool", "float16", "float32", "float64"}
 EXACT = 2**53  # larger integers are written in hex: many JSON readers would round them
 STALE_SECONDS = 3600.0
+ATTEMPTS = 3  # at a checkpoint that another process may be replacing
 
 _PART = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PART_FILE = re.compile(_PART.pattern + r"\.safetensors")
@@ -397,21 +398,88 @@ def must_fit(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: not a state of this run's config: {lines[min(1, len(lines) - 1)]}") from error
 
 
-def load_latest(root: Path, warn: Callable[[str], None]) -> tuple[Path, StateDict]:
+def must_resemble(state: Any, own: Any, path: str = "state") -> None:
+    """Check a state against what the run itself would save, kind by kind, before anything of it is put in place.
+
+    Sizes may differ, and what the run has not got yet (None, an empty list) says nothing.
+
+    Raises:
+        ValueError: an entry is of another kind; names the first.
+    """
+    if own is None or state is None:
+        return
+    if isinstance(own, Mapping):
+        _must_be(isinstance(state, Mapping), path, state, own)
+        for key in own.keys() & state.keys():
+            must_resemble(state[key], own[key], f"{path}.{key}")
+    elif isinstance(own, list | tuple):
+        _must_be(isinstance(state, list | tuple), path, state, own)
+        for i, (theirs, ours) in enumerate(zip(state, own, strict=False)):
+            must_resemble(theirs, ours, f"{path}.{i}")
+    elif hasattr(own, "dtype") and hasattr(own, "shape"):
+        same = getattr(state, "dtype", None) == own.dtype and len(getattr(state, "shape", ())) == len(own.shape)
+        _must_be(same, path, state, own)
+    elif isinstance(own, int) and not isinstance(own, bool):
+        count = isinstance(state, int) and not isinstance(state, bool)
+        _must_be(count or (own == 0 and isinstance(state, float) and math.isfinite(state)), path, state, own)
+    elif isinstance(own, float):
+        _must_be(isinstance(state, int | float) and not isinstance(state, bool), path, state, own)
+    else:
+        _must_be(type(state) is type(own), path, state, own)
+
+
+def _must_be(true: bool, path: str, state: Any, own: Any) -> None:
+    if not true:
+        raise ValueError(f"{path} is {_kind(state)}, not {_kind(own)}")
+
+
+def _kind(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{len(value.shape)}-dimensional {value.dtype}"
+    return f"{type(value).__name__}" + (f" {value!r:.20}" if isinstance(value, bool | int | float | str) else "")
+
+
+def load_named(
+    root: Path, which: str | int, parts: Iterable[str] | None, warn: Callable[[str], None]
+) -> tuple[Path, StateDict]:
+    """A checkpoint as `find` finds it, even while the run goes on and replaces it; the newest intact one for "last".
+
+    Args:
+        parts: which parts to read; None reads all.
+        warn: is given one line for every damaged checkpoint that was passed over.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be loaded.
+    """
+    path = find(root, which)
+    if which == "last":
+        return load_latest(root, warn, parts)
+    for _ in range(ATTEMPTS):
+        with suppress(CheckpointError):
+            return path, load(path, parts)
+        path = find(root, which)
+    return path, load(path, parts)
+
+
+def load_latest(root: Path, warn: Callable[[str], None], parts: Iterable[str] | None = None) -> tuple[Path, StateDict]:
     """The newest intact checkpoint: the one `last` points at, else the one before it, and so on.
 
     Args:
         root: the directory of the run's checkpoints.
         warn: is given one line for every damaged checkpoint that was passed over.
+        parts: which parts to read; None reads all.
 
     Raises:
         CheckpointError: none can be loaded.
     """
-    for path in _newest_first(root):
+    failures: dict[Path, int] = {}
+    while path := next((path for path in _newest_first(root) if failures.get(path, 0) < ATTEMPTS), None):
         try:
-            return path, load(path)
+            return path, load(path, parts)
         except CheckpointError as error:
-            warn(f"damaged checkpoint skipped: {error}")
+            failures[path] = failures.get(path, 0) + 1
+            if failures[path] == ATTEMPTS and path.exists():  # else the run that writes it has replaced it meanwhile
+                warn(f"damaged checkpoint skipped: {error}")
     raise CheckpointError(f"{root}: there is no checkpoint that can be loaded")
 
 

@@ -139,6 +139,7 @@ def _attempt(
             made.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
             if state is not None:
                 with checkpoint.must_fit(run_dir.checkpoints):
+                    checkpoint.must_resemble(state, run.state_dict())
                     run.load_state_dict(state)
             if changed:
                 change_config(run_dir, changed)

@@ -19,7 +19,7 @@ from rlrun.errors import ConfigError
 from rlrun.rundir import RunDir
 from rlrun.seeding import Role
 from rlrun.trust import read_config
-from rlrun.types import Agent, VectorEnv
+from rlrun.types import Agent, Progress, Stateful, VectorEnv
 from rlrun.unresolved import looked_up
 
 POLICIES = ("greedy", "stochastic")
@@ -161,13 +161,21 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
     """
     if which not in ("best", "last") and not which.isdigit():
         raise ConfigError("ckpt", f"there is no checkpoint {which!r}", "choose best, last or a number of env steps")
-    found = checkpoint.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
-    state = checkpoint.load(found, ["algo", "source", "progress"])
+    found, state = checkpoint.load_named(
+        run_dir.checkpoints,
+        int(which) if which.isdigit() else which,
+        ["algo", "source", "progress"],
+        lambda text: print(f"warning: {text}", file=sys.stderr),
+    )
     with run_dir.where_modules_are():
         cfg = config.validate(looked_up(read_config(run_dir, trust)), learns=False)
     parts = build.parts(cfg)
     parts.must_show_data_of(run_dir)
+    progress = Progress(cfg.total_timesteps)
     with checkpoint.must_fit(found), closing(parts.envs):  # only their statistics are still wanted
+        own: dict[str, Stateful] = {"algo": parts.algo, "source": parts.source, "progress": progress}
+        checkpoint.must_resemble(state, {name: part.state_dict() for name, part in own.items()})
+        progress.load_state_dict(state["progress"])
         parts.algo.load_state_dict(state["algo"])
         parts.source.load_state_dict(state["source"])
-    return Restored(cfg, parts, found, state["progress"]["env_steps"])
+    return Restored(cfg, parts, found, progress.env_steps)

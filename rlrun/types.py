@@ -160,6 +160,10 @@ class Progress:
         }
 
     def load_state_dict(self, state: StateDict) -> None:
+        if not all(
+            type(state[name]) is int and state[name] >= 0 for name in ("env_steps", "episodes", "gradient_steps")
+        ):
+            raise ValueError("its counters are no counts")
         self.env_steps, self.episodes = state["env_steps"], state["episodes"]
         self.gradient_steps, self.wall_seconds = state["gradient_steps"], state["wall_seconds"]
 

@@ -11,7 +11,7 @@ from conftest import algorithms
 
 from rlrun import build, compose, config
 from rlrun.build import Parts
-from rlrun.checkpoint import decode, encode
+from rlrun.checkpoint import decode, encode, must_resemble
 from rlrun.evaluation import evaluate
 from rlrun.types import Progress
 
@@ -76,6 +76,8 @@ def test_a_saved_learner_goes_on_like_the_one_it_was(algo: str, env: str) -> Non
     }
     saved = decode(*encode(saved))  # as it comes back from a file, and no array shared with the run that goes on
     second = Trained(parts(algo, env, 1))
+    own = {"algo": second.parts.algo, "source": second.parts.source, "progress": second.progress}
+    must_resemble(saved, {name: part.state_dict() for name, part in own.items()})
     second.parts.algo.load_state_dict(saved["algo"])
     second.parts.source.load_state_dict(saved["source"])
     second.progress.load_state_dict(saved["progress"])

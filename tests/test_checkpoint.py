@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import subprocess
@@ -862,3 +863,83 @@ def test_a_seed_tree_needs_no_special_care(tmp_path: Path) -> None:
     rng = SeedTree(5).generator(Role.BUFFER)
     state = {"rng": generator_state(rng)}
     assert same(load(save(tmp_path, state, 0)), state)
+
+
+# While the run goes on, and states that were altered.
+
+
+def test_the_newest_intact_checkpoint_stands_for_a_damaged_last(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save(tmp_path, {"algo": {"step": step}}, step)
+    (tmp_path / "step_000000002" / "state.json").write_text("{}")
+    said: list[str] = []
+    path, state = checkpoint.load_named(tmp_path, "last", ["algo"], said.append)
+    assert path.name == "step_000000001" and state == {"algo": {"step": 1}}
+    assert len(said) == 1 and "damaged checkpoint skipped" in said[0]
+    with pytest.raises(CheckpointError, match=r"state\.json has 2 bytes"):  # a step is that one or nothing
+        checkpoint.load_named(tmp_path, 2, None, said.append)
+
+
+def test_last_can_be_read_while_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run saves and deletes the one before, at the very moment when that is read."""
+    save(tmp_path, {"algo": {"step": 1}}, 1)
+    steps = iter(range(2, 7))
+    read = checkpoint._read_manifest
+
+    def replaced_meanwhile(path: Path) -> dict[str, Any]:
+        listed = read(path)
+        if (step := next(steps, None)) is not None:
+            save(tmp_path, {"algo": {"step": step}}, step, keep_last=1, best=True)
+        return listed
+
+    monkeypatch.setattr(checkpoint, "_read_manifest", replaced_meanwhile)
+    said: list[str] = []
+    assert checkpoint.load_named(tmp_path, "last", None, said.append)[1] == {"algo": {"step": 6}}
+    steps = iter([7, 8])
+    assert checkpoint.load_named(tmp_path, "best", None, said.append)[1] == {"algo": {"step": 8}}
+    assert said == []
+
+
+OWN = {
+    "count": 3,
+    "share": 0.5,
+    "on": True,
+    "name": "x",
+    "weights": np.zeros((2, 3), np.float32),
+    "tensor": torch.zeros(2),
+    "items": [1, "a"],
+    "inner": {"env_steps": 0},
+    "unknown": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("count", "3", "state.count is str '3', not int 3"),
+        ("count", math.nan, "state.count is float nan, not int 3"),
+        ("count", True, "state.count is bool True, not int 3"),
+        ("count", 3.0, "state.count is float 3.0, not int 3"),
+        ("share", "x", "state.share is str 'x', not float 0.5"),
+        ("share", [0.5], "state.share is list, not float 0.5"),
+        ("on", 1, "state.on is int 1, not bool True"),
+        ("name", 1, "state.name is int 1, not str 'x'"),
+        ("weights", np.zeros((2, 3), np.float64), "state.weights is 2-dimensional float64, not 2-dimensional float32"),
+        ("weights", np.zeros(6, np.float32), "state.weights is 1-dimensional float32"),
+        ("weights", [[0.0]], "state.weights is list"),
+        ("tensor", torch.zeros(2, dtype=torch.int64), "state.tensor is 1-dimensional torch.int64"),
+        ("items", {"0": 1}, "state.items is dict, not list"),
+        ("items", ["a", 1], "state.items.0 is str 'a', not int 1"),
+        ("inner", [], "state.inner is list, not dict"),
+        ("inner", {"env_steps": math.nan}, "state.inner.env_steps is float nan, not int 0"),
+    ],
+)
+def test_a_state_of_other_kinds_is_refused(key: str, value: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        checkpoint.must_resemble(OWN | {key: value}, OWN)
+
+
+def test_a_state_may_be_of_another_size() -> None:
+    others = {"count": 10, "share": 1, "weights": np.ones((5, 0), np.float32), "items": [2, "b", 3.0], "unknown": [1]}
+    checkpoint.must_resemble(OWN | others | {"more": 1}, OWN)
+    checkpoint.must_resemble({}, OWN)

@@ -26,7 +26,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rlrun import loggers
 from rlrun.errors import ConfigError
-from rlrun.loggers import LoggerConfig, Loggers
+from rlrun.files import DiskError
+from rlrun.loggers import LoggerConfig, Loggers, tensorboard
 from rlrun.loggers.console import HEADER_EVERY, ROWS, TableLogger, clock, mean_and_std, mode, number, speed, time_left
 from rlrun.loggers.csv import CsvLogger, CsvTable
 from rlrun.loggers.jsonl import JsonlLogger
@@ -615,3 +616,71 @@ def test_run_log_tells_of_all_attempts(tmp_path: Path) -> None:
         with run_log(tmp_path / "run.log", "off"):
             ROWS.info(attempt)
     assert [line.split()[-1] for line in (tmp_path / "run.log").read_text().splitlines()] == ["first", "second"]
+
+
+@each_format
+def test_rows_are_never_taken_for_others(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that was deleted gets later rows; going on from an earlier state, none of them passes for a lost one."""
+    path = tmp_path / name
+    logger = LOGGERS[name](path)
+    for step in (1, 2, 3):
+        logger.log(ROW_1, step)
+    earlier = logger.state_dict()
+    logger.close()
+    path.unlink()
+    second = LOGGERS[name](path)
+    second.load_state_dict(earlier)
+    for step in (4, 5, 6, 7):
+        second.log(ROW_1, step)
+    second.close()
+    third = LOGGERS[name](path)
+    third.load_state_dict(earlier)
+    third.log(ROW_1, 4)
+    third.close()
+    assert "records are lost" in caplog.text
+    alone = LOGGERS[name](tmp_path / "alone" / name)
+    alone.log(ROW_1, 4)
+    assert steps_in(path) == steps_in(tmp_path / "alone" / name)
+
+
+def steps_in(path: Path) -> list[int]:
+    """The env steps of a file's rows."""
+    content = path.read_bytes()
+    if path.suffix == ".csv":
+        return [int(line.split(b",")[0]) for line in content.splitlines()[1:]]
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["env_steps"] for line in content.splitlines()]
+    return [tensorboard.env_steps(record) for record in tensorboard.records(content)]
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "metrics.jsonl"])
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00garbage\n", b"\n", b"a,b,c\n", b"[1]\n", b"{}\n"])
+def test_a_damaged_row_costs_itself(tmp_path: Path, name: str, damage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / name
+    logger = LOGGERS[name](path)
+    for step in (1, 2, 3):
+        logger.log(ROW_1, step)
+    state = logger.state_dict()
+    logger.log(ROW_1, 3)
+    logger.close()
+    rows = path.read_bytes().splitlines(keepends=True)
+    second = len(rows) - 3
+    path.write_bytes(b"".join([*rows[:second], damage, *rows[second + 1 :]]))
+    resumed = LOGGERS[name](path)
+    resumed.load_state_dict(state)
+    resumed.log(ROW_1, 4)
+    assert steps_in(path) == [1, 3, 4]
+    assert "1 of its first" in caplog.text
+
+
+def test_a_full_disk_is_told_by_the_file(tmp_path: Path) -> None:
+    """/dev/full takes nothing."""
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+    logger.log(ROW_1, 1)
+    logger._file._file = open("/dev/full", "ab", buffering=0)  # noqa: SIM115
+    with pytest.raises(DiskError) as caught:
+        logger.log(ROW_1, 2)
+    assert str(caught.value).startswith(
+        f"{tmp_path}/metrics.jsonl: cannot be written: No space left on device\nthe disk"
+    )
+    assert caught.value.exit_code == 1
