@@ -1,7 +1,7 @@
 """Kill runs at chosen moments, resume them each time, and compare them with the same runs left alone.
 
     python scripts/kill_and_resume.py --kills 20 algo=dqn env=cartpole total_timesteps=40000 checkpoint.freq=1000
-    python scripts/kill_and_resume.py --kills 5 --signal TERM --phases probe sweep algo=ppo env=cartpole
+    python scripts/kill_and_resume.py --kills 5 --signal TERM --phases probe,sweep algo=ppo env=cartpole
     python scripts/kill_and_resume.py --campaign
 
 Everything behind the options goes to `rlrun`. A run is killed several times before it may finish; each phase in turn
@@ -275,11 +275,18 @@ def campaign(
     return int(bool(different or dead_ends) or hits < kills)
 
 
+def phases(word: str) -> list[str]:
+    """`claim,probe` as a list."""
+    if unknown := sorted(set(word.split(",")) - set(PHASES)):
+        raise argparse.ArgumentTypeError(f"there is no phase {unknown[0]!r}")
+    return word.split(",")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--campaign", action="store_true", help="several algorithms in turn")
     parser.add_argument("--kills", type=int, help="20; of a campaign 100")
-    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
+    parser.add_argument("--phases", type=phases, default=PHASES, help=f"some of {','.join(PHASES)}")
     parser.add_argument("--signal", choices=["KILL", "TERM"], default="KILL")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("overrides", nargs="*", help="what to train")

@@ -80,6 +80,6 @@ def test_kill_and_resume_sees_what_is_wrong(
     stand_in.write_text(STAND_IN)
     for command in ("RLRUN", "FUSE"):
         monkeypatch.setattr(kill_and_resume, command, [sys.executable, str(stand_in), mode])
-    code = kill_and_resume.main(["--kills", "3", "--phases", "claim", "sweep", "--", "algo=x"])
+    code = kill_and_resume.main(["--kills", "3", "--phases", "claim,sweep", "algo=x"])
     assert capsys.readouterr().out.strip().split("\n")[-1] == said
     assert code == int(mode != "sound")
