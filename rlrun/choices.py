@@ -55,8 +55,8 @@ def add_folders(given: Sequence[str], installed: Sequence[Path], modules: Sequen
     named = [("--config-dir", folder) for folder in given]
     named += [("RLRUN_CONF", folder) for folder in os.environ.get("RLRUN_CONF", "").split(os.pathsep) if folder]
     for source, folder in named:
-        if not Path(os.path.expanduser(folder)).is_dir():
-            raise ConfigError(source, f"there is no folder {folder}")
+        if not (folder and Path(os.path.expanduser(folder)).is_dir()):
+            raise ConfigError(source, f"there is no folder {folder or repr(folder)}")
     SearchPath.folders = (*(Path(os.path.expanduser(folder)).absolute() for _, folder in named), *installed)
     SearchPath.modules = tuple(modules)
     for plugin in (SearchPath, sources.Folder, sources.Components):
@@ -67,7 +67,7 @@ def files(group: str) -> dict[str, Path]:
     """The YAML files of a group by option, as Hydra finds them; in subfolders an option is `folder/name`."""
     found: dict[str, Path] = {}
     for root in (folder / group for folder in (conf_dir(), *SearchPath.folders)):
-        for file in root.rglob("*.yaml"):
+        for file in (path for path in root.rglob("*.yaml") if path.is_file()):
             found.setdefault(str(file.relative_to(root).with_suffix("")), file)
     return found
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import is_dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -21,7 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rlrun import choices, hints, registry
 from rlrun.choices import GROUPS, ROOT
 from rlrun.config import KINDS, OPTIONAL, RunConfig, flat, is_free, literal, needs_value, wrong_type
+from rlrun.configfile import line_of, shown
 from rlrun.errors import ConfigError
+from rlrun.registry import did_you_mean
 from rlrun.words import parse
 
 
@@ -33,7 +37,7 @@ def failure(words: Sequence[str], error: Exception, loader: ConfigLoader, sweep:
     try:
         base = loader.load_configuration(ROOT, chosen, RunMode.MULTIRUN if sweep else RunMode.RUN)
     except (HydraException, OmegaConfBaseException) as cause:
-        return _from_file(cause)
+        return _from_file(cause, chosen, loader)
     for override in overrides:
         if not _is_choice(override):
             _check_value(override, base)
@@ -101,14 +105,51 @@ def _keys(cfg: DictConfig, hydra: bool = False) -> dict[str, Any]:
     return {key: value for key, value in found.items() if (key.split(".")[0] == "hydra") is hydra}
 
 
-def _from_file(error: Exception) -> ConfigError:
-    """A mistake in a YAML file."""
-    file, key = re.search(r"In '([^']+)'", str(error)), re.search(r"full_key: (\S+)", str(error))
-    where = f"{file[1]}.yaml" if file else "config"
+def _from_file(error: Exception, chosen: Sequence[str], loader: ConfigLoader) -> ConfigError:
+    """A mistake in a YAML file, one of those that were chosen or of those that they name."""
+    said = str(error)
+    parent, key = re.search(r"In '([^']+)'", said), re.search(r"full_key: (\S+)", said)
+    if missing := re.search(r"Could not (?:find|load|override) '([^']+)'", said):
+        group, _, name = missing[1].rpartition("/")
+        files = [file for file in map(_file, [*((parent and [parent[1]]) or []), *_paths(chosen)]) if file]
+        named = [
+            f"{shown(file)}:{line_of(text, name)}"
+            for file in files
+            if name in (text := file.read_text(errors="replace"))
+        ]
+        where = named[0] if named else f"{parent[1] if parent else ROOT}.yaml"
+        if group not in GROUPS:
+            return ConfigError(where, f"there is no {missing[1]} to choose or to override")
+        return ConfigError(where, f"there is no {group} named {name!r}", did_you_mean(name, choices.options(group)))
+    file = _file(parent[1]) if parent else None
+    where = f"{parent[1] if parent else ROOT}.yaml"
     if not key:
         return ConfigError(where, _first_lines(error))
-    hint = "'~tuned' leaves the tuned values out" if file and file[1].startswith("tuned/") else ""
-    return ConfigError(key[1], f"{str(error).splitlines()[1]}, but {where} sets it", hint)
+    if parent and parent[1].startswith("tuned/"):
+        hint = "'~tuned' leaves the tuned values out"
+    else:
+        others = [word for word in chosen if word.lstrip("+").replace("=", "/", 1) != (parent and parent[1])]
+        hint = hints.unknown_key(key[1], _keys_without(others, loader)).hint
+    line = f", line {line_of(file.read_text(errors='replace'), key[1].rpartition('.')[2])}" if file else ""
+    return ConfigError(key[1], f"there is no such key, but {where}{line} sets it", hint)
+
+
+def _keys_without(chosen: Sequence[str], loader: ConfigLoader) -> dict[str, Any]:
+    """The keys of a run with these choices."""
+    with suppress(HydraException, OmegaConfBaseException, ConfigError):
+        return _keys(loader.load_configuration(ROOT, list(chosen), RunMode.RUN))
+    return {}
+
+
+def _paths(chosen: Sequence[str]) -> list[str]:
+    """`experiment=mine` is experiment/mine."""
+    return [word.lstrip("+").replace("=", "/", 1) for word in chosen if "=" in word]
+
+
+def _file(path: str) -> Path | None:
+    """The YAML file of a choice, `group/option`."""
+    group, _, option = path.partition("/")
+    return choices.files(group).get(option)
 
 
 def _first_lines(error: Exception) -> str:

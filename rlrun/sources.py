@@ -13,13 +13,12 @@ from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-import yaml
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import plugins, registry
+from rlrun import configfile, plugins, registry
 from rlrun.config import KINDS, RunConfig, module_names
 from rlrun.errors import ConfigError
 
@@ -28,6 +27,8 @@ SMOKE = {
     "algo": {"learning_starts": 64, "random_steps": 64, "batch_size": 32, "n_steps": 32, "n_epochs": 2},
     "buffer": {"capacity": 1000},
 }
+
+GLOBAL = {"experiment", "tuned"}  # groups whose files are about the whole run, whether or not they say so
 
 
 class Folder(ConfigSource):
@@ -42,12 +43,16 @@ class Folder(ConfigSource):
         file = self._file(config_path)
         if not file.is_file():
             raise ConfigLoadError(f"there is no {file}")
-        text, config = read(file)
-        header = package(file, text)
-        if header == "_global_" and "imports" in config:
+        config, package = configfile.read(file)
+        if package is None and config_path.split("/")[0] in GLOBAL:
+            package = "_global_"
+        if package == "_global_" and "imports" in config:
             modules: Any = OmegaConf.to_container(config)["imports"]  # type: ignore[index,call-overload]
-            plugins.load_named(module_names(modules))
-        return ConfigResult(self.provider, self.full_path(), config, {"package": header})
+            try:
+                plugins.load_named(module_names(modules))
+            except ConfigError as error:
+                raise ConfigError(f"{configfile.shown(file)}: {error.key}", error.problem, error.hint) from error
+        return ConfigResult(self.provider, self.full_path(), config, {"package": package})
 
     def available(self) -> bool:
         return Path(self.path).is_dir()
@@ -165,30 +170,3 @@ def _open_mappings(node: DictConfig, config: Any) -> None:
             OmegaConf.set_struct(node[key], False)
         elif is_dataclass(hint):
             _open_mappings(node[key], hint)
-
-
-def read(file: Path) -> tuple[str, DictConfig]:
-    """A YAML file as text and as a mapping; ConfigError with file and line if it is none."""
-    data = file.read_bytes()
-    try:
-        text = data.decode()
-        config = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{file}:{line}", "is not UTF-8", "save it in that encoding") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{file}:{line}", f"is not YAML: {error.problem}") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(str(file), f"is not YAML: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(config, DictConfig):
-        raise ConfigError(str(file), "holds no keys", "write key: value in every line")
-    return text, config
-
-
-def package(file: Path, text: str) -> str | None:
-    """What `# @package NAME` at the top of a file says; ConfigError if it cannot be read."""
-    try:
-        return ConfigSource._get_header_dict(text)["package"]
-    except ValueError as error:
-        raise ConfigError(str(file), f"has a line that begins with # @ and is no `# @package NAME`: {error}") from error
