@@ -170,6 +170,8 @@ def _last_lines(run: Run, final: Mapping[str, float] | None) -> list[str]:
     line = f"{how} after {progress.env_steps:,} env steps in {console.clock(progress.wall_seconds)}"
     if final is not None:
         line += f": mean {console.mean_and_std(final['mean'], final['std'])} over {final['episodes']} episodes"
+    if not run.cfg.checkpoint.enabled:
+        return [line]
     can_be_seen = {"human", "rgb_array"} & set(run.spec.render_modes)
     return [line, f"next: rlrun {'play' if can_be_seen else 'eval'} {path}"]
 

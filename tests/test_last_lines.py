@@ -33,6 +33,13 @@ def test_what_cannot_be_looked_at_is_evaluated(tmp_path: Path, capsys: pytest.Ca
         assert cli.main([*shlex.split(following)[2:], "episodes=2"]) == 0
 
 
+def test_where_nothing_is_saved_there_is_nothing_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "algo=q_learning env=frozenlake total_timesteps=50 checkpoint.enabled=false"
+    assert end(words, tmp_path / "run", capsys)[-1].startswith("finished after 50 env steps")
+
+
 def test_a_run_that_stops_early_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, words = tmp_path / "run", "algo=random env=cartpole total_timesteps=900 stop.mean_return=5 stop.window=3"
     result, _ = end(words, run, capsys)
