@@ -243,10 +243,19 @@ def test_rewards_are_divided_by_the_spread_of_the_discounted_return():
     assert [step.reward[0] for step in play(envs, 7)] == pytest.approx(expected, rel=1e-5)
 
 
-def test_constant_rewards_stay_finite_and_bounded():
-    envs = factory("rlrun/ConstantReward-v0", kwargs={"length": 1}, normalize=NormalizeConfig(reward=True)).train(1)
+@pytest.mark.parametrize("clip", [10, 3])
+def test_constant_rewards_stay_finite_and_bounded(clip):
+    normalize = NormalizeConfig(reward=True, clip=clip)
+    envs = factory("rlrun/ConstantReward-v0", kwargs={"length": 1}, normalize=normalize).train(1)
     envs.reset([0])
-    assert [step.reward[0] for step in play(envs, 4)] == [1, 10, 10, 10]
+    assert [step.reward[0] for step in play(envs, 4)] == [1, clip, clip, clip]
+
+
+def test_normalised_observations_are_bounded_as_told():
+    envs = factory("rlrun/Counting-v0", kwargs={"length": 9}, normalize=NormalizeConfig(obs=True, clip=0.5)).train(1)
+    assert envs.spec.obs_space.high.max() == 0.5
+    envs.reset([0])
+    assert all(np.abs(step.obs).max() <= 0.5 for step in play(envs, 8))
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,12 @@ SAME_STEP = {"gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv": "rlrun
 class NormalizeConfig:
     """Which streams are normalised by running statistics."""
 
-    obs: bool = False  # observations to mean 0 and standard deviation 1, clipped to +-10; frozen in evaluation
-    reward: bool = False  # rewards divided by the standard deviation of the discounted return, clipped to +-10
+    obs: bool = False  # observations to mean 0 and standard deviation 1; frozen in evaluation
+    reward: bool = False  # rewards divided by the standard deviation of the discounted return
+    clip: float = 10.0  # both are limited to +-this
+
+    def __post_init__(self) -> None:
+        positive("clip", self.clip)
 
 
 @dataclass
@@ -165,7 +169,7 @@ class GymEnvs:
         if cfg.reward_scale != 1.0 or cfg.reward_clip is not None:
             vector = TransformReward(vector, cfg.reward_scale, cfg.reward_clip)
         if cfg.normalize.reward:
-            vector = NormalizeReward(vector, self._gamma)
+            vector = NormalizeReward(vector, self._gamma, cfg.normalize.clip)
         return self._transformed(vector)
 
     def evaluation(self, num_envs: int, train: VectorEnv | None = None) -> VectorEnv:
@@ -193,5 +197,5 @@ class GymEnvs:
         if self._cfg.frame_stack > 1:
             vector = FrameStack(vector, self._cfg.frame_stack)
         if self._cfg.normalize.obs:
-            vector = NormalizeObs(vector, stats, training=training)
+            vector = NormalizeObs(vector, stats, training=training, limit=self._cfg.normalize.clip)
         return vector

@@ -16,7 +16,7 @@ from rlrun.envs.wrappers import VectorWrapper
 from rlrun.errors import ConfigError
 from rlrun.types import Array, StateDict, Step, VectorEnv
 
-LIMIT = 10.0  # normalised values lie within +-LIMIT
+LIMIT = 10.0  # normalised values lie within +-LIMIT unless told otherwise
 EPSILON = 1e-8  # added to the variance
 
 
@@ -55,24 +55,28 @@ class RunningMeanStd:
 
 
 class NormalizeObs(VectorWrapper):
-    """(obs - mean) / std per element, within +-10, float32.
+    """(obs - mean) / std per element, within +-limit, float32.
 
     Args:
         env: a vector with Box observations.
         stats: statistics to share; new ones if None.
         training: whether what is seen here goes into the statistics.
+        limit: what the results are clipped to.
 
     Raises:
         ConfigError: observations are discrete.
     """
 
-    def __init__(self, env: VectorEnv, stats: RunningMeanStd | None = None, *, training: bool = True):
+    def __init__(
+        self, env: VectorEnv, stats: RunningMeanStd | None = None, *, training: bool = True, limit: float = LIMIT
+    ):
         super().__init__(env)
+        self._limit = limit
         space = self.spec.obs_space
         if space.kind != "box":
             raise ConfigError("env.normalize.obs", "discrete observations cannot be normalised", "leave it false")
-        limit = np.full(space.shape, LIMIT, np.float32)
-        self.spec = replace(self.spec, obs_space=space._replace(dtype=np.dtype(np.float32), low=-limit, high=limit))
+        high = np.full(space.shape, limit, np.float32)
+        self.spec = replace(self.spec, obs_space=space._replace(dtype=np.dtype(np.float32), low=-high, high=high))
         self.obs = np.zeros((self.num_envs, *space.shape), np.float32)
         self.obs_stats = RunningMeanStd(space.shape) if stats is None else stats
         self._training = training
@@ -108,19 +112,21 @@ class NormalizeObs(VectorWrapper):
 
     def _normalized(self, obs: Array) -> Array:
         scaled = (obs - self.obs_stats.mean) / self.obs_stats.std
-        return np.clip(scaled, -LIMIT, LIMIT, out=scaled).astype(np.float32)
+        return np.clip(scaled, -self._limit, self._limit, out=scaled).astype(np.float32)
 
 
 class NormalizeReward(VectorWrapper):
-    """reward / std of the discounted return so far, within +-10. The mean stays, so a reward keeps its sign.
+    """reward / std of the discounted return so far, within +-limit. The mean stays, so a reward keeps its sign.
 
     Args:
         env: the vector whose rewards are scaled; training only, evaluation reports rewards as they are.
         gamma: the agent's discount.
+        limit: what the results are clipped to.
     """
 
-    def __init__(self, env: VectorEnv, gamma: float):
+    def __init__(self, env: VectorEnv, gamma: float, limit: float = LIMIT):
         super().__init__(env)
+        self._limit = limit
         self.reward_stats = RunningMeanStd()
         self._gamma = gamma
         self._return = np.zeros(self.num_envs)  # [E] discounted sum of the current episode's rewards
@@ -138,7 +144,7 @@ class NormalizeReward(VectorWrapper):
         self._return = self._return * self._gamma + step.reward
         self.reward_stats.update(self._return)
         self._return[step.terminated | step.truncated] = 0.0
-        reward = np.clip(step.reward / self.reward_stats.std, -LIMIT, LIMIT)
+        reward = np.clip(step.reward / self.reward_stats.std, -self._limit, self._limit)
         return step._replace(reward=reward.astype(np.float32))
 
     def state_dict(self) -> StateDict:
