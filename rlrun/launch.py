@@ -157,7 +157,8 @@ def _train(run: Run) -> None:
     except Interrupted:
         steps = f"{run.progress.env_steps:,}"
         if cast(Checkpoint, run.callbacks["checkpoint"]).save(run):
-            log.info("saved at %s env steps; continue with: rlrun resume %s", steps, run.dir.path)
+            path = shlex.quote(str(run.dir.path))
+            log.info("saved at %s env steps; continue with: rlrun resume %s", steps, path)
         else:
             log.warning("stopped at %s env steps, and nothing was saved (checkpoint.enabled=false)", steps)
         raise

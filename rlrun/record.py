@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -53,7 +54,7 @@ class Record:
         """Where a run that was given up goes on, and how."""
         steps = self.run_dir.saved_steps()
         begin = f"{steps:,} env steps" if steps else "the beginning"
-        return f"not saved; continue from {begin} with: rlrun resume {self.run_dir.path}"
+        return f"given up; continue from {begin} with: rlrun resume {shlex.quote(str(self.run_dir.path))}"
 
     def last_words(self, error: Interrupted, where: str) -> None:
         """What is still to be done before the process is ended from outside; `where` it hangs."""
