@@ -318,9 +318,9 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         checks.within("freq", self.freq, 0)
-        checks.within("episodes", self.episodes, 0)
+        checks.within("episodes", self.episodes, 0, 10**6)
         checks.one_of("policy", self.policy, ("greedy", "stochastic"))
-        checks.within("num_envs", self.num_envs, 1)
+        checks.within("num_envs", self.num_envs, 1, 10**4)
         checks.within("epsilon", self.epsilon, 0, 1)
         if self.epsilon is not None and self.policy != "greedy":
             raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")

@@ -11,8 +11,8 @@ import numpy as np
 from rlrun.errors import ConfigError
 from rlrun.registry import did_you_mean
 
-# No option is greater: whole numbers fit 64 bits, and the square of a real one still fits float32.
-LARGEST_INT = 2**63 - 1
+# No option is greater unless its dataclass says so: nothing is counted further, and the square still fits float32.
+LARGEST_INT = 10**12
 LARGEST_FLOAT = 1e15
 
 
@@ -29,11 +29,11 @@ def positive(key: str, value: float | None) -> None:
         raise ConfigError(key, f"must be greater than 0 and finite, got {_number(value)}")
 
 
-def countable(key: str, value: float) -> None:
+def countable(key: str, value: float, largest: float | None = None) -> None:
     """A number as any option may have it: finite, and not too large to count or to multiply with."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(key, f"must be a finite number, got {value}")
-    largest = LARGEST_INT if isinstance(value, int) else LARGEST_FLOAT
+    largest = largest or (LARGEST_INT if isinstance(value, int) else LARGEST_FLOAT)
     if abs(value) > largest:
         raise ConfigError(key, f"must be at most {largest:g} in size, got {_number(value)}")
 

@@ -60,6 +60,19 @@ def claim(target: Path, content: Mapping[str, str]) -> None:
     files.sync_directory(target.parent)
 
 
+def check(target: Path) -> None:
+    """Raise Taken or OSError where `claim` would, without making anything."""
+    place = next(path for path in (target.absolute(), *target.absolute().parents) if path.exists())
+    names = set(os.listdir(place))  # NotADirectoryError, where a file is in the way
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+    if place == target.absolute():
+        if CONFIG in names or (STATUS in names and _is_at_work(target)):
+            raise Taken(STATUS)
+        if STATUS not in names and (others := sorted(n for n in names if n != ".hydra" and not n.endswith(".log"))):
+            raise Taken(others[0])
+
+
 def clear_leftovers(folder: Path) -> None:
     """Take away what killed processes left half claimed in a folder."""
     for path in list(folder.iterdir()):

@@ -25,7 +25,7 @@ from rlrun.talk import is_lost, unfailing
 SHORT = {"-h": "--help", "-m": "--multirun", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-i": "--info"}
 HYDRA_FLAGS = {"--cfg", "--package", "--resolve", "--info", "--hydra-help", "--shell-completion", "-sc"}
 WITH_VALUE = {"--config-dir", "--cfg", "--package"}
-FLAGS = sorted({"--help", "--version", "--multirun", "--config-dir", *HYDRA_FLAGS})
+FLAGS = sorted({"--help", "--version", "--multirun", "--check", "--config-dir", *HYDRA_FLAGS})
 
 
 @dataclass
@@ -39,6 +39,7 @@ class CommandLine:
     help: bool = False
     version: bool = False
     multirun: bool = False
+    check: bool = False  # find out whether it would work, and do nothing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,6 +83,8 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     verb = line.words[0] if line.words and is_verb(line.words[0]) else ""
     refuse_spaces(line.words[2 if verb in verbs.VERBS else 0 :])
     known = verbs.VERBS.get(verb, verbs.TRAIN).flags
+    if verb and line.check:
+        line.flags.setdefault("--check", "")
     strange = next((flag for flag in line.flags if flag not in known), None)
     if verb and not strange:
         if verb not in verbs.VERBS:
@@ -96,14 +99,20 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     compose.set_up([] if strange else line.words, line.config_dirs)
     if strange:
         raise verbs.found("help.unknown_flag")(strange, line.flags[strange], line.words, FLAGS)
+    if "--cfg" in line.hydra:
+        return int(verbs.found("help.show_config")(line.hydra, line.words))
     if line.hydra:
         return int(verbs.found("sweep.ask_hydra")(line.hydra, line.words))
     if line.help:
         return int(verbs.found("help.show_help")(verbs.usage(), line.words))
-    if line.multirun or compose.is_sweep(line.words):
+    multirun = line.multirun or compose.is_sweep(line.words)
+    if not multirun:
+        compose.refuse_options_of_sweeps(line.words)
+    if line.check:
+        return int(verbs.found("launch.check")(line.words, multirun))
+    if multirun:
         flags = [word for folder in line.config_dirs for word in ("--config-dir", folder)]
         return int(verbs.found("sweep.sweep")(line.words, flags, argv))
-    compose.refuse_options_of_sweeps(line.words)
     return int(verbs.found("launch.train")(line.words, argv))
 
 
@@ -129,6 +138,8 @@ def take_apart(argv: Sequence[str]) -> CommandLine:
                 line.version = True
             case "--multirun":
                 line.multirun = True
+            case "--check":
+                line.check = True
             case "--config-dir":
                 line.config_dirs.append(value)
             case "--info":

@@ -41,7 +41,7 @@ class StopConfig:
     window: int = 100  # episodes averaged
 
     def __post_init__(self) -> None:
-        within("window", self.window, 1)
+        within("window", self.window, 1, 10**7)
 
 
 @dataclass
@@ -62,7 +62,7 @@ class SweepConfig:
 class RunConfig:
     """One run. The nodes are config groups; `validate` replaces them by their components' dataclasses."""
 
-    seed: int = 0  # all random streams of the run grow from it
+    seed: int = field(default=0, metadata={"largest": 2**63 - 1})  # all random streams of the run grow from it
     seed_tree: int = 2  # how they grow; a run keeps its own: 1 had seeds of 32 bits, 2 has 31, which all libraries take
     total_timesteps: int = 50_000  # env steps to train for, summed over all environments
     algo: Any = None  # what learns
@@ -231,22 +231,43 @@ def _number(kind: type, value: Any) -> Any:
     return value
 
 
-def _check_values(hint: Any, value: Any, key: str) -> None:
-    """Raise ConfigError for what no key can be: `???`, a number beyond all bounds, a truth that is neither 0 nor 1."""
+def _check_values(hint: Any, value: Any, key: str, largest: float | None = None) -> None:
+    """Raise ConfigError for what no key can be: `???`, a number beyond all bounds, a truth that is neither 0 nor 1.
+
+    Args:
+        largest: the bound of the field, if it has one of its own.
+    """
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if _is_optional(hint) else [hint]
+    if value is None and _is_optional(hint):
+        return
+    kind = kinds[0] if len(kinds) == 1 else Any
+    is_mapping, is_list = is_dataclass(kind) or get_origin(kind) is dict, get_origin(kind) is list
+    if (is_mapping and not isinstance(value, Mapping)) or (is_list and not isinstance(value, list)):
+        write = f"write {key}.KEY=VALUE" if is_dataclass(kind) else ""
+        raise ConfigError(key, f"{quoted(value)} is not {_describe(hint)}", write)
     if isinstance(value, Mapping):
-        types = get_type_hints(hint) if is_dataclass(hint) else {}
-        inner = next(iter(get_args(hint)[1:]), dict)  # arguments of an environment are its own to judge
-        for name, item in value.items():
-            _check_values(types.get(name, inner), item, _join(key, str(name)))
+        _check_mapping(kind, value, key)
     elif isinstance(value, list):
         for item in value:
-            _check_values(next(iter(get_args(hint)), Any), item, key)
+            _check_values(next(iter(get_args(kind)), Any), item, key)
     elif value == MISSING:
         raise needs_value(key)
-    elif bool in (hint, *get_args(hint)) and isinstance(value, (int, float)) and value not in (0, 1):
+    elif kind is bool and isinstance(value, (int, float)) and value not in (0, 1):
         raise ConfigError(key, f"{value} is not true or false")
-    elif isinstance(value, (int, float)) and hint is not dict:
-        countable(key, value)
+    elif isinstance(value, (int, float)) and kind is not object:
+        countable(key, value, largest)
+
+
+def _check_mapping(hint: Any, value: Mapping[str, Any], key: str) -> None:
+    """The same for all values of a mapping. The arguments of an environment are its own to judge."""
+    types = get_type_hints(hint) if is_dataclass(hint) else {}
+    bounds = {f.name: f.metadata.get("largest") for f in fields(hint)} if is_dataclass(hint) else {}
+    for name, item in value.items():
+        _check_values(types.get(name, object), item, _join(key, str(name)), bounds.get(name))
+
+
+def _is_optional(hint: Any) -> bool:
+    return type(None) in get_args(hint)
 
 
 def _load_components(data: Mapping[str, Any]) -> None:
@@ -280,6 +301,18 @@ def literal(value: Any) -> str:
     return str(value)
 
 
+def from_yaml(text: str) -> dict[str, Any]:
+    """YAML as plain data, interpolations as they are written."""
+    data: Any = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    return data
+
+
+def plain(cfg: Any, resolve: bool) -> dict[str, Any]:
+    """A node of OmegaConf as plain data."""
+    data: Any = OmegaConf.to_container(cfg, resolve=resolve)
+    return data
+
+
 def to_yaml(data: Any) -> str:
     """Plain data as YAML that reads back the same."""
     return OmegaConf.to_yaml(data if OmegaConf.is_config(data) else OmegaConf.create(data))
@@ -296,6 +329,10 @@ def merged(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
 
 def from_words(schema: type[C], words: Sequence[str]) -> C:
     """`key=value` words as an object of an options dataclass; ConfigError as for `typed`."""
+    known = _declared(schema)
+    for key in assigned(words):
+        if key not in known:
+            raise hints.unknown_key(key, known, owners=False)
     return typed(schema, merged({}, words))
 
 

@@ -42,7 +42,7 @@ class DeviceConfig:
         self.compile = self.compile.lower()
         one_of("compile", self.compile, ("auto", "true", "false"))
         one_of("matmul_precision", self.matmul_precision, ("highest", "high", "medium"))
-        if not (self.accelerator in ("auto", "cpu", "cuda") or self.accelerator.removeprefix("cuda:").isdigit()):
+        if not (self.accelerator in ("auto", "cpu", "cuda") or self.accelerator.removeprefix("cuda:").isdecimal()):
             raise ConfigError("accelerator", f"there is no {self.accelerator!r}", "choose auto, cpu, cuda or cuda:N")
 
 

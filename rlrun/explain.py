@@ -26,7 +26,7 @@ from rlrun.config import KINDS, OPTIONAL, RunConfig, flat, is_free, literal, nee
 from rlrun.configfile import line_of, shown
 from rlrun.errors import ConfigError
 from rlrun.registry import did_you_mean
-from rlrun.words import parse
+from rlrun.words import LONGEST, parse
 
 
 def failure(words: Sequence[str], error: Exception, loader: ConfigLoader, sweep: bool = False) -> ConfigError:
@@ -73,7 +73,11 @@ def _check_option(override: Override, loader: ConfigLoader) -> None:
             raise ConfigError(group, "cannot be left out", registry.did_you_mean("", choices.options(group)))
         return
     for name in override.sweep_string_iterator() if override.is_discrete_sweep() else [override.value()]:
-        if not (isinstance(name, str) and any(s.is_config(f"{group}/{name}") for s in loader.get_sources())):
+        if not (
+            isinstance(name, str)
+            and len(name) <= LONGEST
+            and any(s.is_config(f"{group}/{name}") for s in loader.get_sources())
+        ):
             options = choices.options(group) or loader.get_group_options(group)
             raise hints.unknown_option(group, literal(name), options)
 

@@ -6,6 +6,7 @@ import ast
 import functools
 import inspect
 import io
+import itertools
 import shlex
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any, get_type_hints
 
 from rlrun import choices, compose, config, hints, plugins, text
+from rlrun.checks import one_of
 from rlrun.choices import GROUPS
 from rlrun.config import KINDS, RunConfig, SweepConfig, literal
 from rlrun.errors import ConfigError
@@ -47,6 +49,30 @@ def compact(group: str) -> list[str]:
         for folder, leaves in folders.items()
         for leaf in (leaves[:1] if folder and len(leaves) > 1 else leaves)
     ]
+
+
+def show_config(flags: Sequence[str], words: Sequence[str]) -> int:
+    """The composed config as YAML, for `--cfg job|hydra|all [--package NODE] [--resolve]`.
+
+    Raises:
+        ConfigError: a part or a node that does not exist, or a value that its key refuses.
+    """
+    given = dict(itertools.pairwise([*flags, ""]))
+    which, node = given["--cfg"], given.get("--package", "")
+    one_of("--cfg", which, ("job", "hydra", "all"))
+    composed = compose.compose(words)
+    config.parsed(composed.data)
+    shown: Any = {}
+    if which in ("job", "all"):
+        shown |= composed.data if "--resolve" in flags else config.from_yaml(composed.written)
+    if which in ("hydra", "all"):
+        shown["hydra"] = config.plain(composed.hydra, resolve="--resolve" in flags)
+    for part in filter(None, node.split(".")):
+        if not isinstance(shown, Mapping) or part not in shown:
+            raise ConfigError("--package", f"there is no {node}", did_you_mean(part, map(str, shown)))
+        shown = shown[part]
+    print(config.to_yaml(shown) if isinstance(shown, (Mapping, list)) else literal(shown), end="")
+    return 0
 
 
 def unknown_verb(word: str) -> ConfigError:

@@ -133,7 +133,7 @@ def unknown_flag(
     value = value if equals else "" if "=" in following else following
     word = name.strip("-").replace("-", "_")
     problem = "options are written key=value, without dashes"
-    if near := difflib.get_close_matches(name, flags, n=1, cutoff=0.8):
+    if near := difflib.get_close_matches(name, (other for other in flags if other != name), n=1, cutoff=0.8):
         return ConfigError(name, "there is no such flag", f"did you mean {near[0]}?")
     key = locate(word, known)
     if not key:

@@ -6,14 +6,15 @@ import logging
 import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from rlrun import checkpoint, compose, config, hints, memory, rundir, runs, warmstart
 from rlrun.build import Parts, build, own_callbacks, parts
 from rlrun.callbacks import Callback, Checkpoint, Evaluate
+from rlrun.cautions import cautions
 from rlrun.compose import Composed
 from rlrun.config import RunConfig, literal
 from rlrun.errors import CheckpointError, ConfigError, Interrupted
@@ -51,17 +52,51 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     Returns:
         The mean return of the final evaluation.
     """
-    with Interrupt(grace=0) as interrupt:  # nothing is begun that would be worth waiting for
-        cfg = config.validate(composed.data)
-        made = parts(cfg, interrupt)
-        with closing(made.source):
-            own = own_callbacks(cfg)
-            begun = warmstart.start(made, cfg.algo.name, cfg.init_from)
-            interrupt.check()
-            interrupt.grace = cfg.checkpoint.grace
-            run_dir = _claim(composed, argv, made.seeds, begun | made.data)
-            messages = [f"run: {run_dir.path}", composed.tuned(argv), *_weights(cfg)]
-            return _attempt(run_dir, cfg, made, own, None, messages)
+    with Interrupt(grace=0) as interrupt, _made(composed, interrupt) as (cfg, made, own, begun):
+        run_dir = _claim(composed, argv, made.seeds, begun | made.data)
+        messages = [f"run: {run_dir.path}", composed.tuned(argv), *cautions(cfg, made.spec), *_weights(cfg)]
+        return _attempt(run_dir, cfg, made, own, None, messages)
+
+
+def check(words: Sequence[str], multirun: bool = False) -> int:
+    """Everything that training with these words does before it takes possession of a directory; nothing is written.
+
+    Args:
+        multirun: they are the words of a sweep, of which all jobs are checked.
+
+    Raises:
+        RlrunError: as training would; of a sweep's job it names the words.
+    """
+    for own in (jobs := compose.jobs(words)) if multirun else [words]:
+        try:
+            composed = compose.compose(own)
+            with Interrupt(grace=0) as interrupt, _made(composed, interrupt) as (cfg, made, _, _):
+                RunDir.check(composed.dir)
+        except ConfigError as error:
+            if multirun:
+                raise ConfigError(error.key, error.problem, f"{error.hint}\nin the job {' '.join(own)}") from error
+            raise
+    if multirun:
+        print(f"all is well: {len(jobs)} jobs")
+    else:
+        print(*cautions(cfg, made.spec), sep="\n", end="")
+        print(f"all is well: {cfg.algo.name} on {made.spec.id}, {cfg.total_timesteps:,} env steps, seed {cfg.seed}")
+    return 0
+
+
+@contextmanager
+def _made(
+    composed: Composed, interrupt: Interrupt
+) -> Iterator[tuple[RunConfig, Parts, dict[str, Callback], dict[str, Any]]]:
+    """The config, parts, callbacks and initial weights of a new run; nothing can refuse it any more."""
+    cfg = config.validate(composed.data)  # nothing is begun that would be worth waiting for
+    made = parts(cfg, interrupt)
+    with closing(made.source):
+        own = own_callbacks(cfg)
+        begun = warmstart.start(made, cfg.algo.name, cfg.init_from)
+        interrupt.check()
+        interrupt.grace = cfg.checkpoint.grace
+        yield cfg, made, own, begun
 
 
 def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = False) -> int:

@@ -39,7 +39,7 @@ class EvalOptions:
     json: bool = False  # print one JSON object
 
     def __post_init__(self) -> None:
-        within("episodes", self.episodes, 1)
+        within("episodes", self.episodes, 1, 10**6)
         one_of("policy", self.policy, POLICIES)
         within("epsilon", self.epsilon, 0, 1)
         within("max_steps", self.max_steps, 1)
@@ -60,7 +60,7 @@ class PlayOptions:
     record: bool = False  # film it even where there is a display
 
     def __post_init__(self) -> None:
-        within("episodes", self.episodes, 1)
+        within("episodes", self.episodes, 1, 10**6)
         one_of("policy", self.policy, POLICIES)
         within("epsilon", self.epsilon, 0, 1)
         within("max_steps", self.max_steps, 1)
@@ -159,7 +159,7 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
     Raises:
         ConfigError, CheckpointError: there is no such checkpoint, or it cannot be used.
     """
-    if which not in ("best", "last") and not which.isdigit():
+    if which not in ("best", "last") and not (which.isascii() and which.isdigit()):
         raise ConfigError("ckpt", f"there is no checkpoint {which!r}", "choose best, last or a number of env steps")
     found, state = checkpoint.load_named(
         run_dir.checkpoints,

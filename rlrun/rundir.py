@@ -21,6 +21,7 @@ from typing import Any
 import rlrun
 from rlrun import files, lease, processes
 from rlrun.claim import Taken, claim, clear_leftovers
+from rlrun.claim import check as check_claim
 from rlrun.errors import ConfigError, RlrunError, printable
 
 STATES = ("running", "finished", "failed", "preempted", "diverged")
@@ -78,15 +79,16 @@ class RunDir:
             **processes.this_process(),
         }
         status |= {"started": _now(), "updated": _now()}
-        try:
+        with run._explained():
             claim(run.path, {run.status.name: to_json(status), **(content or {})})
-        except Taken as taken:
-            raise run._refused(taken.what) from taken
-        except OSError as error:
-            obstacle = error.filename2 or error.filename or run.path
-            problem = f"{run.path} cannot be made: {error.strerror}: {obstacle}"
-            raise ConfigError(KEY, problem, "choose another directory") from error
         return run
+
+    @classmethod
+    def check(cls, path: str | os.PathLike[str]) -> None:
+        """Raise ConfigError as `create` would, without making anything."""
+        run = cls(path)
+        with run._explained():
+            check_claim(run.path)
 
     @classmethod
     def at(cls, path: str | os.PathLike[str]) -> RunDir:
@@ -244,6 +246,18 @@ class RunDir:
     def write_text(self, path: Path, text: str) -> None:
         """Replace a file in the run directory whole."""
         files.replace(path, text, self.path)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Why the directory cannot be claimed, as a ConfigError."""
+        try:
+            yield
+        except Taken as taken:
+            raise self._refused(taken.what) from taken
+        except OSError as error:
+            obstacle = error.filename2 or error.filename or self.path
+            problem = f"{self.path} cannot be made: {error.strerror}: {obstacle}"
+            raise ConfigError(KEY, problem, "choose another directory") from error
 
     def _refused(self, what: str) -> ConfigError:
         """The error for a directory that is taken."""

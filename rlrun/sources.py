@@ -58,10 +58,10 @@ class Folder(ConfigSource):
         return Path(self.path).is_dir()
 
     def is_group(self, config_path: str) -> bool:
-        return Path(self.path, config_path).is_dir()
+        return os.path.isdir(Path(self.path, config_path))
 
     def is_config(self, config_path: str) -> bool:
-        return self._file(config_path).is_file()
+        return os.path.isfile(self._file(config_path))
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         names: list[str] = []

@@ -85,6 +85,7 @@ NOTES = """\
        sweep) or SWEEP/3
   VERB --help             its options; --help behind options: theirs
   --config-dir DIR        more YAML files (also RLRUN_CONF=DIR)
+  --check                 find out whether it would work; nothing is made
   --cfg job               the composed config"""
 
 

@@ -18,16 +18,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlrun.errors import ConfigError
 
+LONGEST = 200  # characters of a key or a choice, which Hydra takes for the name of a file
 DIRECTORIES = {"hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"}
 
 
 def parse(word: str, loader: ConfigLoader | None = None) -> Override:
     """A word as Hydra reads it; ConfigError if it cannot."""
+    if len(key := word.partition("=")[0]) > LONGEST:
+        raise ConfigError(key, "is not the name of an option", "options are written key=value")
     try:
         return OverridesParser.create(config_loader=loader).parse_override(word)
     except (HydraException, ValueError) as error:
-        key, equals, _ = word.partition("=")
-        problem = "is not the name of an option" if equals else "is not an option"
+        problem = "is not the name of an option" if "=" in word else "is not an option"
         raise ConfigError(key or word, problem, "options are written key=value") from error
 
 
@@ -63,9 +65,7 @@ def assigned(words: Sequence[str], context: Any = None) -> dict[str, Any]:
         if override.is_delete():
             raise ConfigError(key, "cannot be left out here", f"write {key}=VALUE")
         if override.is_sweep_override():
-            raise ConfigError(
-                key, f"{override.get_value_element_as_str()} are several values", "write [a,b] for a list"
-            )
+            raise ConfigError(key, f"{override.input_line!r} gives several values", "write [a,b] for a list")
         found[key] = _resolved(key, override.value(), context)
     return found
 

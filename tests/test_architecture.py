@@ -57,6 +57,7 @@ LEVELS: list[set[str]] = [
     {
         "config",
         "words",
+        "cautions",
         "tuned",
         "memory",
         "choices",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import math
 import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import get_type_hints
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from rlrun import compose, config
+from rlrun import cli, compose, config, plugins, registry
+from rlrun.cautions import cautions
 from rlrun.errors import ConfigError
 from rlrun.review import EvalOptions
 from rlrun.words import assigned, parse, readable
@@ -182,3 +191,239 @@ def test_words_of_the_wrong_kind_are_refused_by_their_key(words, key):
         config.validate(compose.compose(words).data)
     assert refused.value.key == key
     assert len(str(refused.value)) < 1000 and len(str(refused.value).splitlines()) <= 5
+
+
+# --- nonsense in every field -----------------------------------------------------------------------------------------
+
+NONSENSE = ["???", 2**63, -(2**63), math.inf, math.nan, 1e300, {"a": 1}]
+
+
+def every_field() -> list[tuple[str, str, tuple[str, ...]]]:
+    """Kind, component and path of every field, once per class that declares it."""
+    plugins.load_installed()
+    found = {}
+    for kind in config.KINDS:
+        for name in registry.names(kind):
+            schema = registry.get(kind, name).config
+            for path in paths(schema):
+                owner = next(cls for cls in schema.__mro__ if path[0] in inspect.get_annotations(cls))
+                found.setdefault((owner, path), (kind, name, path))
+    return list(found.values())
+
+
+def paths(schema: type) -> Iterator[tuple[str, ...]]:
+    for name, hint in get_type_hints(schema).items():
+        if name != "name":
+            yield (name,)
+        if is_dataclass(hint):
+            yield from ((name, *inner) for inner in paths(hint))
+
+
+def test_nonsense_is_taken_by_no_field_or_refused_by_its_key():
+    """Free text and free arguments aside, a value beyond all bounds is never taken."""
+    free = {"id", "path", "action", "label", "kwargs", "accelerator"}
+    for kind, name, path in every_field():
+        for nonsense in NONSENSE:
+            schema = registry.get(kind, name).config
+            node = data = OmegaConf.to_container(OmegaConf.structured(schema)) | (
+                {"id": "X-v0"} if kind == "env" else {}
+            )
+            for part in path[:-1]:
+                node = node[part]
+            node[path[-1]] = nonsense
+            try:
+                config.component(kind, data)
+            except ConfigError as error:
+                assert error.key.startswith(f"{kind}.{path[0]}"), f"{kind}={name} {path}={nonsense}: {error}"
+                assert len(str(error).splitlines()) <= 3
+            else:
+                taken = f"{kind}={name} {path}={nonsense!r}"
+                assert path[-1] in free, taken
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["seed=1" + "0" * 30], "seed"),
+        (["seed=9223372036854775808"], "seed"),
+        (["total_timesteps=1e300"], "total_timesteps"),
+        (["stop.window=9223372036854775808"], "stop.window"),
+        (["stop.mean_return=nan"], "stop.mean_return"),
+        (["logger.window=9223372036854775808"], "logger.window"),
+        (["env.num_envs=1000000000"], "env.num_envs"),
+        (["eval.episodes=1000000000"], "eval.episodes"),
+        (["checkpoint.keep_last=18446744073709551616"], "checkpoint.keep_last"),
+        (["network.hidden=[1000000000]"], "network.hidden"),
+        (["algo=ucb", "env=bandit/gaussian", "env.drift=inf"], "env.drift"),
+        (["algo=neural_greedy", "env=bandit/wine", "algo.lr_decay=1e300"], "algo.lr_decay"),
+        (["env.kwargs.a=???"], "env.kwargs.a"),
+        (["algo.gamma=???"], "algo.gamma"),
+    ],
+)
+def test_numbers_have_bounds(words, key):
+    with pytest.raises(ConfigError) as refused:
+        config.validate(compose.compose(words).data)
+    assert refused.value.key == key
+
+
+def test_a_large_seed_is_a_seed():
+    assert config.validate(compose.compose(["seed=9223372036854775807"]).data).seed == 2**63 - 1
+
+
+def test_a_long_value_is_quoted_in_part():
+    for word in ("algo.gamma=" + "x" * 5000, "x" * 5000 + "=1", "network.hidden=[" + "1," * 200 + "x]", "x" * 5000):
+        with pytest.raises(ConfigError) as refused:
+            compose.compose([word])
+            config.validate(compose.compose([word]).data)
+        assert len(str(refused.value)) < 1000 and " … " in str(refused.value)
+
+
+# --- hints -----------------------------------------------------------------------------------------------------------
+
+MISTAKES = """
+    --lr 3e-4|--learning-rate=1e-3|--algo ppo|--total-timesteps 100|--n-envs 2|--gamma 0.9|--epsilon 0.1|--hidden [32]
+    --buffer-size 1000|--multirn|--config-name x|--list|-v|--verbose|-n 3|--env-id Acrobot-v1|--cuda|--lam 0.9
+    algo.lr=1e-3|n_envs=2|learnin_rate=1e-3|algo.gama=0.5|epsilon=0.1|algo.eps_start=1.0|net_arch=[32]|n_eval_episodes=3
+    episodes=3|window=5|alg=ppo|polyak=0.5|algo.clip_coef=0.1|steps=100|console=off|cuda=cpu|algo=PPO|algo=ddqn|algo=dqnn
+    env=CartPole|env=HalfCheetah-v9|device=gpu|buffer=replay|network=mpl|smoke=true|seed = 3|algo.gamma= 0.9|cartpole|on
+    eval.episods=3|stop.mean=3|env.kwarg.a=1|experiment=nature_dqn
+"""
+
+
+@pytest.mark.parametrize("mistake", [word for line in MISTAKES.split("\n") for word in line.strip().split("|") if word])
+def test_a_hint_can_be_followed(mistake, capsys, tmp_path, monkeypatch):
+    """What it says exists: a flag, a verb, or a key, which some value may not fit."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(shlex.split(mistake)) == 2
+    for word in hinted(capsys.readouterr().err):
+        if word.startswith("--") or word == "list":
+            assert word in (*cli.FLAGS, "list")
+            continue
+        needs = ["algo=ppo"] if word.startswith(("algo.clip_range", "algo.n_steps", "algo.gae_lambda")) else []
+        try:
+            config.validate(compose.compose([*needs, word]).data)
+        except ConfigError as error:
+            assert "no such key" not in error.problem and (" named " not in error.problem or word == "algo=1")
+
+
+def hinted(said: str) -> list[str]:
+    """The words that a message asks for; a key without a value gets one."""
+    key = said.removeprefix("rlrun: ").partition(":")[0]
+    if option := re.search(r"did you mean '([^']+)'\?", said):
+        return [f"{key}={option[1]}"]
+    for pattern in (r"did you mean (\S+?)\?", r"write (?:rlrun )?(.+)", r"rlrun calls it ([\w.]+)"):
+        if found := re.search(pattern, said):
+            words = shlex.split(found[1])
+            return [word if "=" in word or word.startswith("--") or word == "list" else f"{word}=1" for word in words]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("eval RUN --episodes 10", "did you mean episodes=10?"),
+        ("eval RUN n_eval_episodes=10", "rlrun calls it episodes"),
+        ("eval RUN eval.episodes=10", "did you mean episodes?"),
+        ("eval RUN gamma=0.5", "the top level has ckpt"),
+        ("eval RUN --gamma 0.5", "rlrun eval --help"),
+        ("play RUN --record", "did you mean record=VALUE?"),
+        ("resume RUN --total-timesteps 1e6", "did you mean total_timesteps=1e6?"),
+        ("resume RUN --n-eval-episodes=3", "did you mean eval.episodes=3?"),
+        ("resume RUN --lr 1", "rlrun resume --help"),
+        ("list --algo", "rlrun list --help"),
+        ("eval episodes=3", "needs the directory of a run"),
+        ("seed = 3", "write seed=3"),
+        ("algo=ppo algo.learning_rate = 1e-3", "write algo.learning_rate=1e-3"),
+        ("cartpole", "did you mean env=cartpole?"),
+        ("--config-name x", "rlrun --help lists all options"),
+        ("-v", "rlrun --help lists all options"),
+        ("--list", "write rlrun list"),
+        ("--cfg nosuch", "choose one of: all, hydra, job"),
+        ("--cfg job seed=x", "seed: 'x' is not a whole number"),
+        ("--cfg job -p algo.nothing", "there is no algo.nothing"),
+    ],
+)
+def test_a_command_hints_at_its_own_options(words, says, run, capsys):
+    assert cli.main([str(run) if word == "RUN" else word for word in words.split()]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run in a directory with a name that needs care."""
+    made = tmp_path_factory.mktemp("runs") / "2_algo=random,ü é" / "a=b"
+    words = ["algo=random", "env=toy", "smoke=on", "logger.tensorboard=false", f"hydra.run.dir={made}"]
+    assert cli.main(words) == 0
+    return made
+
+
+def test_a_run_may_be_called_anything_and_verbs_read_numbers_as_training_does(run, capsys, monkeypatch):
+    assert cli.main(["eval", f"{run}/", "episodes=1e1", "json=true"]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 10
+    monkeypatch.chdir(run.parent.parent)
+    assert cli.main(["eval", str(run.relative_to(run.parent.parent)), "+episodes=2"]) == 0
+    assert cli.main(["resume", str(run), "total_timesteps=6e2", "eval.freq=${total_timesteps}"]) == 0
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["total_timesteps"] == 600
+
+
+@pytest.mark.parametrize(
+    "word", ["ckpt=²", "episodes=${oc.env:HOME}", "episodes=${nothing}", "episodes=1,2", "~episodes", "episodes=1.5"]
+)
+def test_odd_words_behind_a_verb_are_refused_in_a_line(word, run, capsys):
+    assert cli.main(["eval", str(run), word]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"rlrun: {word.strip('~').partition('=')[0]}: ") and len(said.splitlines()) <= 2
+
+
+# --- checking only ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ("algo=dqn", 0, "all is well: dqn on CartPole-v1, 50,000 env steps, seed 0"),
+        ("algo=q_learning", 2, "these fit"),
+        ("algo.gamma=2", 2, "must be in [0, 1]"),
+        ("env.kwargs.nonsense=1", 2, "env.kwargs"),
+        ("hydra.run.dir=taken", 2, "taken is not empty"),
+        ("hydra.run.dir=taken/file/x", 2, "cannot be made"),
+        ("-m seed=1,2 algo=random,dqn", 0, "all is well: 4 jobs"),
+        ("-m seed=1,2 algo=random,q_learning", 2, "in the job seed=1 algo=q_learning"),
+        ("-m algo=ucb env=bandit/bernoulli,bandit/gaussian env.bandits=3", 0, "all is well: 2 jobs"),
+    ],
+)
+def test_a_check_finds_what_training_would_and_makes_nothing(words, code, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    assert cli.main([*words.split(), "--check"]) == code
+    captured = capsys.readouterr()
+    assert says in (captured.err if code else captured.out)
+    assert len(captured.out.splitlines()) == (code == 0)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "taken"]
+
+
+# --- what will not do what it says -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            "algo=dqn algo.learning_starts=50000",
+            "algo.learning_starts: 50,000 is not before the end at 50,000 env steps",
+        ),
+        (
+            "algo=ppo algo.n_steps=8 env.num_envs=2 algo.batch_size=32",
+            "algo.batch_size: 32 is more than a rollout's 16",
+        ),
+        ("env.rescale_action=[-1,1]", "env.rescale_action: CartPole-v1 has discrete actions"),
+        ("algo=ppo env=pendulum env.rescale_action=[-1,1]", ""),
+        ("algo=dqn", ""),
+    ],
+)
+def test_an_option_that_will_do_nothing_is_named(words, says):
+    cfg = config.validate(compose.compose(words.split()).data)
+    assert "\n".join(cautions(cfg, config.env_spec(cfg))).startswith(says)
+    assert bool(says) == bool(list(cautions(cfg, config.env_spec(cfg))))

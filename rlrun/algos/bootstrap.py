@@ -40,7 +40,7 @@ class BootstrapConfig(NeuralConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("n_members", self.n_members, 1)
+        within("n_members", self.n_members, 1, 10_000)
         positive("add_prob", self.add_prob)
         within("add_prob", self.add_prob, 0, 1)
         check_dropout(self.dropout)

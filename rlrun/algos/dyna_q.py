@@ -38,7 +38,7 @@ class DynaQConfig(ControlConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("planning_steps", self.planning_steps, 0)
+        within("planning_steps", self.planning_steps, 0, 10**6)
         within("planning_starts", self.planning_starts, 0)
         one_of("model", self.model, ("deterministic", "sampled"))
         if not (self.learn or self.planning_steps):

@@ -46,11 +46,11 @@ class NeuralConfig:
     def __post_init__(self) -> None:
         for key in ("init_pulls", "learning_starts", "lr_decay"):
             within(key, getattr(self, key), 0)
-        for key in ("update_interval", "batch_size"):
-            within(key, getattr(self, key), 1)
+        within("update_interval", self.update_interval, 1)
+        within("batch_size", self.batch_size, 1, 10**7)
         for key in ("learning_rate", "adam_eps", "max_grad_norm"):
             positive(key, getattr(self, key))
-        self.train_steps.within("train_steps", 0)
+        self.train_steps.within("train_steps", 0, 10**6)
 
 
 def check_dropout(rate: float) -> None:

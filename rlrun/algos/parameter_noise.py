@@ -47,7 +47,7 @@ class ParameterNoiseConfig(NeuralConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("noise_std", self.noise_std)
-        within("noise_batch_size", self.noise_batch_size, 1)
+        within("noise_batch_size", self.noise_batch_size, 1, 10**7)
         for key in ("epsilon", "epsilon_decay"):
             within(key, getattr(self, key), 0, 1)
         check_dropout(self.dropout)

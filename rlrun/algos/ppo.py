@@ -67,7 +67,7 @@ class PPOConfig:
         for key in ("gamma", "gae_lambda"):
             within(key, getattr(self, key), 0, 1)
         for key in ("n_steps", "batch_size", "n_epochs"):
-            within(key, getattr(self, key), 1)
+            within(key, getattr(self, key), 1, 10**7)
         for key in ("learning_rate", "adam_eps", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl"):
             positive(key, getattr(self, key))
         for key in ("ent_coef", "vf_coef"):

@@ -8,6 +8,7 @@ Source: Sutton & Barto, 2nd ed., sections 2.3 (testbed) and 2.5 (exercise 2.5: r
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
@@ -37,10 +38,10 @@ class BanditConfig:
     drift: float = 0.0  # standard deviation of the step that every arm's mean takes with each sweep; 0 = stationary
 
     def __post_init__(self) -> None:
-        within("num_envs", self.num_envs, low=1)
-        within("bandits", self.bandits, low=1)
-        within("arms", self.arms, low=1)
-        within("drift", self.drift, low=0)
+        within("num_envs", self.num_envs, 1, 10**6)
+        within("bandits", self.bandits, 1, 10**6)
+        within("arms", self.arms, 1, 10**6)
+        within("drift", self.drift, 0, 10**6)
         one_of("context", self.context, ("int", "one_hot"))
         one_of("assign", self.assign, ("random", "fixed"))
 
@@ -83,7 +84,7 @@ def _table(key: str, values: Any, cfg: BanditConfig) -> Array | None:
     if values is None:
         return None
     try:
-        table = np.loadtxt(values, delimiter=",") if isinstance(values, str) else np.array(values, np.float64)
+        table = _read(values) if isinstance(values, str) else np.array(values, np.float64)
     except OSError as error:
         raise ConfigError(key, f"{values} cannot be read", "give numbers, or a CSV file of them") from error
     except (TypeError, ValueError) as error:
@@ -97,6 +98,12 @@ def _table(key: str, values: Any, cfg: BanditConfig) -> Array | None:
         wrong, given = ("bandits", problems) if cfg.bandits not in (None, problems) else ("arms", arms)
         raise ConfigError(wrong, f"is {getattr(cfg, wrong)}, but {key} has {given}", f"leave out {wrong}")
     return table
+
+
+def _read(path: str) -> Array:
+    """A CSV file of numbers; a file, so that an address is not fetched."""
+    with open(os.path.expanduser(path), encoding="utf-8") as file:
+        return np.loadtxt(file, delimiter=",")
 
 
 class BanditVector:

@@ -214,7 +214,7 @@ class DataConfig:
     rows: int | None = None  # keep so many rows, drawn at random; null: all
 
     def __post_init__(self) -> None:
-        within("num_envs", self.num_envs, low=1)
+        within("num_envs", self.num_envs, 1, 10**6)
         within("rows", self.rows, low=2)
 
 
@@ -395,7 +395,7 @@ def _load(cfg: Any, seeds: SeedTree, read: Callable[[], Table], label: str | int
 
 def _stamp(path: str | None) -> tuple[int, int] | None:
     """What changes with a file."""
-    if path is None or not Path(path).is_file():
+    if path is None or not Path(path).expanduser().is_file():
         return None
-    stat = Path(path).stat()
+    stat = Path(path).expanduser().stat()
     return stat.st_mtime_ns, stat.st_size

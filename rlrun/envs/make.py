@@ -57,7 +57,7 @@ class EnvConfig:
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)  # running normalisation
 
     def __post_init__(self) -> None:
-        within("num_envs", self.num_envs, low=1)
+        within("num_envs", self.num_envs, 1, 10**6)
         within("time_limit", self.time_limit, low=1)
         within("frame_stack", self.frame_stack, 1, 1000)
         positive("reward_scale", self.reward_scale)

@@ -34,7 +34,7 @@ class LoggerConfig:
 
     def __post_init__(self) -> None:
         checks.within("freq", self.freq, 0)
-        checks.within("window", self.window, 1)
+        checks.within("window", self.window, 1, 10**7)
         checks.one_of("console", self.console, ("auto", "rich", "plain", "off"))
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from rlrun import networks
-from rlrun.checks import one_of, positive
+from rlrun.checks import one_of, within
+from rlrun.errors import ConfigError
 from rlrun.registry import register
 from rlrun.types import HeadSpec, Space
 
@@ -38,7 +39,9 @@ class NetworkConfig:
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("init", self.init, ("default", "orthogonal"))
         for width in self.hidden:
-            positive("hidden", width)
+            within("hidden", width, 1, 10**6)
+        if len(self.hidden) > 1000:
+            raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
 
 
 def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
