@@ -311,7 +311,9 @@ def _link(link: Path, directory: Path) -> None:
     except OSError as error:
         if error.errno not in files.UNKNOWN:
             raise
-        files.replace(link, directory.name + "\n")  # where there are no links, a small file says it
+        temporary.unlink(missing_ok=True)
+        files.replace(temporary, directory.name + "\n")  # where there are no links, a small file says it
+        temporary.replace(link)
 
 
 def _prune(root: Path, env_steps: int, keep_last: int) -> None:

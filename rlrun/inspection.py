@@ -156,6 +156,10 @@ def draw(path: Path, title: str, table: Table, grid: Grid) -> bool:
         axes.text(column, row, symbol, ha="center", va="center", bbox=outline)
     picture = io.BytesIO()
     figure.savefig(picture, dpi=120, format="png")
-    files.make_directory(path.parent)
-    files.replace(path, picture.getvalue(), root=path.parent.parent)
+    try:
+        files.make_directory(path.parent)
+        files.replace(path, picture.getvalue(), root=path.parent.parent)
+    except files.DiskError as error:
+        log.warning("no picture: %s", error)
+        return False
     return True
