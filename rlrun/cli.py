@@ -101,6 +101,8 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
         raise verbs.found("help.unknown_flag")(strange, line.flags[strange], line.words, FLAGS)
     if "--cfg" in line.hydra:
         return int(verbs.found("help.show_config")(line.hydra, line.words))
+    if line.hydra and "query=bash" in line.words:
+        return int(verbs.found("completion.query")())
     if line.hydra:
         return int(verbs.found("sweep.ask_hydra")(line.hydra, line.words))
     if line.help:

@@ -99,12 +99,10 @@ def unknown_flag(flag: str, following: str, words: Sequence[str], flags: Iterabl
     if name in VERBS and not verb:
         return ConfigError(flag, "is no flag", f"write rlrun {name}")
     otherwise = f"rlrun {verb} --help lists its options" if verb else "rlrun --help lists all options"
-    return hints.unknown_flag(
-        flag, following, _keys_of(verb, words), [*flags, *VERBS.get(verb, TRAIN).flags], otherwise
-    )
+    return hints.unknown_flag(flag, following, keys_of(verb, words), [*flags, *VERBS.get(verb, TRAIN).flags], otherwise)
 
 
-def _keys_of(verb: str, words: Sequence[str]) -> set[str]:
+def keys_of(verb: str, words: Sequence[str]) -> set[str]:
     """The keys that a command takes."""
     if verb and VERBS[verb].options:
         return set(asdict(found(VERBS[verb].options)()))

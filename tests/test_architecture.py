@@ -73,7 +73,7 @@ LEVELS: list[set[str]] = [
         "launcher",
     },
     {"warmstart"},
-    {"launch", "trial", "review", "inspection", "listing", "sweep", "preflight", "help", "verbs", "menu"},
+    {"launch", "trial", "review", "inspection", "listing", "sweep", "preflight", "help", "completion", "verbs", "menu"},
     {"cli"},
     {"__main__", "worker"},
 ]
