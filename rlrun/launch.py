@@ -190,11 +190,8 @@ def _train(run: Run) -> None:
     try:
         run_loop(run)
     except Interrupted:
-        steps = f"{run.progress.env_steps:,}"
-        if cast(Checkpoint, run.callbacks["checkpoint"]).save(run):
-            path = shlex.quote(str(run.dir.path))
-            log.info("saved at %s env steps; continue with: rlrun resume %s", steps, path)
-        else:
+        if not cast(Checkpoint, run.callbacks["checkpoint"]).save(run):
+            steps = f"{run.progress.env_steps:,}"
             log.warning("stopped at %s env steps, and nothing was saved (checkpoint.enabled=false)", steps)
         raise
 

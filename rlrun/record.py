@@ -51,10 +51,11 @@ class Record:
         log.info("the traceback is in %s", self.run_dir.log)
 
     def continued(self) -> str:
-        """Where a run that was given up goes on, and how."""
-        steps = self.run_dir.saved_steps()
-        begin = f"{steps:,} env steps" if steps else "the beginning"
-        return f"given up; continue from {begin} with: rlrun resume {shlex.quote(str(self.run_dir.path))}"
+        """Where a run that was stopped goes on, and how."""
+        steps, how = self.run_dir.saved_steps(), f"with: rlrun resume {shlex.quote(str(self.run_dir.path))}"
+        if steps and self.run is not None and self.run.progress.env_steps == steps:
+            return f"saved at {steps:,} env steps; continue {how}"
+        return f"continue from {f'{steps:,} env steps' if steps else 'the beginning'} {how}"
 
     def last_words(self, error: Interrupted, where: str) -> None:
         """What is still to be done before the process is ended from outside; `where` it hangs."""
@@ -86,6 +87,7 @@ def recorded(run_dir: RunDir, interrupt: Interrupt) -> Iterator[Record]:
             raise given_up from None
         if isinstance(error, Interrupted):
             record.end(error.state, str(error))
+            log.info("%s", record.continued())
             raise
         if isinstance(error, Exception):
             record.fail(error)
