@@ -88,7 +88,7 @@ def _check_value(override: Override, base: DictConfig) -> None:
     can_be_new = override.is_add() or override.is_force_add() or (is_free(key) and not override.is_delete())
     if key not in known and not can_be_new:
         raise hints.unknown_key(key, known)
-    if override.is_delete():
+    if override.is_delete() or override.is_interval_sweep():
         return
     parent = key.rpartition(".")[0]
     for value in override.sweep_iterator() if override.is_discrete_sweep() else [override.value()]:

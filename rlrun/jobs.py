@@ -28,6 +28,7 @@ RECORD = "sweep.yaml"
 NOT_STARTED = "not started"
 SHORT = {"learning_rate": "lr"}  # in names of directories
 LONGEST = 80  # characters of such a name
+LONG_NUMBER = 9  # characters
 LIMIT = 2**26  # bytes of a record
 TAIL = 16_384  # bytes of a log that hold its last row
 
@@ -193,13 +194,25 @@ def label(number: int, varied: Mapping[str, str]) -> str:
 
 
 def _plain(value: str) -> str:
-    """A value in a path: numbers as they are, `1e-4` rather than `0.0001`; of text what a shell leaves alone."""
-    try:
-        number = float(value)
-    except ValueError:
-        return re.sub(r"[^\w.+-]+", "-", value).strip("-")
-    mantissa, _, exponent = f"{number:e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}" if 0 < abs(number) < 0.01 else value
+    """A value in a path: of text what a shell leaves alone, numbers as in `rounded`."""
+    return rounded(value) if _is_number(value) else re.sub(r"[^\w.+-]+", "-", value).strip("-")
+
+
+def rounded(value: str) -> str:
+    """A number in few characters: `1e-4` for `0.0001`, four digits of one that a sweeper drew; other text as it is."""
+    if not _is_number(value):
+        return value
+    number = float(value)
+    mantissa, _, exponent = f"{number:.3e}".partition("e")
+    if 0 < abs(number) < 0.01:
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return value if len(value) <= LONG_NUMBER else f"{number:.4g}"
+
+
+def _is_number(value: str) -> bool:
+    with suppress(ValueError):
+        return math.isfinite(float(value))
+    return False
 
 
 def is_recorded(path: Path) -> bool:

@@ -278,7 +278,7 @@ def to_do(record: Sweep, job: Job, retry: bool, flags: Sequence[str]) -> Task | 
 
 
 def from_the_beginning(record: Sweep, job: Job) -> Task:
-    return Task(job, [*record.flags, *job.words, f"hydra.run.dir={quoted(str(place(record, job)))}"])
+    return Task(job, [*record.flags, *job.words, f"hydra.run.dir={place(record, job)}"])
 
 
 def place(record: Sweep, job: Job) -> Path:

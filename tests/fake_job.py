@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
         print("rlrun: algo.gamma: is not to my taste\ntry another")
         return 2
     if words[0] != "resume":
-        run = RunDir.create(given["hydra.run.dir"].strip("'"), {"config.yaml": f"seed: {seed}"})
+        run = RunDir.create(given["hydra.run.dir"], {"config.yaml": f"seed: {seed}"})
     match deed:
         case "exit":
             os._exit(3)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlrun.board import brief
-from rlrun.jobs import Job, Outcome, Sweep
+from rlrun.jobs import Job, Outcome, Sweep, rounded
 from rlrun.loggers.console import mean_and_std, number
 from rlrun.rundir import RunDir
 
@@ -45,7 +45,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        return " ".join(f"{short(key)}={value}" for key, value in self.varied.items()) or "all"
+        return " ".join(f"{short(key)}={rounded(value)}" for key, value in self.varied.items()) or "all"
 
 
 def groups(sweep: Sweep, outcomes: Iterable[tuple[Job, Outcome]]) -> list[Group]:
