@@ -218,7 +218,7 @@ def test_explained_variance() -> None:
 def test_what_cannot_be_is_refused() -> None:
     for options, message in (
         ({"clip_range": 0.0}, "clip_range: must be greater than 0"),
-        ({"n_epochs": 0}, "n_epochs: must be at least 1"),
+        ({"n_epochs": 0}, r"n_epochs: must be in \[1, "),
         ({"batch_size": 1}, "batch_size: one advantage has no standard deviation"),
     ):
         with pytest.raises(ConfigError, match=message):
