@@ -101,7 +101,7 @@ def compose(words: Sequence[str]) -> Composed:
             plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
             OmegaConf.to_container(plain, resolve=True)  # its errors name their key, the directory's would not
             found = composed(plain, cfg.hydra, Path(cfg.hydra.run.dir), loader)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise explain.failure(words, error, loader) from error
     own = [word for word in typed if not _key(word).startswith(("hydra.", "hydra/"))]
     return replace(found, overrides=[*own, *words[len(given) :]])

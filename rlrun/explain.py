@@ -36,7 +36,7 @@ def failure(words: Sequence[str], error: Exception, loader: ConfigLoader, sweep:
     chosen = [str(o.input_line) for o in overrides if _is_choice(o)]
     try:
         base = loader.load_configuration(ROOT, chosen, RunMode.MULTIRUN if sweep else RunMode.RUN)
-    except (HydraException, OmegaConfBaseException) as cause:
+    except (HydraException, OmegaConfBaseException, ValueError) as cause:
         return _from_file(cause, chosen, loader)
     for override in overrides:
         if not _is_choice(override):
@@ -69,6 +69,8 @@ def _check_option(override: Override, loader: ConfigLoader) -> None:
     """Raise ConfigError if a group has no such option."""
     group = override.key_or_group
     if override.is_delete():
+        if not isinstance(override.value(), (str, type(None))):
+            raise ConfigError(group, f"{literal(override.value())} is no option of it", f"write ~{group}")
         if group in KINDS and group not in OPTIONAL:
             raise ConfigError(group, "cannot be left out", registry.did_you_mean("", choices.options(group)))
         return
@@ -85,12 +87,14 @@ def _check_option(override: Override, loader: ConfigLoader) -> None:
 def _check_value(override: Override, base: DictConfig) -> None:
     """Raise ConfigError if the key does not exist or refuses the value."""
     key, known = override.key_or_group, _keys(base, hydra=override.key_or_group.startswith("hydra"))
+    parent = key.rpartition(".")[0]
+    if isinstance(known.get(parent), list) and key not in known:
+        raise ConfigError(key, f"{parent} is a list", f"write {parent}=[...]")
     can_be_new = override.is_add() or override.is_force_add() or (is_free(key) and not override.is_delete())
     if key not in known and not can_be_new:
         raise hints.unknown_key(key, known)
     if override.is_delete() or override.is_interval_sweep():
         return
-    parent = key.rpartition(".")[0]
     for value in override.sweep_iterator() if override.is_discrete_sweep() else [override.value()]:
         for inner in flat(value, key):
             if inner not in known and is_dataclass(OmegaConf.get_type(OmegaConf.select(base, key))):

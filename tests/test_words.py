@@ -183,6 +183,8 @@ def test_a_choice_needs_no_plus_and_none_hurts(choice):
         (["~nothing"], "nothing"),
         (["~algo.gamma"], "algo.gamma"),
         (["~env.kwargs.a"], "env.kwargs.a"),
+        (["+network.hidden.x=1"], "network.hidden.x"),
+        (["~network=[1,2]"], "network"),
     ],
 )
 def test_words_of_the_wrong_kind_are_refused_by_their_key(words, key):
