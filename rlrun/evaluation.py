@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import stat
 import sys
@@ -17,7 +18,8 @@ import numpy as np
 
 from rlrun import files
 from rlrun.agents import EpsilonAgent
-from rlrun.errors import Interrupted
+from rlrun.envs.faults import described, is_ours, shortened
+from rlrun.errors import Abandoned, Interrupted
 from rlrun.interrupt import Interrupt
 from rlrun.loggers.console import mean_and_std
 from rlrun.types import Agent, Array, EnvSpec, VectorEnv
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FPS = 30.0  # of a film whose environment gives no rate
+GRAPHICS = ("opengl", "egl", "glfw", "osmesa", "mujoco_gl", "display")  # what a failing picture speaks of
 UNLIMITED = 10_000  # steps after which an evaluation cuts an episode that nothing else limits
 
 
@@ -241,17 +245,35 @@ def record(
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame opens a display even to draw into memory
     try:
         env = envs.render("rgb_array")
-        with closing(envs.watch(env, train)) as vector, Film(path, env.metadata.get("render_fps", 30)) as film:
+        with closing(envs.watch(env, train)) as vector, Film(path, fps(env)) as film:
             return evaluate(agent, vector, [seed], before_step=lambda: film.add(env.render()), **how)
-    except Interrupted:
+    except (Interrupted, Abandoned):
         raise
     except ImportError as error:
         log.warning(
             "no film: %s is not installed; get it with `pip install 'rlrun[video]'`", str(error.name).split(".")[0]
         )
-    except Exception as error:
-        log.warning("no film: %s: %s", type(error).__name__, str(error).split("\n")[0])
+    except BaseException as error:
+        if is_ours(error):
+            raise
+        log.warning("no film: %s%s", shortened(described(error).split("\n")[0]), remedy(error))
     return None
+
+
+def fps(env: gym.Env) -> float:
+    """Pictures per second, as the environment says or as usual."""
+    rate = env.metadata.get("render_fps")
+    return float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else FPS
+
+
+def remedy(error: BaseException) -> str:
+    """What may help against a failure to draw; "" if nothing comes to mind."""
+    text = f"{type(error).__name__} {described(error)}".lower()
+    if "render_mode" in text or "rgb_array" in text or isinstance(error, NotImplementedError):
+        return "\nthe environment has to draw pictures: render_modes with rgb_array in its metadata, and render()"
+    if any(word in text for word in GRAPHICS):
+        return "\nwithout a display MuJoCo draws with MUJOCO_GL=egl or MUJOCO_GL=osmesa before the command"
+    return ""
 
 
 def has_display() -> bool:

@@ -34,6 +34,7 @@ class Space(NamedTuple):
     n: int = 0  # number of values if discrete
     low: Array | None = None  # per-dimension bounds if box
     high: Array | None = None
+    one_hot: bool = False  # every observation [n] is 0 but for a single 1, as the environment declares
 
     @property
     def nbytes(self) -> int:

@@ -127,7 +127,8 @@ def test_parameters_not_given_come_from_the_seed_and_are_shared_with_evaluation(
     ("config", "options", "message"),
     [
         (BernoulliConfig, {"probs": [0.5, 1.1]}, r"probs: a probability must be in \[0, 1\]"),
-        (BernoulliConfig, {"probs": [0.5, float("nan")]}, r"probs: a probability must be in \[0, 1\]"),
+        (BernoulliConfig, {"probs": [0.5, float("nan")]}, "probs: must be finite numbers"),
+        (GaussianConfig, {"means": [0.5, float("inf")]}, "means: must be finite numbers"),
         (BernoulliConfig, {"probs": [[0.5], [0.5, 0.1]]}, "probs: must be numbers, in rows of equal length"),
         (BernoulliConfig, {"probs": 0.5}, "probs: must be one list of arms or one list per problem"),
         (BernoulliConfig, {"probs": [0.5, 0.1], "arms": 3}, "arms: is 3, but probs has 2"),

@@ -73,7 +73,7 @@ def test_the_context_that_was_acted_on_learns() -> None:
 
 
 def test_one_hot_contexts_are_the_same_as_numbers() -> None:
-    algo = eps_greedy(obs=box([0, 0, 0], [1, 1, 1]))
+    algo = eps_greedy(obs=box([0, 0, 0], [1, 1, 1])._replace(one_hot=True))
     one_hot = np.eye(3, dtype=np.float32)
     pull(algo, one_hot[[2, 0]], [0, 1], [5.0, 7.0], next_context=one_hot[[1, 1]])
     assert algo.averages.mean.tolist() == [[0, 7], [0, 0], [5, 0]]

@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,32 @@ def test_a_key_is_no_category(tmp_path):
     file.write_text("key,kind\n" + "".join(f"k{i},{i % 2}\n" for i in range(1001)))
     with pytest.raises(ConfigError, match=r"column 'key' has more than 1000 .*\n.*env.leave_out=\[key\]"):
         csv_data(file)
+
+
+@pytest.mark.parametrize(("word", "shown"), [("inf", "inf"), ("-Infinity", "-inf"), ("1e999", "inf")])
+@pytest.mark.parametrize("other", ["2", "x"])
+def test_an_infinite_number_is_named_by_its_place(tmp_path, word, shown, other):
+    file = tmp_path / "t.csv"
+    file.write_text(f"a,b,kind\n1,2,{other}\n3,{word},y\n5,6,{other}\n")
+    with pytest.raises(ConfigError, match=rf"env.path: row 3 of .*t.csv has {shown} in column 'b'\n"):
+        csv_data(file)
+
+
+def test_a_zipped_table_is_read_as_it_is(tmp_path):
+    text = "a,kind\n1,x\n2,y\n3,x\n"
+    (tmp_path / "t.csv").write_text(text)
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("t.csv", text)
+    plain, zipped = csv_data(tmp_path / "t.csv"), csv_data(tmp_path / "t.zip")
+    assert np.array_equal(plain.contexts, zipped.contexts)
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a.csv", text)
+        archive.writestr("b.csv", text)
+    with pytest.raises(ConfigError, match=r"two\.zip has 2 files, not one"):
+        csv_data(tmp_path / "two.zip")
+    (tmp_path / "bad.zip").write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.zip cannot be read as a table"):
+        csv_data(tmp_path / "bad.zip")
 
 
 def test_files_that_are_not_what_was_asked_for(tmp_path):

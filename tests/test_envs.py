@@ -70,6 +70,16 @@ def test_an_environment_whose_package_is_missing_names_our_extra(monkeypatch):
         factory("tests/Lander-v0").spec(1)
 
 
+def test_an_environment_whose_module_is_missing_says_how_to_get_it(monkeypatch):
+    def missing(**kwargs):
+        raise ModuleNotFoundError("No module named 'jax'", name="jax")
+
+    monkeypatch.setitem(sys.modules, "fake_jax", types.SimpleNamespace(Pole=missing))
+    gym.register("tests/JaxPole-v0", "fake_jax:Pole")
+    with pytest.raises(ConfigError, match=r"No module named 'jax'\npip install 'gymnasium\[jax\]'"):
+        factory("tests/JaxPole-v0").spec(1)
+
+
 def test_module_ids_import_the_module(tmp_path, monkeypatch):
     (tmp_path / "my_module.py").write_text(
         "import gymnasium\nfrom rlrun.envs.toy import CountingEnv\n"
@@ -256,6 +266,53 @@ def test_normalised_observations_are_bounded_as_told():
     assert envs.spec.obs_space.high.max() == 0.5
     envs.reset([0])
     assert all(np.abs(step.obs).max() <= 0.5 for step in play(envs, 8))
+
+
+def test_the_limit_of_normalised_values_can_be_chosen():
+    options = {"kwargs": {"length": 1000}, "normalize": NormalizeConfig(obs=True, clip=2.5)}
+    envs = factory("rlrun/Counting-v0", **options).evaluation(1)
+    envs.reset([0])
+    assert [step.obs[0, 0] for step in play(envs, 5)] == [1, 2, 2.5, 2.5, 2.5]
+    assert envs.spec.obs_space.high.max() == 2.5
+    with pytest.raises(ConfigError, match="clip: must be greater than 0"):
+        NormalizeConfig(clip=0.0)
+
+
+class SeenEnv(gym.Env):
+    """Notes in what mode it was made."""
+
+    metadata = {"render_modes": ["human"], "one_hot": True}  # noqa: RUF012
+    observation_space, action_space = gym.spaces.Box(0, 1, (2,)), gym.spaces.Discrete(2)
+    modes: list[str | None] = []  # noqa: RUF012
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+        self.modes.append(render_mode)
+
+    def reset(self, *, seed=None, options=None):
+        return np.eye(2, dtype=np.float32)[0], {}
+
+    def step(self, action):
+        return np.eye(2, dtype=np.float32)[1], 0.0, True, False, {}
+
+
+gym.register("tests/Seen-v0", SeenEnv)
+
+
+def test_only_training_is_shown():
+    both = factory("tests/Seen-v0", kwargs={"render_mode": "human"})
+    SeenEnv.modes.clear()
+    both.spec(1)
+    envs = both.train(2)
+    both.evaluation(1)
+    envs.prove()
+    assert SeenEnv.modes == [None, "human", "human", None, None, None]
+
+
+def test_one_hot_is_what_an_environment_declares():
+    assert factory("tests/Seen-v0").spec(1).obs_space.one_hot
+    assert not factory("tests/Seen-v0", frame_stack=2).spec(1).obs_space.one_hot
+    assert not factory("CartPole-v1").spec(1).obs_space.one_hot
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from rlrun import cli, evaluation
 from rlrun.agents import EpsilonAgent
 from rlrun.envs.make import EnvConfig, GymEnvs, NormalizeConfig
 from rlrun.errors import Interrupted
-from rlrun.evaluation import EvalResult, Film, evaluate, has_display, play, record
+from rlrun.evaluation import EvalResult, Film, evaluate, fps, has_display, play, record
 from rlrun.experience.vector import InProcess
 from rlrun.interrupt import Interrupt
 from rlrun.seeding import SeedTree
@@ -386,6 +387,33 @@ def test_a_film_that_fails_is_one_line_and_no_file(
     assert record(LeanRight(), CartPoles(Broken(fails)), 11, tmp_path / "film.mp4") is None
     assert caplog.messages == [f"no film: {reason}"]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (RuntimeError("an OpenGL platform library has not been loaded"), "MUJOCO_GL=egl"),
+        (NotImplementedError(), "render_modes with rgb_array"),
+        (SystemExit(0), ""),
+        (RuntimeError("no paint"), ""),
+    ],
+)
+def test_a_film_that_fails_says_what_may_help(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: BaseException, remedy: str
+) -> None:
+    pytest.importorskip("moviepy")
+    env = Broken(fails=True)
+    env.render = lambda: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
+    assert record(LeanRight(), CartPoles(env), 11, tmp_path / "film.mp4") is None
+    assert remedy in caplog.messages[0]
+    assert ("\n" in caplog.messages[0]) == bool(remedy)
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(50, 50.0), (None, 30.0), (0, 30.0), ("fast", 30.0), (math.nan, 30.0)])
+def test_a_film_has_a_rate_whatever_the_environment_says(rate: Any, expected: float) -> None:
+    env = gym.make("CartPole-v1")
+    env.metadata = {"render_fps": rate}
+    assert fps(env) == expected
 
 
 def test_a_film_can_be_interrupted(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ NOTHING: Mapping[str, Array] = {}
 class Rows:
     """Turns observations into row numbers of a table: `rows(obs [..., *obs]) -> int [...]`.
 
-    Discrete observations are row numbers already; one-hot vectors (Box with bounds 0 and 1) are the place of their 1.
+    Discrete observations are row numbers already; vectors that are declared to be one-hot are the place of their 1.
 
     Raises:
         ConfigError: the observations are neither.
@@ -27,10 +27,12 @@ class Rows:
 
     def __init__(self, env: EnvSpec):
         space = env.obs_space
-        self.one_hot = space.kind == "box"
-        if self.one_hot and not (len(space.shape) == 1 and np.all(space.low == 0) and np.all(space.high == 1)):
+        self.one_hot = space.one_hot
+        if space.kind == "box" and not self.one_hot:
             raise ConfigError(
-                "env.id", f"{env.id} has observations that number no row of a table", "discrete or one-hot ones do"
+                "env.id",
+                f"{env.id} has observations that number no row of a table",
+                "discrete ones do, and one-hot vectors where the environment's metadata has one_hot=True",
             )
         self.count = space.shape[0] if self.one_hot else space.n
 

@@ -89,6 +89,8 @@ def _table(key: str, values: Any, cfg: BanditConfig) -> Array | None:
         raise ConfigError(key, f"{values} cannot be read", "give numbers, or a CSV file of them") from error
     except (TypeError, ValueError) as error:
         raise ConfigError(key, f"must be numbers, in rows of equal length, got {values}") from error
+    if not np.isfinite(table).all():
+        raise ConfigError(key, "must be finite numbers", f"{values} has others")
     if table.ndim not in (1, 2) or table.size == 0:
         raise ConfigError(key, f"must be one list of arms or one list per problem, got {values}")
     if table.ndim == 1:
@@ -264,7 +266,7 @@ def _context_space(problems: int, one_hot: bool) -> Space:
     if not one_hot:
         return Space("discrete", (), np.dtype(np.int64), n=problems)
     low = np.zeros(problems, np.float32)
-    return Space("box", (problems,), np.dtype(np.float32), low=low, high=low + 1)
+    return Space("box", (problems,), np.dtype(np.float32), low=low, high=low + 1, one_hot=True)
 
 
 class _Bandits:

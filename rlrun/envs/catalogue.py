@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import logging
 import re
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as GymSpec
@@ -20,6 +21,8 @@ from rlrun.errors import ConfigError, EnvError, RlrunError
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+GYMNASIUM_EXTRAS = {"jax", "torch"}
 
 # part of an entry point -> the extra of rlrun that installs what it needs
 EXTRAS = {"box2d": "box2d", "mujoco": "mujoco"}
@@ -50,6 +53,8 @@ def find(env_id: str) -> GymSpec:
 
 def build(spec: GymSpec, make: Callable[[], T]) -> T:
     """Call `make`, with Gymnasium's warnings off and its errors as messages that say what to do."""
+    if "mujoco" in str(spec.entry_point):
+        _hear_mujoco()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -60,7 +65,7 @@ def build(spec: GymSpec, make: Callable[[], T]) -> T:
         raise ConfigError("env.id", f"{spec.id} needs a package that is missing", _remedy(spec, error)) from error
     except ImportError as error:
         newest = _newest(spec.id)
-        hint = "" if newest in (None, spec.id) else f"its newest version is {newest!r}"
+        hint = _install(error) if newest in (None, spec.id) else f"its newest version is {newest!r}"
         raise ConfigError("env.id", f"{spec.id} cannot be made: {faults.described(error)}", hint) from error
     except TypeError as error:
         if "argument" not in str(error):
@@ -110,6 +115,32 @@ def _nearest(name: str, newest: str | None) -> str:
     if near:
         return f"did you mean {' or '.join(repr(known) for known in near)}?"
     return "an id of another package is written 'module:Id', where importing the module registers it"
+
+
+@functools.cache
+def _hear_mujoco() -> None:
+    """Have MuJoCo's library say every warning once and to us, not for every environment on stderr and into a file."""
+    try:
+        mujoco: Any = importlib.import_module("mujoco")
+    except ImportError:
+        return  # making the environment says so
+    heard: set[str] = set()
+
+    def hear(text: str) -> None:
+        if text not in heard:
+            heard.add(text)
+            log.warning("MuJoCo: %s", text)
+
+    if hasattr(mujoco, "set_mju_user_warning"):
+        mujoco.set_mju_user_warning(hear)
+
+
+def _install(error: ImportError) -> str:
+    """How to install the module that was not found: with Gymnasium's extra, if there is one, or by its name."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    module = error.name.split(".")[0]
+    return f"pip install {repr(f'gymnasium[{module}]') if module in GYMNASIUM_EXTRAS else module}"
 
 
 def _remedy(spec: GymSpec, error: Exception) -> str:

@@ -15,8 +15,10 @@ import contextlib
 import csv
 import gzip
 import importlib
+import io
 import itertools
 import warnings
+import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +199,18 @@ def read_table(path: Path, columns: Sequence[str] | None = None, delimiter: str 
     values = _numbers(path, delimiter, header)
     if values is None:
         values = _words(path, len(names), delimiter, header)
-    return {name: _parsed(column) for name, column in zip(names, values.T, strict=True)}
+    table = {name: _parsed(column) for name, column in zip(names, values.T, strict=True)}
+    _require_finite(path, table, first=1 + header)
+    return table
+
+
+def _require_finite(path: Path, table: Table, first: int) -> None:
+    """ConfigError names an infinite number by its place; `first` is the number of the first row."""
+    for name, column in table.items():
+        if column.dtype.kind == "f" and np.isinf(column).any():
+            row = first + int(np.isinf(column).argmax())
+            problem = f"row {row} of {path} has {column[row - first]} in column {name!r}"
+            raise ConfigError("env.path", problem, "a context needs finite numbers; leave it empty where it is missing")
 
 
 def _check_first_line(path: Path, first: Sequence[str], names: Sequence[str], delimiter: str, header: bool) -> None:
@@ -237,17 +250,26 @@ def _words(path: Path, width: int, delimiter: str, header: bool) -> Array:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
     """The text of a file, gzipped or not; ConfigError if it cannot be read."""
-    if path.suffix in (".Z", ".zip"):
-        raise ConfigError("env.path", f"{path} is packed", "unpack it first; .gz can be read as it is")
-    opener: Any = gzip.open if path.suffix == ".gz" else open
+    if path.suffix == ".Z":
+        raise ConfigError("env.path", f"{path} is packed", "unpack it first; .gz and .zip can be read as they are")
+    opener: Any = {".gz": gzip.open, ".zip": _open_zipped}.get(path.suffix, open)
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield file
     except FileNotFoundError as error:
         raise ConfigError("env.path", f"there is no file {path}") from error
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError("env.path", f"{path} cannot be read as a table: {reason}") from error
+
+
+def _open_zipped(path: Path, mode: str, **how: Any) -> TextIO:
+    """The text of the one file in a zip archive."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1:
+            raise ConfigError("env.path", f"{path} has {len(names)} files, not one", "unpack it, and name the file")
+        return io.TextIOWrapper(archive.open(names[0]), **how)
 
 
 def _lines(file: TextIO, delimiter: str) -> Iterator[list[str]]:

@@ -94,6 +94,13 @@ class Recipe:
             env = wrapped(env, wrapper)
         return env
 
+    @property
+    def unseen(self) -> Recipe:
+        """The same without anything to look at: only training shows what it does, where it was told to."""
+        return dataclasses.replace(
+            self, kwargs={key: value for key, value in self.kwargs.items() if key != "render_mode"}
+        )
+
     def vector(self, num_envs: int) -> gym.vector.VectorEnv:
         """The environment's own vector of `num_envs`, in whatever autoreset mode it has."""
         if self.wrappers:
@@ -157,14 +164,15 @@ class GymEnvs:
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know; the first time, opens one environment and closes it."""
         if self._spec is None:
-            vector = self._transformed(self._build("in_process" if self._vector == "subprocess" else self._vector, 1))
+            kind = "in_process" if self._vector == "subprocess" else self._vector
+            vector = self._transformed(self._build(kind, 1, self.recipe.unseen))
             vector.close()
             self._spec = vector.spec
         return dataclasses.replace(self._spec, num_envs=num_envs)
 
     def train(self, num_envs: int) -> VectorEnv:
         """The environments a learner collects from, with everything the config asks for."""
-        vector = self._build(self._vector, num_envs)
+        vector = self._build(self._vector, num_envs, self.recipe)
         cfg = self._cfg
         if cfg.reward_scale != 1.0 or cfg.reward_clip is not None:
             vector = TransformReward(vector, cfg.reward_scale, cfg.reward_clip)
@@ -177,20 +185,20 @@ class GymEnvs:
 
         Without `train` the statistics are empty, and nothing is normalised.
         """
-        vector = self._build(self._vector, num_envs, evaluation=True)
+        vector = self._build(self._vector, num_envs, self.recipe.unseen, evaluation=True)
         return self._transformed(vector, getattr(train, "obs_stats", None), training=False)
 
     def watch(self, env: gym.Env, train: VectorEnv | None = None) -> VectorEnv:
         """`evaluation` on the one environment given, for instance one from `render`."""
-        vector = self._build("in_process", 1, envs=[env])
+        vector = self._build("in_process", 1, self.recipe, envs=[env])
         return self._transformed(vector, getattr(train, "obs_stats", None), training=False)
 
     def render(self, mode: str) -> gym.Env:
         """One environment that can be looked at; mode "human" or "rgb_array"."""
         return self.recipe(render_mode=mode)
 
-    def _build(self, kind: str, num_envs: int, **options: Any) -> VectorEnv:
-        return registry.get("experience", kind).factory(self.recipe, num_envs, **options)
+    def _build(self, kind: str, num_envs: int, recipe: Recipe, **options: Any) -> VectorEnv:
+        return registry.get("experience", kind).factory(recipe, num_envs, **options)
 
     def _transformed(self, vector: VectorEnv, stats: RunningMeanStd | None = None, training: bool = True) -> VectorEnv:
         """What agents see: frames stacked, then normalised."""

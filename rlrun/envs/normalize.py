@@ -76,7 +76,8 @@ class NormalizeObs(VectorWrapper):
         if space.kind != "box":
             raise ConfigError("env.normalize.obs", "discrete observations cannot be normalised", "leave it false")
         high = np.full(space.shape, limit, np.float32)
-        self.spec = replace(self.spec, obs_space=space._replace(dtype=np.dtype(np.float32), low=-high, high=high))
+        normalized = space._replace(dtype=np.dtype(np.float32), low=-high, high=high, one_hot=False)
+        self.spec = replace(self.spec, obs_space=normalized)
         self.obs = np.zeros((self.num_envs, *space.shape), np.float32)
         self.obs_stats = RunningMeanStd(space.shape) if stats is None else stats
         self._training = training
@@ -112,7 +113,7 @@ class NormalizeObs(VectorWrapper):
 
     def _normalized(self, obs: Array) -> Array:
         scaled = (obs - self.obs_stats.mean) / self.obs_stats.std
-        return np.clip(scaled, -self._limit, self._limit, out=scaled).astype(np.float32)
+        return np.clip(scaled, -self._limit, self._limit).astype(np.float32)
 
 
 class NormalizeReward(VectorWrapper):

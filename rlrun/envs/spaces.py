@@ -148,7 +148,7 @@ def read_spec(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions
     spec = env.spec
     return EnvSpec(
         id=spec.id if spec else type(env.unwrapped).__name__,
-        obs_space=to_space(obs_space),
+        obs_space=to_space(obs_space)._replace(one_hot=_is_one_hot(env, obs_space)),
         action_space=actions.space,
         num_envs=num_envs,
         max_episode_steps=_time_limit(spec),
@@ -166,6 +166,11 @@ def _time_limit(spec: GymSpec | None) -> int | None:
         return spec.max_episode_steps
     frames, skip = (spec.kwargs.get(name) for name in ("max_num_frames_per_episode", "frameskip"))
     return frames // skip if isinstance(frames, int) and isinstance(skip, int) and skip > 0 else None
+
+
+def _is_one_hot(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space) -> bool:
+    """Whether the environment declares its vectors to be one-hot: bounds of 0 and 1 alone do not make them so."""
+    return isinstance(obs_space, gym.spaces.Box) and len(obs_space.shape) == 1 and bool(env.metadata.get("one_hot"))
 
 
 def _model(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions: Space) -> TransitionModel | None:

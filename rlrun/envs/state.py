@@ -43,6 +43,8 @@ DTYPES = {"bool", "float16", "float32", "float64"} | {
 CONTAINERS = (list, tuple, set, deque, dict)
 STATIC = (gym.Space, GymSpec, gym.Env, types.ModuleType)  # and whatever can be called
 
+NOTHING = "nothing"  # the kind of None, which may become a number without being a new form
+
 Tables = list[dict[str, bytes]]  # of every layer, outermost first: the fingerprints of its large attributes
 Form = frozenset[tuple[int, str, str]]  # the attributes of a captured state: layer, name, kind
 
@@ -167,7 +169,8 @@ def _tried(original: Contact, twin: Contact, check: Callable[[], None]) -> Proof
                 state = capture(original.env, when_new)
             except Unsaveable as error:
                 return Proof(str(error))
-            forms |= form(state)
+            tried = form(state)
+            forms |= tried | {(depth, name, "plain") for depth, name, kind in tried if kind == NOTHING}
             twin.reset(2)  # as at a resume: nothing of the original's is in it yet
             restore(twin.env, state)
             alike = ALIKE
@@ -236,6 +239,8 @@ def _name(layer: Any) -> str:
 
 def _kind(value: Any) -> str:
     """Of an encoded attribute: what may change into one another by itself is of one kind."""
+    if value is None:
+        return NOTHING
     if isinstance(value, np.ndarray):
         return "array"
     if isinstance(value, dict):

@@ -80,7 +80,9 @@ class FrameStack(VectorWrapper):
         if space.kind != "box":
             raise ConfigError("env.frame_stack", "discrete observations cannot be stacked", "leave it 1")
         low, high = (np.stack([np.asarray(bound)] * size) for bound in (space.low, space.high))
-        self.spec = replace(self.spec, obs_space=space._replace(shape=(size, *space.shape), low=low, high=high))
+        self.spec = replace(
+            self.spec, obs_space=space._replace(shape=(size, *space.shape), low=low, high=high, one_hot=False)
+        )
         self.obs = np.zeros((self.num_envs, size, *space.shape), space.dtype)
 
     def reset(self, seeds: Sequence[int]) -> Array:

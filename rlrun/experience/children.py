@@ -65,7 +65,7 @@ class Children(AsyncVectorEnv):
         self._seeds: Sequence[int] = [0] * num_envs
         self._doing, self._actions = "its start", None
         self.parent_pipes, self.processes = [], []
-        model = Contact(recipe())  # opened once in this process too, to read its spaces
+        model = Contact(recipe.unseen())  # opened once in this process too, to read its spaces
         self.read_spec = functools.partial(read_spec, model.env, model.env.observation_space, num_envs=num_envs)
         starts = [_Start(recipe, index, model.env) for index in range(num_envs)]
         with _single_threaded():

@@ -30,7 +30,7 @@ from rlrun.envs.info import InfoMeter, means
 from rlrun.envs.make import Recipe
 from rlrun.envs.regret import RegretMeter
 from rlrun.envs.spaces import ActionMap, action_map, read_spec
-from rlrun.envs.state import Proof, Unsaveable, form
+from rlrun.envs.state import NOTHING, Proof, Unsaveable, form
 from rlrun.errors import ConfigError, EnvError
 from rlrun.experience.children import Children
 from rlrun.registry import register
@@ -123,7 +123,7 @@ class _Vector:
     def _doubt(self, states: list[StateDict]) -> str:
         """What speaks against states that are of another form than those that were proven; "" if nothing does."""
         for state in states:
-            if new := sorted(form(state) - self._proof.form):
+            if new := sorted(entry for entry in form(state) - self._proof.form if entry[2] != NOTHING):
                 return f"the environment's state was not tried in this form: {new[0][1]} is new"
         return ""
 
@@ -322,7 +322,7 @@ def in_process(
 ) -> VectorEnv:
     """All environments in this process, one after the other; fastest for cheap ones."""
     envs = [recipe() for _ in range(num_envs)] if envs is None else envs
-    return InProcess(envs, recipe.actions(envs[0].action_space), recipe, () if evaluation else recipe.info_keys)
+    return InProcess(envs, recipe.actions(envs[0].action_space), recipe.unseen, () if evaluation else recipe.info_keys)
 
 
 class Subprocess(_Vector):
@@ -378,7 +378,7 @@ class Subprocess(_Vector):
         self._children.close()
 
     def _find_proof(self, check: Callable[[], None] | None) -> Proof:
-        return env_state.prove(self._make, check)
+        return env_state.prove(self._make.unseen, check)
 
     def _capture(self) -> list[StateDict]:
         return self._children.capture()
