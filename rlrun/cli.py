@@ -110,11 +110,11 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     multirun = line.multirun or compose.is_sweep(line.words)
     if not multirun:
         compose.refuse_options_of_sweeps(line.words)
-    if line.check:
-        return int(verbs.found("launch.check")(line.words, multirun))
     if multirun:
         flags = [word for folder in line.config_dirs for word in ("--config-dir", folder)]
-        return int(verbs.found("sweep.sweep")(line.words, flags, argv))
+        return int(verbs.found("sweep.sweep")(line.words, flags, argv, line.check))
+    if line.check:
+        return int(verbs.found("launch.check")(line.words))
     return int(verbs.found("launch.train")(line.words, argv))
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -216,26 +215,6 @@ def postponed(words: Sequence[str], loader: ConfigLoader) -> list[str]:
         else word
         for o, word in zip(overrides, words, strict=True)
     ]
-
-
-def jobs(words: Sequence[str]) -> list[list[str]]:
-    """The words of every job of a sweep, as Hydra's basic sweeper makes them.
-
-    Raises:
-        ConfigError: a word is not an override, or gives a value that its key refuses.
-    """
-    with session() as loader:
-        words = complete(words, sweep=True)
-        explain.check_choices(words, loader, sweep=True)
-        try:
-            master = loader.load_configuration(ROOT, postponed(words, loader), RunMode.MULTIRUN)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise explain.failure(words, error, loader, sweep=True) from error
-        given = {word.partition("=")[0] for word in words}
-        params = master.hydra.sweeper.get("params") or {}  # an experiment file may hold them
-        words = [*(f"{key}={value}" for key, value in params.items() if key not in given), *words]
-        (batch,) = BasicSweeper.split_arguments([parse(word, loader) for word in words], max_batch_size=None)
-    return [list(job) for job in batch]
 
 
 def env_label(env_id: str, option: str = "") -> str:

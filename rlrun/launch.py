@@ -52,40 +52,24 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     Returns:
         The mean return of the final evaluation.
     """
-    with Interrupt(grace=0) as interrupt, _made(composed, interrupt) as (cfg, made, own, begun):
+    with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (cfg, made, own, begun):
         run_dir = _claim(composed, argv, made.seeds, begun | made.data)
         messages = [f"run: {run_dir.path}", composed.tuned(argv), *cautions(cfg, made.spec), *_weights(cfg)]
         return _attempt(run_dir, cfg, made, own, None, messages)
 
 
-def check(words: Sequence[str], multirun: bool = False) -> int:
-    """Everything that training with these words does before it takes possession of a directory; nothing is written.
-
-    Args:
-        multirun: they are the words of a sweep, of which all jobs are checked.
-
-    Raises:
-        RlrunError: as training would; of a sweep's job it names the words.
-    """
-    for own in (jobs := compose.jobs(words)) if multirun else [words]:
-        try:
-            composed = compose.compose(own)
-            with Interrupt(grace=0) as interrupt, _made(composed, interrupt) as (cfg, made, _, _):
-                RunDir.check(composed.dir)
-        except ConfigError as error:
-            if multirun:
-                raise ConfigError(error.key, error.problem, f"{error.hint}\nin the job {' '.join(own)}") from error
-            raise
-    if multirun:
-        print(f"all is well: {len(jobs)} jobs")
-    else:
+def check(words: Sequence[str]) -> int:
+    """Everything that training with these words does before it takes possession of a directory; nothing is written."""
+    composed = compose.compose(words)
+    with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (cfg, made, _, _):
+        RunDir.check(composed.dir)
         print(*cautions(cfg, made.spec), sep="\n", end="")
         print(f"all is well: {cfg.algo.name} on {made.spec.id}, {cfg.total_timesteps:,} env steps, seed {cfg.seed}")
     return 0
 
 
 @contextmanager
-def _made(
+def made_for(
     composed: Composed, interrupt: Interrupt
 ) -> Iterator[tuple[RunConfig, Parts, dict[str, Callback], dict[str, Any]]]:
     """The config, parts, callbacks and initial weights of a new run; nothing can refuse it any more."""

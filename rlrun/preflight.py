@@ -17,9 +17,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import compose, config, warmstart
+from rlrun import compose, warmstart
 from rlrun.errors import ConfigError, RlrunError
-from rlrun.interrupt import SIGNALS
+from rlrun.interrupt import SIGNALS, Interrupt
+from rlrun.launch import made_for
 from rlrun.tether import follow, tether
 
 PATIENCE = 60.0  # seconds that the check of one job may take
@@ -110,9 +111,9 @@ def _check(number: int, words: Sequence[str]) -> Iterator[Finding]:
         if composed.hydra.mode == RunMode.MULTIRUN:  # its own YAML says so
             finding.extra.append("hydra.mode=RUN")
         yield finding
-        checked = config.validate(composed.data)
-        finding.seed, finding.total_timesteps = checked.seed, checked.total_timesteps
-        finding.grace = checked.checkpoint.grace
+        with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (checked, *_):
+            finding.seed, finding.total_timesteps = checked.seed, checked.total_timesteps
+            finding.grace = checked.checkpoint.grace
         if checked.init_from is not None:  # `last` would be another run for each job
             finding.init_from = str(warmstart.find(checked.init_from)[0])
     except RlrunError as error:

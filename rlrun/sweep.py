@@ -59,13 +59,18 @@ class ResumeSweepOptions:
         checks.one_of("retry", self.retry, ("none", "failed"))
 
 
-def sweep(words: Sequence[str], flags: Sequence[str], argv: Sequence[str]) -> int:
+class AllIsWell(Exception):
+    """Thrown once the first jobs have been checked, where nothing more is asked for."""
+
+
+def sweep(words: Sequence[str], flags: Sequence[str], argv: Sequence[str], check: bool = False) -> int:
     """Run every combination that the overrides describe, each in its own directory.
 
     Args:
         words: the overrides as typed.
         flags: `--config-dir DIR ...`, which jobs need too.
         argv: all that the user typed.
+        check: find out whether the jobs can run, those that the sweeper asks for first, and do nothing.
 
     Returns:
         0 if all jobs finished, 1 if one did not, 75 or 130 if a signal ended the sweep.
@@ -74,16 +79,20 @@ def sweep(words: Sequence[str], flags: Sequence[str], argv: Sequence[str]) -> in
         RlrunError: a job cannot run as it is meant to; then none has been started.
     """
     with compose.session() as loader:
-        ready = compose.postponed([*compose.complete(words, sweep=True), "hydra.mode=MULTIRUN"], loader)
+        ready = [*compose.complete(words, sweep=True), "hydra.mode=MULTIRUN"]
+        varying = {key_of(word) for word in ready if parse(word, loader).is_sweep_override()}
+        ready = compose.postponed(ready, loader)
         try:
             master = loader.load_configuration(compose.ROOT, list(ready), RunMode.MULTIRUN)
             options = config.typed(SweepConfig, plain(master.sweep), "sweep")
             with made(Path(str(master.hydra.sweep.dir)).expanduser()) as folder, leaving():
                 record = Sweep(folder, command_line(argv), os.getcwd(), list(flags), asdict(options))
-                varying = {key_of(word) for word in ready if parse(word, loader).is_sweep_override()}
                 with record.locked():
-                    code = Plan(record, words, ready, varying).carry_out(options, master.hydra.runtime.choices)
-                    return summed_up(record, code)
+                    plan = Plan(record, words, ready, varying, check)
+                    return summed_up(record, plan.carry_out(options, master.hydra.runtime.choices))
+        except AllIsWell as well:
+            print(f"all is well: {well}")
+            return 0
         except (HydraException, OmegaConfBaseException) as error:
             raise explain.failure(ready, error, loader, sweep=True) from error
 
@@ -126,12 +135,14 @@ class Plan:
         typed: the user's words.
         ready: the same as Hydra needs them.
         varying: keys that the words give several values.
+        check: go no further than to the end of the first jobs' check.
     """
 
     record: Sweep
     typed: Sequence[str]
     ready: Sequence[str]
     varying: set[str]
+    check: bool = False
 
     def carry_out(self, options: SweepConfig, choices: DictConfig) -> int:
         """Let the sweeper ask, and the launcher run what it asks for; returns the exit code.
@@ -139,7 +150,7 @@ class Plan:
         Raises:
             RlrunError, HydraException, OmegaConfBaseException: no job can be started.
         """
-        ours = choices["hydra/launcher"] == launcher.NAME
+        ours = self.check or choices["hydra/launcher"] == launcher.NAME
         words = [*self.ready, f"hydra.sweep.dir={quoted(str(self.record.path))}"]
         if not ours:
             OmegaConf.register_new_resolver("rlrun.job", folder_of, replace=True)
@@ -214,6 +225,8 @@ class Plan:
         if not jobs:
             raise ConfigError("sweep", "there is no job in it", "give a key several values: seed=1,2,3")
         apart([*self.record.jobs, *jobs])
+        if self.check:
+            raise AllIsWell(f"{len(jobs)} jobs")
         self.record.jobs += jobs
         self.record.write()
 

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch  # noqa: F401  the checks of jobs are forked, and have it from here
 import yaml
 from rich.console import Console
 
@@ -137,6 +138,23 @@ def test_mistakes_of_all_jobs_are_named_before_the_first_starts(folder, fake, ca
     assert spaces.startswith("0_q_learning_cartpole_s0: algo: q_learning handles discrete obs spaces")
     named = "1_q_learning_cartpole_s-1, 3_q_learning_frozenlake_s-1, 5_random_cartpole_s-1 and 1 more"
     assert seeds.startswith(f"{named}: seed: must be")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["seed=1,2", "hydra.sweep.subdir=s${seed}"], 0, "all is well: 2 jobs"),
+        (["seed=1,2", "hydra.sweep.subdir=s"], 2, "jobs 0 and 1 would both go to s"),
+        (["seed=1,2", "hydra.sweep.dir=."], 2, "hydra.sweep.dir: . exists already"),
+        (["algo=sarsa,q_learning", "init_from=nowhere"], 2, "0_sarsa, 1_q_learning: nowhere: there is no such run"),
+        (["seed=1,2", "hydra/launcher=basic"], 0, "all is well: 2 jobs"),
+    ],
+)
+def test_a_sweep_can_be_checked_without_running_it(folder, fake, capsys, words, code, says):
+    assert cli.main(["-m", *SMOKE, *words, "--check"]) == code
+    captured = capsys.readouterr()
+    assert says in (captured.err if code else captured.out)
     assert list(folder.iterdir()) == []
 
 
