@@ -468,9 +468,10 @@ class EpisodeWindow:
         return {"returns": list(self._returns), "lengths": list(self._lengths)}
 
     def load_state_dict(self, state: StateDict) -> None:
-        for values, name in ((self._returns, "returns"), (self._lengths, "lengths")):
-            values.clear()
-            values.extend(state[name])
+        self._returns.clear()
+        self._returns.extend(map(float, state["returns"]))
+        self._lengths.clear()
+        self._lengths.extend(map(int, state["lengths"]))
 
 
 class Means:

@@ -393,11 +393,13 @@ def must_fit(path: Path) -> Iterator[None]:
     """Around the loading of state into a run's parts: what does not fit them is a CheckpointError of one line."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise CheckpointError(f"{path}: not a state of this run's config: {_reason(error)}") from error
+    except RlrunError:
+        raise
     except RuntimeError as error:  # torch lists every parameter; the first says it
-        lines = [line.strip() for line in str(error).splitlines()]
+        lines = [line.strip() for line in str(error).splitlines()] or [""]
         raise CheckpointError(f"{path}: not a state of this run's config: {lines[min(1, len(lines) - 1)]}") from error
+    except Exception as error:  # there is no end to what a part may trip over
+        raise CheckpointError(f"{path}: not a state of this run's config: {_reason(error)}") from error
 
 
 def must_resemble(state: Any, own: Any, path: str = "state") -> None:

@@ -943,3 +943,15 @@ def test_a_state_may_be_of_another_size() -> None:
     others = {"count": 10, "share": 1, "weights": np.ones((5, 0), np.float32), "items": [2, "b", 3.0], "unknown": [1]}
     checkpoint.must_resemble(OWN | others | {"more": 1}, OWN)
     checkpoint.must_resemble({}, OWN)
+
+
+@pytest.mark.parametrize(
+    "error", [OverflowError("too large"), KeyError("x"), TypeError("x"), RuntimeError(""), OSError(5)]
+)
+def test_whatever_a_part_trips_over_is_a_line(error: Exception, tmp_path: Path) -> None:
+    with (
+        pytest.raises(CheckpointError, match="not a state of this run's config: ") as caught,
+        checkpoint.must_fit(tmp_path),
+    ):
+        raise error
+    assert "\n" not in str(caught.value)

@@ -92,7 +92,8 @@ class _Vector:
     def load_state_dict(self, state: StateDict) -> None:
         """Go on from a saved state; one of grade "episode" starts new episodes from seeds that it fixed."""
         if "proof" in state:  # a run goes by what was proven when it began
-            self._proof = Proof(state["proof"]["reason"], frozenset(map(tuple, state["proof"]["form"])))
+            tried = frozenset((int(layer), str(name), str(kind)) for layer, name, kind in state["proof"]["form"])
+            self._proof = Proof(state["proof"]["reason"], tried)
             self.caveat = state["caveat"]
         self.reset(state["seeds"])
         if state["grade"] == "episode":

@@ -43,7 +43,7 @@ class CsvTable:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Cut the file back to the rows and columns it had when the state was taken."""
-        self.columns = list(state["columns"])
+        self.columns = [str(name) for name in state["columns"]]
         self._file.go_on(state["lines"], state.get("env_steps"))
         self._reshape()
 
