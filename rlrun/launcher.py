@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from unittest import mock
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -45,5 +44,7 @@ def register() -> None:
 @contextmanager
 def launching(run: Run) -> Iterator[None]:
     """Have sweepers get this launcher: Hydra itself makes none that lies outside of its package `hydra_plugins`."""
+    from unittest import mock  # brings asyncio along, which a single run does not need
+
     with mock.patch.object(Plugins, "instantiate_launcher", return_value=ProcessLauncher(run)):
         yield

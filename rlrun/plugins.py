@@ -26,9 +26,9 @@ from rlrun.registry import Entry
 MODULES = {
     "network": ["networks"],
     "buffer": ["buffers"],
-    "env": ["envs.make", "envs.bandits", "envs.data_bandits"],
+    "env": ["envs.options", "envs.bandits", "envs.data_bandits"],
     "device": ["device"],
-    "experience": ["experience.vector"],
+    "experience": ["experience.options"],
     "logger": ["loggers"],
     "eval": ["callbacks"],
     "checkpoint": ["callbacks"],

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from rlrun import plugins, registry
-from rlrun.envs.make import EnvConfig, GymEnvs
+from rlrun.envs.make import GymEnvs
+from rlrun.envs.options import EnvConfig
 from rlrun.evaluation import EvalResult, evaluate
 from rlrun.experience.trajectories import Rollouts
 from rlrun.seeding import Role, SeedTree

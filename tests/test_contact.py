@@ -13,7 +13,8 @@ from gymnasium.vector import AutoresetMode
 import rlrun.experience.vector  # noqa: F401  registers the vectors
 from rlrun.envs import faults
 from rlrun.envs.contact import Contact
-from rlrun.envs.make import EnvConfig, GymEnvs
+from rlrun.envs.make import GymEnvs
+from rlrun.envs.options import EnvConfig
 from rlrun.errors import EnvError
 from rlrun.seeding import SeedTree
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from rlrun.envs import state
-from rlrun.envs.make import EnvConfig, GymEnvs, NormalizeConfig
+from rlrun.envs.make import GymEnvs
+from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.errors import Interrupted
 from rlrun.seeding import SeedTree
 

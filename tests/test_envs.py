@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import rlrun.experience.vector  # noqa: F401  registers the vectors
-from rlrun.envs.make import EnvConfig, GymEnvs, NormalizeConfig
+from rlrun.envs.make import GymEnvs
 from rlrun.envs.normalize import RunningMeanStd
+from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.errors import ConfigError
 from rlrun.seeding import SeedTree
 

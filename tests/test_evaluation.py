@@ -20,7 +20,8 @@ import pytest
 
 from rlrun import cli, evaluation
 from rlrun.agents import EpsilonAgent
-from rlrun.envs.make import EnvConfig, GymEnvs, NormalizeConfig
+from rlrun.envs.make import GymEnvs
+from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.errors import Interrupted
 from rlrun.evaluation import EvalResult, Film, evaluate, fps, has_display, play, record
 from rlrun.experience.vector import InProcess

@@ -11,7 +11,8 @@ import pytest
 
 import rlrun.experience.vector  # noqa: F401  registers
 from rlrun import cli
-from rlrun.envs.make import EnvConfig, GymEnvs
+from rlrun.envs.make import GymEnvs
+from rlrun.envs.options import EnvConfig
 from rlrun.errors import ConfigError, EnvError
 from rlrun.seeding import SeedTree
 

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import rlrun.envs  # noqa: F401  registers the toys
+import rlrun.envs.toy  # noqa: F401  registers the toys
 from rlrun.checkpoint import decode, encode
 from rlrun.envs.state import Proof
 from rlrun.errors import Interrupted

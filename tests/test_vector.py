@@ -17,7 +17,8 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorE
 from gymnasium.vector import AutoresetMode
 
 from rlrun.envs.classic import SameStepCartPole
-from rlrun.envs.make import EnvConfig, GymEnvs
+from rlrun.envs.make import GymEnvs
+from rlrun.envs.options import EnvConfig
 from rlrun.errors import ConfigError, EnvError
 from rlrun.experience.vector import InProcess
 from rlrun.seeding import SeedTree
@@ -463,7 +464,8 @@ import os, sys
 import gymnasium as gym
 import numpy as np
 import rlrun.envs, rlrun.experience.vector
-from rlrun.envs.make import EnvConfig, GymEnvs
+from rlrun.envs.make import GymEnvs
+from rlrun.envs.options import EnvConfig
 from rlrun.seeding import SeedTree
 
 class ThreadsEnv(gym.Env):

@@ -1,6 +1,6 @@
 """Grid worlds: mazes with a known model, and how any grid world is laid out, for those who draw it.
 
-import rlrun.envs
+import rlrun.envs.gridworlds
 gymnasium.make("rlrun/Maze-v0", desc=["S.#", "..G"])
 """
 

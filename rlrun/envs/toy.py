@@ -1,6 +1,6 @@
 """Tiny environments whose stream or value is known beforehand, registered with Gymnasium as `rlrun/...`.
 
-    import rlrun.envs
+    import rlrun.envs.toy
     gymnasium.make("rlrun/Toy-v0")
 
 They exist to check experience sources, returns and learners against numbers worked out by hand, and they are the

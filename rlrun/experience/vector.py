@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -23,6 +22,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+import rlrun.experience.options  # noqa: F401  makes choices of what is here
 from rlrun.envs import state as env_state
 from rlrun.envs.contact import LARGEST, Contact
 from rlrun.envs.faults import Nonsense, described, failure, is_ours, moment, shown, step_of
@@ -33,7 +33,6 @@ from rlrun.envs.spaces import ActionMap, action_map, read_spec
 from rlrun.envs.state import NOTHING, Proof, Unsaveable, form
 from rlrun.errors import ConfigError, EnvError
 from rlrun.experience.children import Children
-from rlrun.registry import register
 from rlrun.seeding import LARGEST as LARGEST_SEED
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, StateDict, Step, VectorEnv
 
@@ -310,14 +309,6 @@ class InProcess(_Vector):
             env_state.restore(env, state)
 
 
-@dataclass
-class InProcessConfig:
-    """Options of the in-process vector."""
-
-    name: str = "in_process"
-
-
-@register("experience", "in_process", config=InProcessConfig, footprint=20_000)
 def in_process(
     recipe: Recipe, num_envs: int, *, evaluation: bool = False, envs: Sequence[gym.Env] | None = None
 ) -> VectorEnv:
@@ -388,14 +379,6 @@ class Subprocess(_Vector):
         self._children.restore(states)
 
 
-@dataclass
-class SubprocessConfig:
-    """Options of the vector of child processes."""
-
-    name: str = "subprocess"
-
-
-@register("experience", "subprocess", config=SubprocessConfig, footprint=25_000_000)
 def subprocess(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
     """One process per environment, for environments whose steps are slow."""
     return Subprocess(recipe, num_envs)
@@ -526,14 +509,6 @@ class _Single(gym.Env):
         self._envs.close()
 
 
-@dataclass
-class NativeConfig:
-    """Options of the native vector."""
-
-    name: str = "native"
-
-
-@register("experience", "native", config=NativeConfig, footprint=1_000)
 def native(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
     """The environment's own vectorised implementation, where it has one; one random stream for all."""
     if not evaluation:
