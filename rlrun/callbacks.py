@@ -390,7 +390,7 @@ class Evaluate(Callback):
     def _play(self, run: Run, role: Role) -> EvalResult:
         cfg = self.cfg
         rng = run.seeds.generator(role, cfg.episodes)  # the index behind the episodes' own
-        with aside(run.seeds.integer(role, cfg.episodes)):
+        with aside(run.seeds.integer(role, cfg.episodes)), run.interrupt.dispensable():
             return evaluate(
                 player(run.algo.agent, rng, cfg.epsilon, run.spec),
                 run.evaluation_envs(),

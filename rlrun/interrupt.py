@@ -71,6 +71,15 @@ class Interrupt:
         finally:
             self._since, self._stopped = time.monotonic(), False
 
+    @contextlib.contextmanager
+    def dispensable(self) -> Iterator[None]:
+        """What can be given up without harm to the state, such as an evaluation; then Interrupted, as from `check`."""
+        try:
+            yield
+        except Abandoned:
+            self._since, self._given_up, self._raised = time.monotonic(), None, False
+            self.check()
+
     @property
     def is_given_up(self) -> bool:
         """Whether Abandoned has been raised; what is raised after it may be only its consequence."""
@@ -146,11 +155,11 @@ class Interrupt:
                         self._give_up()
             if not count:
                 continue
-            now = time.monotonic()
-            if self._given_up is None:
+            now, given_up = time.monotonic(), self._given_up
+            if given_up is None:
                 if not self._stopped and now - self._since >= WORK * self.grace:
                     self._give_up()
-            elif now - self._given_up >= max(LEAVING, (1 - WORK) * self.grace):
+            elif now - given_up >= max(LEAVING, (1 - WORK) * self.grace):
                 self._end()
             elif not self._raised:
                 self._tell()

@@ -10,6 +10,7 @@ import pydoc
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 from kill_and_resume import differences
 
-from rlrun import cli, interrupt
+from rlrun import callbacks, cli, interrupt
 
 PREEMPTED, INTERRUPTED = 75, 130
 MIDDLE = "in the middle of something"
@@ -174,6 +175,21 @@ def test_an_environment_that_hangs_before_anything_is_begun(folder: Path, capsys
     assert cli.main(["algo=random", *UNRULY, *hangs, "hydra.run.dir=disturbed"]) == PREEMPTED
     assert capsys.readouterr().err == "rlrun: stopped by SIGTERM\n"
     assert not Path("disturbed").exists()
+
+
+def test_an_evaluation_that_hangs_costs_nothing_but_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was trained since the last checkpoint is saved, and the evaluation is made up for."""
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        if Path("disturbed").exists() and not Path("happened").exists():
+            Path("happened").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(100)
+        return evaluate(*args, **kwargs)
+
+    evaluate = callbacks.evaluate
+    monkeypatch.setattr(callbacks, "evaluate", hang)
+    ends_like_undisturbed(*PPO, *RULED, *SHORT, saved=40)
 
 
 @pytest.mark.parametrize("where", ["step", "reset"])
