@@ -15,6 +15,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from rlrun import registry, sources
 from rlrun.config import KINDS
 from rlrun.errors import ConfigError
+from rlrun.files import of_user
 
 ROOT = "config"  # conf/config.yaml
 GROUPS = (*KINDS, "tuned", "experiment", "smoke")
@@ -55,9 +56,9 @@ def add_folders(given: Sequence[str], installed: Sequence[Path], modules: Sequen
     named = [("--config-dir", folder) for folder in given]
     named += [("RLRUN_CONF", folder) for folder in os.environ.get("RLRUN_CONF", "").split(os.pathsep) if folder]
     for source, folder in named:
-        if not (folder and Path(os.path.expanduser(folder)).is_dir()):
+        if not (folder and of_user(folder).is_dir()):
             raise ConfigError(source, f"there is no folder {folder or repr(folder)}")
-    SearchPath.folders = (*(Path(os.path.expanduser(folder)).absolute() for _, folder in named), *installed)
+    SearchPath.folders = (*(of_user(folder).absolute() for _, folder in named), *installed)
     SearchPath.modules = tuple(modules)
     for plugin in (SearchPath, sources.Folder, sources.Components):
         Plugins.instance().register(plugin)

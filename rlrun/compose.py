@@ -6,7 +6,6 @@ Nothing is written to disk.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +28,7 @@ from rlrun import choices, explain, launcher, plugins, settings, tuned
 from rlrun.choices import GROUPS, ROOT, conf_dir
 from rlrun.config import KINDS, flat, in_types, module_names, to_yaml
 from rlrun.errors import ConfigError
-from rlrun.files import letters
+from rlrun.files import letters, of_user
 from rlrun.unresolved import for_the_record
 from rlrun.words import assigned, parse, readable
 
@@ -151,7 +150,7 @@ def composed(cfg: DictConfig, hydra: DictConfig, folder: Path, loader: ConfigLoa
     data: Any = OmegaConf.to_container(cfg, resolve=True)
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    folder = Path(os.path.expanduser(folder))
+    folder = of_user(str(folder))
     record = in_types(for_the_record(cfg))
     return Composed(in_types(data), to_yaml(in_types(written)), record, hydra, overrides, folder, loader)
 

@@ -39,6 +39,11 @@ KINDS = {
 }
 
 
+def of_user(word: str) -> Path:
+    """A path as a user writes it, `~` for home; unchanged where there is no such home."""
+    return Path(os.path.expanduser(word))
+
+
 class DiskError(RlrunError, OSError):
     """A file that cannot be written: says which, why, and what to do."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rlrun import config, files, runs
 from rlrun.errors import ConfigError, RlrunError
+from rlrun.files import of_user
 from rlrun.loggers.console import number
 from rlrun.rundir import RunDir
 
@@ -47,8 +48,8 @@ class Row:
 
 def show(words: Sequence[str]) -> int:
     """Print the table; a first word that is a folder, or no option, says where."""
-    given = bool(words) and ("=" not in words[0] or Path(words[0]).expanduser().is_dir())
-    folder = Path(words[0]).expanduser() if given else runs.OUTPUTS
+    given = bool(words) and ("=" not in words[0] or of_user(words[0]).is_dir())
+    folder = of_user(words[0]) if given else runs.OUTPUTS
     options = config.from_words(RunsOptions, words[given:])
     if given and not folder.is_dir():
         raise ConfigError(

@@ -16,7 +16,6 @@ Hidden directories are not looked into.
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -24,6 +23,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rlrun.errors import RlrunError
+from rlrun.files import of_user
 from rlrun.jobs import RECORD, Sweep
 from rlrun.rundir import RunDir
 
@@ -58,7 +58,7 @@ def find(word: str) -> Path:
     Raises:
         RlrunError: it means several, or a job that its sweep does not have.
     """
-    path, name = _expanded(word), word.rstrip("/")
+    path, name = of_user(word), word.rstrip("/")
     for place in (path, OUTPUTS / path):  # the second is how `rlrun runs` calls it
         if is_sweep(place) or RunDir.at(place).exists:
             return place
@@ -92,7 +92,7 @@ def is_sweep(path: Path) -> bool:
 
 def _sweep(word: str) -> Path | None:
     """The sweep that a path or the end of a name means."""
-    path = _expanded(word)
+    path = of_user(word)
     return path if is_sweep(path) else _only(word, filter(is_sweep, _ending_in(word)))
 
 
@@ -160,10 +160,6 @@ def _started(run: RunDir) -> tuple[float, int, str]:
         started = run.path.stat().st_mtime
     number = _JOB.fullmatch(run.path.name)
     return started, int(number[1]) if number else -1, run.path.name
-
-
-def _expanded(word: str) -> Path:
-    return Path(os.path.expanduser(word))
 
 
 def _nearest(path: Path) -> str:

@@ -36,6 +36,7 @@ from rlrun import checks, compose, config, explain, launch, launcher, preflight,
 from rlrun.board import Lines, board, say
 from rlrun.config import SweepConfig
 from rlrun.errors import ConfigError, Interrupted, RlrunError
+from rlrun.files import of_user
 from rlrun.interrupt import SIGNALS
 from rlrun.jobs import RECORD, Job, Outcome, Sweep, is_recorded, label, recorded_state
 from rlrun.pool import SAVING, Pool, Task, settle
@@ -85,7 +86,7 @@ def sweep(words: Sequence[str], flags: Sequence[str], argv: Sequence[str], check
         try:
             master = loader.load_configuration(compose.ROOT, list(ready), RunMode.MULTIRUN)
             options = config.typed(SweepConfig, plain(master.sweep), "sweep")
-            with made(Path(str(master.hydra.sweep.dir)).expanduser()) as folder, leaving():
+            with made(of_user(str(master.hydra.sweep.dir))) as folder, leaving():
                 record = Sweep(folder, command_line(argv), os.getcwd(), list(flags), asdict(options))
                 with record.locked():
                     plan = Plan(record, words, ready, varying, check)

@@ -17,6 +17,7 @@ import numpy as np
 from rlrun import checkpoint, registry, runs
 from rlrun.build import Parts
 from rlrun.errors import ConfigError, RlrunError
+from rlrun.files import of_user
 from rlrun.trust import read_config
 
 KEY = "init_from"
@@ -66,7 +67,7 @@ def find(word: str) -> tuple[Path, str]:
     run, which = (run, which) if is_choice else (word, "last")
     try:
         run_dir = runs.open_run(run)
-        if not is_choice and (named := Path(run).expanduser()).parent.name == "checkpoints":
+        if not is_choice and (named := of_user(run)).parent.name == "checkpoints":
             found = named
         else:
             found = checkpoint.find(run_dir.checkpoints, int(which) if which.isdigit() else which)

@@ -42,6 +42,7 @@ def readable(word: str, sweep: bool = False) -> str:
     key, equals, value = (part.strip() for part in word.partition("="))
     if not equals:
         return word
+    key = key.replace("+++", "++").replace("+++", "++")
     found = _read(f"{key}={value}")
     if found is not None and (key.lstrip("+") not in DIRECTORIES or _is_text(found)):
         return f"{key}={value}"

@@ -72,6 +72,14 @@ def test_home_is_where_a_tilde_points(monkeypatch, tmp_path):
     assert compose.compose(["hydra.run.dir=~/runs/x"]).dir == tmp_path / "runs" / "x"
 
 
+def test_a_home_that_nobody_has_is_part_of_a_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(compose.compose(["hydra.run.dir=~nobody-is-called-this/x"]).dir) == "~nobody-is-called-this/x"
+    for verb in ("runs", "eval"):
+        assert cli.main([verb, "~nobody-is-called-this"]) == 2
+        assert "~nobody-is-called-this" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
@@ -118,7 +126,7 @@ def test_yaml_files_verbs_and_training_read_alike(text, expected, tmp_path):
     assert config.from_words(EvalOptions, [f"episodes={text}"]).episodes == expected
 
 
-@pytest.mark.parametrize("plus", ["", "+", "++"])
+@pytest.mark.parametrize("plus", ["", "+", "++", "+++"])
 def test_arguments_of_an_environment_are_set_with_and_without_a_plus(plus):
     toy = ["env=toy"]
     assert compose.compose([*toy, f"{plus}env.kwargs.a=1"]).data["env"]["kwargs"] == {"variant": "book", "a": 1}

@@ -8,7 +8,6 @@ Source: Sutton & Barto, 2nd ed., sections 2.3 (testbed) and 2.5 (exercise 2.5: r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
@@ -18,6 +17,7 @@ import numpy as np
 from rlrun.checks import digest, one_of, within
 from rlrun.envs.regret import RegretMeter
 from rlrun.errors import ConfigError
+from rlrun.files import of_user
 from rlrun.footprint import Need
 from rlrun.registry import register
 from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
@@ -104,7 +104,7 @@ def _table(key: str, values: Any, cfg: BanditConfig) -> Array | None:
 
 def _read(path: str) -> Array:
     """A CSV file of numbers; a file, so that an address is not fetched."""
-    with open(os.path.expanduser(path), encoding="utf-8") as file:
+    with open(of_user(path), encoding="utf-8") as file:
         return np.loadtxt(file, delimiter=",")
 
 

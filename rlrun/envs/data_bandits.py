@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -21,6 +20,7 @@ from rlrun.envs import datasets
 from rlrun.envs.datasets import BUNDLED, UCI, Dataset, Table
 from rlrun.envs.regret import RegretMeter
 from rlrun.errors import ConfigError
+from rlrun.files import of_user
 from rlrun.registry import register
 from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, Space, StateDict, Step, VectorEnv
@@ -352,7 +352,7 @@ class CSVBandits(_DataBandits):
     def __init__(self, cfg: CSVConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
         if cfg.path is None:
             raise ConfigError("env.path", "needs a value", "write env.path=FILE.csv")
-        path = Path(cfg.path).expanduser()
+        path = of_user(cfg.path)
         read = functools.partial(datasets.read_table, path, delimiter=cfg.delimiter, header=cfg.header)
         data = _load(cfg, seeds, read, cfg.label, leave_out=cfg.leave_out)
         super().__init__(cfg, data, one_for_the_right_arm(len(data.classes)))
@@ -366,7 +366,7 @@ def _load_uci(cfg: FileConfig, name: str, label: str | None, seeds: SeedTree) ->
         raise ConfigError("env.path", f"{name} is a file of the UCI repository", hint)
     read = functools.partial(datasets.fetch, name)
     if path is not None:
-        read = functools.partial(datasets.read_uci, name, Path(path).expanduser())
+        read = functools.partial(datasets.read_uci, name, of_user(path))
     return _load(
         cfg,
         seeds,
@@ -395,7 +395,7 @@ def _load(cfg: Any, seeds: SeedTree, read: Callable[[], Table], label: str | int
 
 def _stamp(path: str | None) -> tuple[int, int] | None:
     """What changes with a file."""
-    if path is None or not Path(path).expanduser().is_file():
+    if path is None or not of_user(path).is_file():
         return None
-    stat = Path(path).expanduser().stat()
+    stat = of_user(path).stat()
     return stat.st_mtime_ns, stat.st_size
