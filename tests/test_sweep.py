@@ -147,7 +147,7 @@ def test_mistakes_of_all_jobs_are_named_before_the_first_starts(folder, fake, ca
         (["seed=1,2", "hydra.sweep.subdir=s${seed}"], 0, "all is well: 2 jobs"),
         (["seed=1,2", "hydra.sweep.subdir=s"], 2, "jobs 0 and 1 would both go to s"),
         (["seed=1,2", "hydra.sweep.dir=."], 2, "hydra.sweep.dir: . exists already"),
-        (["algo=sarsa,q_learning", "init_from=nowhere"], 2, "0_sarsa, 1_q_learning: nowhere: there is no such run"),
+        (["algo=sarsa,q_learning", "init_from=nowhere"], 2, "0_sarsa, 1_q_learning: init_from: nowhere"),
         (["seed=1,2", "hydra/launcher=basic"], 0, "all is well: 2 jobs"),
     ],
 )
