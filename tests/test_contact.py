@@ -297,6 +297,9 @@ WRONG = {
     "truncated:number": 2,
     "step:four": (np.zeros(3, np.float32), 0.0, False, {}),
     "step:none": None,
+    "step:info": (np.zeros(3, np.float32), 0.0, False, False, ["regret"]),
+    "step:no info": (np.zeros(3, np.float32), 0.0, False, False, None),
+    "step:regret": (np.zeros(3, np.float32), 0.0, False, False, {"regret": "much"}),
 }
 STATES = {"obs:below": -1, "obs:above": 99, "obs:half": 2.5, "obs:array": np.array([3]), "obs:word": "three"}
 WRONG |= STATES

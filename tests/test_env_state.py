@@ -176,6 +176,20 @@ def test_containers_without_end_are_named_not_followed():
     assert state.tables(env)
 
 
+def test_objects_that_cannot_be_shown_are_no_obstacle():
+    class Shy:
+        def __repr__(self):
+            raise RuntimeError("not me")
+
+    env = DiaryEnv()
+    env.crowd = [Shy() for _ in range(state.TABLE + 1)]
+    tables = state.tables(env)
+    assert "crowd" not in state.capture(env, tables)["layers"][0]
+    env.crowd[0] = Shy()
+    with pytest.raises(state.Unsaveable, match="`crowd` of DiaryEnv is a Shy"):
+        state.capture(env, tables)
+
+
 class LateEnv(DiaryEnv):
     """Gets an attribute of another kind late in its life."""
 

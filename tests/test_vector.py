@@ -366,7 +366,7 @@ def test_a_failing_step_names_environment_seed_and_action(kind):
     ("how", "message"),
     [
         ("reset", r"environment 0 \(seed 4\) failed in reset\(\)\nRuntimeError: out of eggs"),
-        ("no info", r"it must return \(obs, info\), not ndarray"),
+        ("no info", r"it must return \(obs, info\), not ndarray array"),
         ("shape", r"its space is float32 \(1,\), but the observation is float32 \(2,\)"),
     ],
 )

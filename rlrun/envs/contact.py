@@ -57,9 +57,11 @@ class Contact:
         self._steps = 0
         try:
             result = self.env.reset() if seed is None else self.env.reset(seed=seed)
-            if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-                raise Nonsense(f"it must return (obs, info), not {type(result).__name__}")
-            obs = result[0]
+            if not (isinstance(result, tuple) and len(result) == 2):
+                raise Nonsense(f"it must return (obs, info), not {_form(result)}")
+            obs, info = result
+            if not isinstance(info, dict):
+                raise Nonsense(f"info must be a dict, not {faults.shown(info)}")
             if self._n:
                 return self._number(obs)
             known = type(obs) is ndarray and obs.dtype is self._dtype and obs.shape == self._shape
@@ -67,7 +69,7 @@ class Contact:
         except BaseException as error:
             if faults.is_ours(error):
                 raise
-            raise self._named("reset()", error) from error
+            raise self.failure("reset()", error) from error
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, Any]:
         """Step it: (obs, reward, terminated, truncated, info); the observation is the environment's own array."""
@@ -85,18 +87,20 @@ class Contact:
             elif type(obs) is not ndarray or obs.dtype is not self._dtype or obs.shape != self._shape:
                 obs = self._array(obs)
             if type(reward) is not float:
-                reward = _real(reward)
+                reward = real(reward)
             if not -LARGEST <= reward <= LARGEST:
                 raise Nonsense(f"the reward is {reward}")
             if terminated is not True and terminated is not False:
                 terminated = _flag("terminated", terminated)
             if truncated is not True and truncated is not False:
                 truncated = _flag("truncated", truncated)
+            if type(info) is not dict and not isinstance(info, dict):
+                raise Nonsense(f"info must be a dict, not {faults.shown(info)}")
             return obs, reward, terminated, truncated, info
         except BaseException as error:
             if faults.is_ours(error):
                 raise
-            raise self._named(faults.step_of(action), error) from error
+            raise self.failure(faults.step_of(action), error) from error
 
     def close(self) -> None:
         """Close it. One that cannot even do that has been of use before: it costs a warning."""
@@ -105,9 +109,10 @@ class Contact:
         except BaseException as error:
             if faults.is_ours(error):
                 raise
-            log.warning("%s", self._named("close()", error))
+            log.warning("%s", self.failure("close()", error))
 
-    def _named(self, call: str, error: BaseException) -> EnvError:
+    def failure(self, call: str, error: BaseException) -> EnvError:
+        """An error in a call, with where the environment stands."""
         when = faults.moment(self._seed, self._episode, self._steps)
         return faults.failure(self.id, self.index, when, call, error)
 
@@ -133,13 +138,13 @@ def env_id(env: gym.Env) -> str:
     return env.spec.id if env.spec else type(env.unwrapped).__name__
 
 
-def _real(value: Any) -> float:
-    """A reward: a real number, or an array of just one."""
+def real(value: Any, what: str = "the reward") -> float:
+    """A real number, or an array of just one; Nonsense names anything else."""
     if isinstance(value, float | int):
         return float(value)
     number = np.asarray(value)
     if number.size != 1 or number.dtype.kind not in "biuf":
-        raise Nonsense(f"the reward is {faults.shown(value)}, not a number")
+        raise Nonsense(f"{what} is {faults.shown(value)}, not a number")
     return float(number.item())
 
 
@@ -152,4 +157,6 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _form(result: Any) -> str:
-    return f"{len(result)} values" if isinstance(result, tuple | list) else faults.shown(result)
+    if isinstance(result, tuple | list):
+        return f"{len(result)} values"
+    return f"{type(result).__name__} {faults.shown(result)}" if result is not None else "None"

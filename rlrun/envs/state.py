@@ -315,8 +315,15 @@ def _fingerprint(value: Any) -> bytes:
         elif isinstance(part, np.ndarray) and not part.dtype.hasobject:
             digest.update(f"{part.dtype} {part.shape};".encode() + part.tobytes())
         else:
-            digest.update(f"{part!r};".encode(errors="replace"))
+            digest.update(f"{_text(part)};".encode(errors="replace"))
     return digest.digest()
+
+
+def _text(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:
+        return f"{type(value).__name__} at {id(value)}"
 
 
 def _leaves(value: Any, limit: int) -> int:

@@ -24,7 +24,7 @@ from gymnasium.vector import AutoresetMode
 
 import rlrun.experience.options  # noqa: F401  makes choices of what is here
 from rlrun.envs import state as env_state
-from rlrun.envs.contact import LARGEST, Contact
+from rlrun.envs.contact import LARGEST, Contact, real
 from rlrun.envs.faults import Nonsense, described, failure, is_ours, moment, shown, step_of
 from rlrun.envs.info import InfoMeter, means
 from rlrun.envs.make import Recipe
@@ -138,6 +138,8 @@ class _Vector:
     def _final(self, env: int, action: Array, obs: Any) -> Array:
         """A copy of an episode's last observation; EnvError if it is not finite."""
         last = np.array(obs, self.obs.dtype)
+        if last.shape != self.obs.shape[1:]:
+            raise EnvError(f"{self.spec.id}: the last observation of environment {env} has shape {last.shape}")
         if self._floats is not None and not _finite(last.ravel()):
             raise self._not_finite(env, step_of(action[env]), last)
         return last
@@ -256,7 +258,7 @@ class InProcess(_Vector):
         for e, one in enumerate(actions.tolist() if self._whole_numbers else actions):
             next_obs, r, over, cut, info = contacts[e].step(one)
             if info and "regret" in info:
-                self._account(action[e], r, info["regret"])
+                self._account(e, action[e], r, info["regret"])
             if infos:
                 infos[e].add(info)
             reward[e] = r
@@ -293,7 +295,11 @@ class InProcess(_Vector):
         for contact in self._contacts:
             contact.close()
 
-    def _account(self, action: Array, reward: Any, regret: Any) -> None:
+    def _account(self, env: int, action: Array, reward: float, regret: Any) -> None:
+        try:
+            regret = real(regret, "info['regret']")
+        except Nonsense as error:
+            raise self._contacts[env].failure(step_of(action), error) from error
         arm = action if self._whole_numbers else 0
         self._meter = self._meter or RegretMeter(self.spec.num_actions)
         self._meter.add(*(np.array([value]) for value in (arm, reward, regret)))
@@ -426,6 +432,8 @@ class Native(_Vector):
         try:
             obs, reward, terminated, truncated, info = self.envs.step(actions)
             reward, terminated, truncated = self._numbers(reward), self._flags(terminated), self._flags(truncated)
+            if not isinstance(info, dict):
+                raise Nonsense(f"info must be a dict, not {shown(info)}")
             result = self._checked(obs), reward, terminated, truncated, info
         except BaseException as error:
             if is_ours(error):
