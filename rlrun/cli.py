@@ -91,6 +91,8 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
             raise verbs.found("help.unknown_verb")(verb)
         if line.help:
             return verbs.show(verb)
+        if line.config_dirs and not verbs.VERBS[verb].composes:
+            raise ConfigError("--config-dir", f"has no say in {verb}", "a run has its config with it")
         if verbs.VERBS[verb].composes:
             verbs.found("compose.set_up")(line.words[1:], line.config_dirs)
         return verbs.call(verb, line.words[1:], line.flags)

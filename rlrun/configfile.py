@@ -88,4 +88,5 @@ def _is_default(item: Any) -> bool:
 
 def _is_bare_text(config: DictConfig, text: str) -> bool:
     """Whether the file is one piece of text, which OmegaConf takes for a key."""
-    return len(config) == 1 and isinstance(yaml.compose(text, Loader=yaml.SafeLoader), yaml.ScalarNode)
+    alone: Any = list(OmegaConf.to_container(config, resolve=False).values()) == [None]  # type: ignore[union-attr]
+    return alone and isinstance(yaml.compose(text, Loader=yaml.SafeLoader), yaml.ScalarNode)

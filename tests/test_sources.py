@@ -84,6 +84,11 @@ def test_a_folder_that_is_none_is_refused(folder: str, tmp_path: Path, monkeypat
     assert cli.main(["list", "--config-dir", folder]) == 2
 
 
+def test_a_folder_that_would_not_be_read_is_refused(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["eval", "last", "--config-dir", FOLDER]) == 2
+    assert capsys.readouterr().err == "rlrun: --config-dir: has no say in eval\na run has its config with it\n"
+
+
 def test_a_key_that_does_not_exist_gets_a_hint(experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (experiments / "mine.yaml").write_text(f"{HEAD}total_timesteps: 60\nsede: 7\n")
     assert cli.main(["--config-dir", FOLDER, "experiment=mine"]) == 2
