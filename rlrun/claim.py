@@ -75,7 +75,10 @@ def check(target: Path) -> None:
 
 def clear_leftovers(folder: Path) -> None:
     """Take away what killed processes left half claimed in a folder."""
-    for path in list(folder.iterdir()):
+    paths: list[Path] = []
+    with contextlib.suppress(OSError):  # a folder that cannot be listed can be written into
+        paths += folder.iterdir()
+    for path in paths:
         if name := _HIDDEN.fullmatch(path.name):
             if name[1] == processes.machine():
                 at_work = processes.exists({"pid": int(name[2]), "pid_started": int(name[3]) or None})

@@ -209,6 +209,8 @@ def test_parameters_from_a_file(tmp_path):
     assert gaussian(means=str(file)).values.tolist() == [[0.1, 0.9], [0.5, 0.25]]
     with pytest.raises(ConfigError, match=r"probs: .*none\.csv cannot be read"):
         BernoulliConfig(probs=str(tmp_path / "none.csv"))
+    with pytest.raises(ConfigError, match="probs: /dev/zero cannot be read"):  # it never ends
+        BernoulliConfig(probs="/dev/zero")
     file.write_text("0.1,high\n")
     with pytest.raises(ConfigError, match="probs: must be numbers"):
         BernoulliConfig(probs=str(file))

@@ -562,3 +562,8 @@ def test_a_bandits_own_table_is_part_of_its_data(tmp_path: Path, capsys: pytest.
     table.write_text("0.1,0.8\n")
     assert cli.main(["resume", str(run), "total_timesteps=600"]) == 2
     assert "env: the data of BernoulliBandit are not those" in capsys.readouterr().err
+
+
+def test_what_never_ends_is_no_table():
+    with pytest.raises(ConfigError, match=r"env\.path: /dev/zero is no file"):
+        datasets.read_table(Path("/dev/zero"))

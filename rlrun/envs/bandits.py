@@ -103,7 +103,9 @@ def _table(key: str, values: Any, cfg: BanditConfig) -> Array | None:
 
 
 def _read(path: str) -> Array:
-    """A CSV file of numbers; a file, so that an address is not fetched."""
+    """A CSV file of numbers; a file, so that an address is not fetched, nor a pipe or a device waited for."""
+    if not of_user(path).is_file():
+        raise FileNotFoundError(path)
     with open(of_user(path), encoding="utf-8") as file:
         return np.loadtxt(file, delimiter=",")
 

@@ -252,6 +252,8 @@ def _opened(path: Path) -> Iterator[TextIO]:
     """The text of a file, gzipped or not; ConfigError if it cannot be read."""
     if path.suffix == ".Z":
         raise ConfigError("env.path", f"{path} is packed", "unpack it first; .gz and .zip can be read as they are")
+    if path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise ConfigError("env.path", f"{path} is no file")
     opener: Any = {".gz": gzip.open, ".zip": _open_zipped}.get(path.suffix, open)
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
