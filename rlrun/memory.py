@@ -29,7 +29,9 @@ def of_environments(config: Any) -> list[Need]:
     if footprint is None:
         return []
     each = registry.get("experience", config.experience.name).capabilities.get("footprint", 0)
-    return list(footprint(config.env, each))
+    tested = min(getattr(config.eval, "num_envs", 0), getattr(config.eval, "episodes", 0))
+    evaluation = Need("eval.num_envs", tested * each, f"{tested:,} environments for evaluation", each)
+    return [*footprint(config.env, each), evaluation]
 
 
 def of_run(config: Any, env: EnvSpec, learns: bool = True) -> list[Need]:
@@ -75,8 +77,10 @@ def check(config: Any, needs: list[Need], share: float = 0.9) -> None:
 
 
 def notice(needs: list[Need]) -> list[str]:
-    """A line on what is large, if anything is."""
-    large = [f"{need.what}: {size(need.bytes)}" for need in needs if need.bytes > NOTABLE]
+    """A line on what is large, if anything is; environments are left out, they are only guessed at."""
+    large = [
+        f"{need.what}: {size(need.bytes)}" for need in needs if need.bytes > NOTABLE and "num_envs" not in need.key
+    ]
     return [f"memory for {', '.join(large)}; {size(free())} are free"] if large else []
 
 
