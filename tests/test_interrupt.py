@@ -192,12 +192,12 @@ def test_an_evaluation_that_hangs_costs_nothing_but_itself(folder: Path, monkeyp
     ends_like_undisturbed(*PPO, *RULED, *SHORT, saved=40)
 
 
-@pytest.mark.parametrize("where", ["step", "reset"])
-def test_a_child_that_hangs(where: str, folder: Path) -> None:
+@pytest.mark.parametrize(("where", "saved"), [("step", 40), ("reset", 60)])  # the next reset is the final evaluation's
+def test_a_child_that_hangs(where: str, saved: int, folder: Path) -> None:
     """The signal comes from the child, at the moment when it hangs."""
     hangs = [f"env.kwargs.pid={os.getpid()}", "env.kwargs.what=hang", "env.kwargs.when=40", f"env.kwargs.where={where}"]
     children = ["experience=subprocess", "env.num_envs=2"]
-    ends_like_undisturbed("algo=random", *UNRULY, *SHORT, *hangs, *children, saved=40)
+    ends_like_undisturbed("algo=random", *UNRULY, *SHORT, *hangs, *children, saved=saved)
     assert multiprocessing.active_children() == []
 
 
