@@ -63,7 +63,8 @@ def check(words: Sequence[str]) -> int:
     composed = compose.compose(words)
     with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (cfg, made, _, _):
         RunDir.check(composed.dir)
-        print(*cautions(cfg, made.spec), sep="\n", end="")
+        for line in cautions(cfg, made.spec):
+            print(line)
         print(f"all is well: {cfg.algo.name} on {made.spec.id}, {cfg.total_timesteps:,} env steps, seed {cfg.seed}")
     return 0
 

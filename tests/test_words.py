@@ -311,7 +311,7 @@ def test_a_hint_can_be_followed(mistake, capsys, tmp_path, monkeypatch):
             continue
         needs = ["algo=ppo"] if word.startswith(("algo.clip_range", "algo.n_steps", "algo.gae_lambda")) else []
         try:
-            config.validate(compose.compose([*needs, word]).data)
+            config.parsed(compose.compose([*needs, word]).data)
         except ConfigError as error:
             assert "no such key" not in error.problem and (" named " not in error.problem or word == "algo=1")
 
@@ -435,5 +435,5 @@ def test_a_check_finds_what_training_would_and_makes_nothing(words, code, says, 
 )
 def test_an_option_that_will_do_nothing_is_named(words, says):
     cfg = config.validate(compose.compose(words.split()).data)
-    assert "\n".join(cautions(cfg, config.env_spec(cfg))).startswith(says)
-    assert bool(says) == bool(list(cautions(cfg, config.env_spec(cfg))))
+    assert "\n".join(cautions(cfg, cfg.environments.spec(cfg.env.num_envs))).startswith(says)
+    assert bool(says) == bool(list(cautions(cfg, cfg.environments.spec(cfg.env.num_envs))))
