@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import sys
 import time
@@ -14,12 +15,12 @@ from datetime import datetime
 from pathlib import Path
 
 from rlrun import config, files, runs
-from rlrun.errors import ConfigError, RlrunError
+from rlrun.errors import ConfigError, RlrunError, printable
 from rlrun.files import of_user
 from rlrun.loggers.console import number
 from rlrun.rundir import RunDir
 
-TOTAL = re.compile(r"^total_timesteps: (\d+)$", re.MULTILINE)
+TOTAL = re.compile(r"^total_timesteps: (\d{1,18})$", re.MULTILINE)
 LIMIT = 2**24  # bytes of a file that is looked into
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 HEAD = ("run", "state", "steps", "score", "age")
@@ -108,7 +109,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     name = path.relative_to(runs.OUTPUTS) if path.is_relative_to(runs.OUTPUTS) else path
     steps = "-" if row.env_steps is None else _count(row.env_steps)
     total = f"/{_count(row.total_timesteps)}" if row.total_timesteps else ""
-    return str(name), row.state, steps + total, number(row.mean), _ago(row.started)
+    return printable(str(name)), row.state, steps + total, number(row.mean), _ago(row.started)
 
 
 def _count(steps: int) -> str:
@@ -122,7 +123,7 @@ def _count(steps: int) -> str:
 def _ago(started: str | None) -> str:
     try:
         seconds = max(time.time() - datetime.fromisoformat(started or "").timestamp(), 0)
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return "-"
     size, unit = next(((size, unit) for size, unit in UNITS if seconds >= size), UNITS[-1])
     return f"{seconds // size:.0f} {unit}"
@@ -137,11 +138,16 @@ def _total(run: RunDir) -> int | None:
     return int(found[1]) if found else None
 
 
+def _finite(score: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in score.items() if math.isfinite(value)}
+
+
 def _score(run: RunDir) -> dict[str, float]:
     """Mean and standard deviation of the final evaluation, or of the newest of a run that has not come so far."""
-    with suppress(OSError, RlrunError, ValueError, KeyError, TypeError):
-        return dict(json.loads(files.read(run.summary, LIMIT))["final_eval"])
+    with suppress(OSError, RlrunError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        final = json.loads(files.read(run.summary, LIMIT))["final_eval"]
+        return _finite({name: float(final[name]) for name in ("mean", "std")})
     with suppress(OSError, RlrunError, ValueError, KeyError, IndexError):
         last = list(csv.DictReader(files.read(run.eval_csv, LIMIT).decode().splitlines()))[-1]
-        return {name: float(last[name]) for name in ("mean", "std")}
+        return _finite({name: float(last[name]) for name in ("mean", "std")})
     return {}

@@ -235,7 +235,7 @@ class RunDir:
         """What `meta.json` says; {} if it is missing or damaged."""
         try:
             noted = json.loads(files.read(self.meta, LIMIT))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return noted if isinstance(noted, dict) else {}
 
@@ -271,14 +271,15 @@ class RunDir:
     def _recorded(self) -> dict[str, Any]:
         """The status as written by the process that owns the run."""
         try:
-            match json.loads(files.read(self.status, LIMIT)):
-                case {"state": str(), "env_steps": int(), "attempts": int(), "pid": int(), "host": str()} as status:
-                    return status
+            status = json.loads(files.read(self.status, LIMIT))
         except FileNotFoundError as error:
             raise RlrunError(f"{self.status}: missing, so this is not a run directory") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RlrunError(f"{self.status}: cannot be read: {error}") from error
-        raise RlrunError(f"{self.status}: not the status of a run")
+        if not _is_status(status):
+            raise RlrunError(f"{self.status}: not the status of a run")
+        found: dict[str, Any] = status
+        return found
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -313,6 +314,22 @@ def surroundings() -> dict[str, Any]:
 def to_json(data: Any) -> str:
     """Strict JSON: numpy and torch values become plain, NaN and infinity become null."""
     return json.dumps(_plain(data), indent=2, allow_nan=False, default=str) + "\n"
+
+
+def _is_status(data: Any) -> bool:
+    """Whether data have the entries of a status, each of its kind and size."""
+    if not isinstance(data, dict):
+        return False
+    counts = {"env_steps": None, "attempts": None, "pid": None, "saved": 0}  # 0.1.0 did not note what was saved
+    texts = {"state": None, "host": None, "reason": "", "started": ""}
+    counted = all(
+        type(data.get(name, default)) is int and 0 <= data.get(name, 0) < 2**63 for name, default in counts.items()
+    )
+    return (
+        counted
+        and all(isinstance(data.get(name, default), str) for name, default in texts.items())
+        and data["state"] in STATES
+    )
 
 
 def _owner() -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _started(run: RunDir) -> tuple[float, int, str]:
     """When a run was started, for sorting; jobs of the same second by number."""
     try:
         started = datetime.fromisoformat(run.read_status()["started"]).timestamp()
-    except (RlrunError, KeyError, TypeError, ValueError):
+    except (RlrunError, KeyError, ValueError, OverflowError, OSError):
         started = run.path.stat().st_mtime
     number = _JOB.fullmatch(run.path.name)
     return started, int(number[1]) if number else -1, run.path.name

@@ -226,3 +226,31 @@ def test_steps_are_short_and_never_rounded_up(steps: int, text: str, capsys: pyt
     make("outputs/run", state="preempted", env_steps=steps)
     assert cli.main(["runs"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[2] == f"{text}/50k"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"state": "\x1b[31mred"},
+        {"state": 5},
+        {"env_steps": 10**400},
+        {"env_steps": -1},
+        {"env_steps": True},
+        {"pid": "x"},
+        {"started": "0001-01-01T00:00:00"},
+        {"started": "never"},
+        {"started": 5},
+        {"reason": ["x"]},
+    ],
+)
+def test_a_strangers_status_breaks_no_list(status: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    file = make("outputs/run") / "status.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | status))
+    make("outputs/deep")
+    Path("outputs/deep/status.json").write_text("[" * 100_000)
+    Path("outputs/run/summary.json").write_text('{"final_eval": {"mean": 1e999, "std": "x"}}')
+    assert cli.main(["runs", "json=true"]) == 0
+    assert len(json.loads(capsys.readouterr().out, parse_constant=pytest.fail)) == 2
+    assert cli.main(["runs"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    assert cli.main(["eval", "deep"]) == 2
