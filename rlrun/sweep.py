@@ -39,7 +39,7 @@ from rlrun.errors import ConfigError, Interrupted, RlrunError
 from rlrun.files import of_user
 from rlrun.interrupt import SIGNALS
 from rlrun.jobs import RECORD, Job, Outcome, Sweep, is_recorded, label, recorded_state
-from rlrun.pool import SAVING, Pool, Task, settle
+from rlrun.pool import CONSOLE, SAVING, Pool, Task, settle
 from rlrun.report.sweeps import print_table, write_csv
 from rlrun.rundir import command_line
 from rlrun.words import parse
@@ -105,6 +105,13 @@ def resume(path: Path, words: Sequence[str], **flags: bool) -> int:
         flags: `trust` runs its jobs even if it was made elsewhere; the jobs get them all.
     """
     record = Sweep.read(path, flags.get("trust", False))
+    for word in words:
+        if key_of(word).split(".")[0] not in ("retry", "sweep"):
+            raise ConfigError(
+                key_of(word),
+                "is no option of a sweep, which has retry, sweep.jobs and sweep.time_limit",
+                f"what a run may change is given to a job: rlrun resume {path}/0 {word}",
+            )
     given = [f"--{name}" for name, is_given in flags.items() if is_given]
     options = config.typed(ResumeSweepOptions, config.merged({"sweep": record.options}, words))
     with record.locked(), leaving():
@@ -330,7 +337,8 @@ def summed_up(record: Sweep, code: int) -> int:
     again = ["resume", str(record.path)]
     if states & {"preempted", "not started"}:
         say(f"complete it with: {command_line(again)}")
-    elif states & {"failed", "diverged"}:
+    if states & {"failed", "diverged"}:
+        say(f"what a job printed is in {record.path}/JOB/{CONSOLE}")
         say(f"once more what failed: {command_line([*again, 'retry=failed'])}")
     return code or int(states != {"finished"})
 

@@ -385,7 +385,11 @@ def test_a_sweep_from_elsewhere_runs_nothing_unasked(folder, fake, capsys):
 
 def test_options_of_resuming_a_sweep_are_checked(folder, capsys):
     jobs(folder / "sweep", 1)
-    for words, says in ((["retry=all"], "retry: there is no 'all'"), (["sweep.jobs=0"], "sweep.jobs"), (["x=1"], "x")):
+    for words, says in (
+        (["retry=all"], "retry: there is no 'all'"),
+        (["sweep.jobs=0"], "sweep.jobs"),
+        (["seed=1"], "resume sweep/0 seed=1"),
+    ):
         assert cli.main(["resume", "sweep", *words]) == 2
         assert says in capsys.readouterr().err
 
