@@ -130,6 +130,15 @@ class ScalarEnv(CountEnv):
         return np.array(self.t / 10, np.float32)
 
 
+class ScalarActionEnv(CountEnv):
+    action_space = gym.spaces.Box(-1, 1, ())
+
+    def step(self, action):
+        assert isinstance(action, np.ndarray)
+        assert action.shape == ()
+        return super().step(action)
+
+
 class DiscreteEnv(CountEnv):
     """Counts in numbers of NumPy's, from -2 on."""
 
@@ -153,7 +162,7 @@ class BytesEnv(SameArrayEnv):
 
 ZOO = [
     *(CountEnv, SameArrayEnv, LateEnv, TwoArraysEnv, ViewEnv, Float64Env, ListEnv, NumpyEnv, MutatedActionEnv),
-    *(ScalarEnv, DiscreteEnv, BytesEnv),
+    *(ScalarEnv, ScalarActionEnv, DiscreteEnv, BytesEnv),
 ]
 for animal in ZOO:
     gym.register(f"zoo/{animal.__name__}-v0", animal)
@@ -223,6 +232,8 @@ def test_every_stream_is_that_of_a_plain_loop(kind, env_id):
         assert np.array_equal(first, [shown(space, 0)] * 2)
         if env_id == "zoo/MutatedActionEnv-v0":
             action = np.full((2, 2), 0.25, np.float32)
+        elif env_id == "zoo/ScalarActionEnv-v0":
+            action = np.full(2, 0.25, np.float32)
         else:
             action = np.ones(2, np.int64)
         kept, ends = action.copy(), 0

@@ -220,7 +220,7 @@ class _Child(gym.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         try:
             obs, reward, terminated, truncated, info = self._contact.step(
-                int(action) if self._whole_numbers else action
+                int(action) if self._whole_numbers else np.asarray(action)
             )
         except EnvError as error:
             return self._nothing, 0.0, False, False, _report(error)

@@ -14,7 +14,7 @@ can be started one by one, each from a seed of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -255,7 +255,7 @@ class InProcess(_Vector):
             terminated[:] = truncated[:] = self._any_ended = False
         actions = self._actions(action)
         # ints rather than NumPy's: environments look actions up in lists and dicts
-        for e, one in enumerate(actions.tolist() if self._whole_numbers else actions):
+        for e, one in enumerate(actions.tolist() if self._whole_numbers else self._singly(actions)):
             next_obs, r, over, cut, info = contacts[e].step(one)
             if info and "regret" in info:
                 self._account(e, action[e], r, info["regret"])
@@ -294,6 +294,10 @@ class InProcess(_Vector):
     def close(self) -> None:
         for contact in self._contacts:
             contact.close()
+
+    def _singly(self, actions: Array) -> Iterable[Array]:
+        """Continuous actions [E, *action] one by one, as arrays also where they have no dimension."""
+        return actions if actions.ndim > 1 else (actions[e, ...] for e in range(len(actions)))
 
     def _account(self, env: int, action: Array, reward: float, regret: Any) -> None:
         try:
