@@ -540,6 +540,15 @@ def test_one_that_fails_to_close_costs_a_warning(how, handled, caplog):
     ] == [True, True]
 
 
+def test_one_that_fails_to_close_is_no_obstacle_to_children(caplog):
+    envs = vector("subprocess", "zoo/Failing-v0", where="close", how="long")
+    try:
+        assert envs.reset([4]).tolist() == [[0, 0, 0]]
+        assert "failed in close()" in caplog.messages[0]  # of the one whose spaces were read
+    finally:
+        envs.close()
+
+
 def test_a_real_ctrl_c_is_not_the_environments():
     envs = vector("in_process", "zoo/Failing-v0", where="step", how="keyboard")
     envs.reset([4])

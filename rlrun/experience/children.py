@@ -66,6 +66,7 @@ class Children(AsyncVectorEnv):
         self._doing, self._actions = "its start", None
         self.parent_pipes, self.processes = [], []
         model = Contact(recipe.unseen())  # opened once in this process too, to read its spaces
+        model.close()
         self.read_spec = functools.partial(read_spec, model.env, model.env.observation_space, num_envs=num_envs)
         starts = [_Start(recipe, index, model.env) for index in range(num_envs)]
         with _single_threaded():
@@ -160,19 +161,17 @@ class Children(AsyncVectorEnv):
 
 
 class _Start:
-    """Makes one child's environment, in the child. Asked in the parent, it hands out the one that is open there."""
+    """Makes one child's environment, in the child. Asked in the parent, it gives one that has spaces and no more."""
 
     def __init__(self, recipe: Recipe, index: int, model: gym.Env):
         self._recipe, self._index, self._parent = recipe, index, os.getpid()
         self._spaces = model.observation_space, model.action_space
-        self._model: gym.Env | None = model
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_model": None}
 
     def __call__(self) -> gym.Env:
-        if self._model is not None and os.getpid() == self._parent:
-            return self._model
+        if os.getpid() == self._parent:
+            spaces = gym.Env[Any, Any]()
+            spaces.observation_space, spaces.action_space = self._spaces
+            return spaces
         for signum in SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
