@@ -28,6 +28,7 @@ from typing import Any
 from rlrun.errors import Abandoned, Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+POKE = signal.SIGURG  # from our thread to the main one; nobody else sends it, and it means nothing by default
 GRACE = 5.0  # seconds, by default, from a signal to the end of what does not answer it
 WORK = 0.8  # share of the grace that is left to what is under way; the rest is for leaving in order
 LEAVING = 1.0  # seconds for that at least
@@ -98,6 +99,7 @@ class Interrupt:
             before = signal.getsignal(signum)
             if before != signal.SIG_IGN or signum != signal.SIGHUP:  # nohup stays in force
                 self._previous[signum] = signal.signal(signum, self._note)
+        self._previous[POKE] = signal.signal(POKE, self._leave)
         self._wakeup = signal.set_wakeup_fd(self._pipe, warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, args=(reading,), name="rlrun signals", daemon=True)
         self._thread.start()
@@ -128,9 +130,11 @@ class Interrupt:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         """In the main thread, between two of its instructions."""
-        if self._given_up is None:
-            self.signum = self.signum or signum
-        elif self._thread is not None and not self._raised:
+        self.signum = self.signum or signum
+
+    def _leave(self, signum: int, frame: FrameType | None) -> None:
+        """In the main thread, too."""
+        if self._given_up is not None and self._thread is not None and not self._raised:
             self._raised = True
             raise Abandoned
 
@@ -174,7 +178,7 @@ class Interrupt:
 
         Told again until it has heard: a call that it is just about to wait in would not end by one that came before.
         """
-        signal.pthread_kill(threading.main_thread().ident or 0, self.signum or signal.SIGTERM)
+        signal.pthread_kill(threading.main_thread().ident or 0, POKE)
 
     def _end(self) -> None:
         """End the process from the thread, without the main one."""

@@ -100,6 +100,9 @@ def test_a_second_ctrl_c_is_the_first_one_unless_it_is_impatience(
     [
         # what is being saved is saved to its end, however long it takes
         "send(('SIGTERM', 0))\nwith interrupt.finishing():\n time.sleep(2.5)",
+        # what can be given up without harm is given up alone, and time begins anew
+        "interrupt.grace = 2; send(('SIGINT', 0))\ntry:\n with interrupt.dispensable(): time.sleep(20)\n"
+        "except Interrupted: pass\ntime.sleep(1)",
         # a process that an environment forks ends by the signal, and its signals are none of ours
         "pid = os.fork()\nif not pid: time.sleep(20)\ntime.sleep(0.2); os.kill(pid, signal.SIGTERM)\n"
         "assert os.waitpid(pid, 0)[1] == signal.SIGTERM\ntime.sleep(0.5)\ninterrupt.check()",
