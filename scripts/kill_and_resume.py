@@ -234,7 +234,7 @@ def disturb(
 ) -> None:
     """Kill a run once in each phase of the plan, or until it is through, and then let it end."""
     for phase in plan:
-        most = counts.get(phase, 0) // (3 if phase == "sweep" else 1)  # so that there is something left to kill
+        most = counts.get(phase, 1) // (3 if phase == "sweep" else 1)  # so that there is something left to kill
         if not trial.kill(phase, rng.randint(1, max(1, most)), sig, rng.uniform(0, STARTUP_SECONDS)):
             break
     trial.finish()
@@ -254,7 +254,8 @@ def campaign(
                 alone[which] = leave_alone(trainings[which], folder)
             run, counts = alone[which]
             trial = Trial(trainings[which], run, folder / f"trial{number}")
-            plan = sorted((phases[n % len(phases)] for n in range(min(PER_RUN, kills - hits))), key=PHASES.index)
+            there = [phase for phase in phases if phase == "start" or counts.get(phase)]
+            plan = sorted((there[n % len(there)] for n in range(min(PER_RUN, kills - hits))), key=PHASES.index)
             try:
                 disturb(trial, plan, counts, sig, rng)
                 found = trial.faults()

@@ -47,7 +47,7 @@ mode, *words = sys.argv[1:]
 resumes = "resume" in words
 run = Path(words[-1].removeprefix("hydra.run.dir="))
 if words[0] == "count":
-    Path(os.environ["FUSE_LOG"]).write_text(json.dumps({"sweep": 9}))
+    Path(os.environ["FUSE_LOG"]).write_text(json.dumps({"claim": 5, "sweep": 9}))
 if ":" in words[0]:
     run.mkdir(exist_ok=True)
     if mode == "litters":
