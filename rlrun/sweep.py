@@ -173,10 +173,11 @@ class Plan:
                 else nullcontext(),
             ):
                 app.multirun(compose.ROOT, Alone(self.record.path, options.time_limit), words)
-        except KeyboardInterrupt:
-            return self.stopped(signal.SIGINT)
-        except Interrupted as error:
-            return self.stopped(error.signum)
+        except (KeyboardInterrupt, Interrupted) as stop:
+            if not self.record.jobs:
+                raise
+            await_ends(self.record, killed=True)
+            return (stop if isinstance(stop, Interrupted) else Interrupted(signal.SIGINT)).exit_code
         except SystemExit as error:
             await_ends(self.record, killed=False)
             return int(error.code or 0)
@@ -204,10 +205,6 @@ class Plan:
             return [Outcome.of(self.record.run(job)).mean for job in jobs]
 
         return launcher.launching(run)
-
-    def stopped(self, signum: int) -> int:
-        await_ends(self.record, killed=True)
-        return Interrupted(signum).exit_code
 
     def admit(self, batch: Sequence[Sequence[str]]) -> None:
         """Check the next jobs, and put them on record.
@@ -317,7 +314,7 @@ def await_ends(record: Sweep, killed: bool) -> None:
     runs = [record.run(job) for job in record.jobs if recorded_state(record.run(job)) == "running"]
     if alive := [run for run in runs if run.is_alive()]:
         say(f"waiting for {len(alive)} jobs that are still at work")
-    deadline = time.monotonic() + max(job.grace for job in record.jobs) + SAVING
+    deadline = time.monotonic() + max((job.grace for job in record.jobs), default=0.0) + SAVING
     while any(run.is_alive() for run in alive) and time.monotonic() < deadline:
         time.sleep(0.1)
     for run in runs:

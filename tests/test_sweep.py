@@ -300,6 +300,13 @@ def test_a_signal_stops_the_jobs_at_work(folder, fake, signum):
     assert signal.getsignal(signum) == before
 
 
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_before_the_first_job_leaves_nothing(folder, fake, monkeypatch, signum, code):
+    monkeypatch.setattr(preflight, "check", lambda jobs: os.kill(os.getpid(), signum) or time.sleep(10))
+    assert cli.main(["-m", *SMOKE, "seed=1,2", "hydra.sweep.dir=sweep"]) == code
+    assert list(folder.iterdir()) == []
+
+
 def test_a_sweep_that_was_stopped_is_completed(folder, fake, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "board", Stopping)
     fake((1, "work"), (2, "work"))
