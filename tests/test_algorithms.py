@@ -22,7 +22,9 @@ CHUNKS = 12
 def parts(algo: str, env: str, seed: int = 0, *words: str) -> Parts:
     compose.set_up([])
     composed = compose.compose([f"algo={algo}", f"env={env}", "+smoke=on", f"seed={seed}", "device=cpu", *words])
-    return build.parts(config.validate(composed.data))
+    made = build.parts(config.validate(composed.data))
+    made.envs.prove()  # as a run does before it begins: from then on a state holds the environments'
+    return made
 
 
 class Trained:
