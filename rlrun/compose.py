@@ -42,12 +42,22 @@ class Composed:
     """A config that Hydra put together; nothing of it is checked against the components yet."""
 
     data: dict[str, Any]  # resolved, with the keys of RunConfig
-    written: str  # the same as YAML, before interpolations are resolved
-    record: dict[str, Any]  # data, but for what comes from the environment, which stays as it was written
+    cfg: DictConfig  # the same before interpolations are resolved
     hydra: DictConfig  # Hydra's own node
     overrides: list[str]  # as they were typed, Hydra's own settings aside
     dir: Path  # where the run belongs
     loader: ConfigLoader
+
+    @cached_property
+    def written(self) -> str:
+        """The config as YAML, before interpolations are resolved."""
+        written: Any = OmegaConf.to_container(self.cfg, resolve=False)
+        return to_yaml(in_types(written))
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """`data`, but for what comes from the environment, which stays as it was written."""
+        return in_types(for_the_record(self.cfg))
 
     @cached_property
     def provenance(self) -> dict[str, str]:
@@ -148,11 +158,8 @@ def composed(cfg: DictConfig, hydra: DictConfig, folder: Path, loader: ConfigLoa
     settings.check(hydra)
     cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "sweep"])  # the sweep's, not the run's
     data: Any = OmegaConf.to_container(cfg, resolve=True)
-    written: Any = OmegaConf.to_container(cfg, resolve=False)
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    folder = of_user(str(folder))
-    record = in_types(for_the_record(cfg))
-    return Composed(in_types(data), to_yaml(in_types(written)), record, hydra, overrides, folder, loader)
+    return Composed(in_types(data), cfg, hydra, overrides, of_user(str(folder)), loader)
 
 
 def complete(words: Sequence[str], sweep: bool = False) -> list[str]:

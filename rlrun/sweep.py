@@ -440,6 +440,8 @@ def ask_hydra(flags: Sequence[str], words: Sequence[str]) -> int:
     with mock.patch.object(sys, "argv", argv), mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"):
         try:
             app()
+        except SystemExit as error:  # Hydra's way to say that this was all
+            return int(error.code or 0)
         except (HydraException, OmegaConfBaseException) as error:  # Hydra leaves it to us to say so
             with compose.session() as loader:
                 raise explain.failure(argv[1 + len(flags) :], error, loader) from error

@@ -108,6 +108,12 @@ def test_a_bug_costs_exit_code_1_and_one_line(monkeypatch, capsys):
         cli.main([])
 
 
+def test_hydra_helps_and_says_nothing_else(capsys):
+    assert cli.main(["--hydra-help"]) == 0
+    shown = capsys.readouterr()
+    assert "Hydra (" in shown.out and shown.err == ""
+
+
 def test_hydra_shows_the_config(capsys):
     assert cli.main(["--cfg", "job", "-p", "algo", "algo=ucb"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["name"] == "ucb"
