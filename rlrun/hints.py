@@ -92,7 +92,8 @@ OPTIONS = {
     "buffer=replay": "buffer=uniform",
 }
 
-LAUNCHERS = {"joblib", "submitit", "ray"}  # each an extra of its own
+# Options of Hydra's that come with a package of their own, hydra-NAME-KIND.
+PACKAGED = {"launcher": {"joblib", "submitit", "ray"}, "sweeper": {"optuna", "ax", "nevergrad"}}
 
 
 def unknown_key(key: str, known: Collection[str], owners: bool = True) -> ConfigError:
@@ -110,8 +111,9 @@ def unknown_key(key: str, known: Collection[str], owners: bool = True) -> Config
 
 def unknown_option(group: str, name: str, options: Iterable[str]) -> UnknownName:
     """The error for `group=name` where the group has no such option."""
-    if group == "hydra/launcher" and name in LAUNCHERS:
-        return UnknownName(group, f"{name} is not installed", f"pip install 'rlrun[{name}]'")
+    kind, package = group.removeprefix("hydra/"), name.partition("_")[0]  # submitit_local and _slurm are of one
+    if package in PACKAGED.get(kind, ()):
+        return UnknownName(group, f"{name} is not installed", f"pip install hydra-{package}-{kind}")
     meant = OPTIONS.get(f"{group}={name}") or (f"env.id={name}" if group == "env" and "-v" in name else "")
     hint = f"write {meant}" if meant else registry.did_you_mean(name, options)
     return UnknownName(group, f"there is no {group} named {name!r}", hint)
