@@ -254,7 +254,7 @@ def campaign(
                 alone[which] = leave_alone(trainings[which], folder)
             run, counts = alone[which]
             trial = Trial(trainings[which], run, folder / f"trial{number}")
-            there = [phase for phase in phases if phase == "start" or counts.get(phase)]
+            there = [phase for phase in phases if phase == "start" or counts.get(phase)] or ["start"]
             plan = sorted((there[n % len(there)] for n in range(min(PER_RUN, kills - hits))), key=PHASES.index)
             try:
                 disturb(trial, plan, counts, sig, rng)
