@@ -158,7 +158,7 @@ def test_a_run_records_what_it_was_and_can_be_evaluated_and_resumed(folder, caps
         (["resume", "run", "eval.episods=5"], "did you mean eval.episodes?"),
         (["resume", "run", "total_timesteps=many"], "'many' is not a whole number"),
         (["eval", "run", "episods=5"], "did you mean episodes?"),
-        (["eval", "run", "episodes=0"], "must be at least 1"),
+        (["eval", "run", "episodes=0"], "must be in [1, 1000000]"),
         (["eval", "run", "ckpt=newest"], "choose best, last or a number"),
         (["eval", "run", "ckpt=7"], "no checkpoint 7; there are steps 500"),
         (["eval", "run", "policy=gredy"], "did you mean 'greedy'?"),
