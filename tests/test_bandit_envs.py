@@ -134,10 +134,10 @@ def test_parameters_not_given_come_from_the_seed_and_are_shared_with_evaluation(
         (BernoulliConfig, {"probs": [0.5, 0.1], "arms": 3}, "arms: is 3, but probs has 2"),
         (GaussianConfig, {"means": [[1, 2], [3, 4]], "bandits": 3}, "bandits: is 3, but means has 2"),
         (GaussianConfig, {"std": -1.0}, "std: must be at least 0"),
-        (GaussianConfig, {"drift": -0.1}, "drift: must be at least 0"),
+        (GaussianConfig, {"drift": -0.1}, r"drift: must be in \[0, 1000000\]"),
         (GaussianConfig, {"prior": "normla"}, "did you mean 'normal'"),
         (BernoulliConfig, {"context": "onehot"}, "did you mean 'one_hot'"),
-        (BernoulliConfig, {"bandits": 0}, "bandits: must be at least 1"),
+        (BernoulliConfig, {"bandits": 0}, r"bandits: must be in \[1, 1000000\]"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(config, options, message):

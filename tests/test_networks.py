@@ -103,7 +103,7 @@ def test_orthogonal_start() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'relu'"):
         NetworkConfig(activation="rellu")
-    with pytest.raises(ConfigError, match="hidden: must be greater than 0"):
+    with pytest.raises(ConfigError, match=r"hidden: must be in \[1, 1000000\]"):
         NetworkConfig(hidden=[64, 0])
 
 
