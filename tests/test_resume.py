@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,8 @@ def test_no_child_outlives_the_run(signum: int, group: bool, code: int, tmp_path
 
 def test_a_child_that_hangs_does_not_outlive_a_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is anything left among the temporary files."""
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    temporary = tempfile.TemporaryDirectory(prefix="r")  # the name of a socket in there must stay short
+    monkeypatch.setenv("TMPDIR", temporary.name)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
     hangs = ["algo=random", "imports=[unruly]", "env.id=Unruly-v0", "env.kwargs.what=hang", "experience=subprocess"]
     process = launch([*RLRUN, *hangs, "env.num_envs=2", "checkpoint.env_state=off", "hydra.run.dir=run"], tmp_path)
@@ -119,7 +120,8 @@ def test_a_child_that_hangs_does_not_outlive_a_killed_run(tmp_path: Path, monkey
     process.kill()
     assert process.wait(5) == KILLED
     assert wait_until_alone(process.pid) == []
-    assert list((tmp_path / "tmp").iterdir()) == []
+    with temporary:
+        assert list(Path(temporary.name).iterdir()) == []
 
 
 STARTING = """
