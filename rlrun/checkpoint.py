@@ -30,7 +30,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from rlrun import __version__, files
 from rlrun.errors import CheckpointError, RlrunError
@@ -250,6 +249,8 @@ def save(root: Path, state: StateDict, env_steps: int, *, best: bool = False, ke
 
 def _write(root: Path, encoded: dict[str, tuple[Any, dict[str, Array]]], env_steps: int) -> Path:
     """A complete, synced checkpoint under a hidden name; nothing is left behind if that fails."""
+    from safetensors.numpy import save_file  # imports NumPy
+
     directory = _hidden(root, "tmp")
     directory.mkdir()
     try:
@@ -537,6 +538,8 @@ def _load_directory(path: Path, wanted: list[str] | None) -> StateDict:
 
 
 def _load_part(path: Path, part: str, plain: Any, listed: dict[str, Any]) -> Any:
+    from safetensors.numpy import load_file  # imports NumPy
+
     name = f"{part}.safetensors"
     return decode(plain, load_file(path / name) if name in listed else {})
 

@@ -96,7 +96,7 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
         if verbs.VERBS[verb].composes:
             verbs.found("compose.set_up")(line.words[1:], line.config_dirs)
         return verbs.call(verb, line.words[1:], line.flags)
-    with deferred("torch"):
+    with deferred("torch", "numpy"):
         from rlrun import compose
     compose.set_up([] if strange else line.words, line.config_dirs)
     if strange:

@@ -1,10 +1,10 @@
-"""Torch when it is needed: importing it takes two CPU seconds, which help, a list or a typo should not cost.
+"""Torch and NumPy when they are needed: importing torch takes two CPU seconds, which help or a typo should not cost.
 
 Inside `deferred("torch")`, `import torch` at the top of a file binds a stand-in. The first time anybody asks it for an
 attribute torch is imported, and takes the stand-in's place wherever it was bound: from then on nothing is different.
-Only this package's own modules are imported so. What they hold at module level must not touch torch: annotations are
-never evaluated, `Tensor` comes from `rlrun.types`, and subclasses of `nn.Module` live in modules that are imported when
-a network is built (see `rlrun.networks`). Everybody else's `import torch` is the usual one.
+Only this package's own modules are imported so, and what they import. What ours hold at module level must not touch
+torch or NumPy: annotations are never evaluated, `Array` and `Tensor` come from `rlrun.types`, and subclasses of
+`nn.Module` live in modules that are imported when a network is built (see `rlrun.networks`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 
 class StandIn(ModuleType):
-    """What `import torch` binds until torch is needed."""
+    """What an import binds until the module is needed."""
 
     def __getattr__(self, attribute: str) -> Any:
         return getattr(self._replaced(), attribute)
@@ -27,24 +27,22 @@ class StandIn(ModuleType):
         """Import the real module and put it where this one was bound."""
         _withdraw(self)
         real = importlib.import_module(self.__name__)
-        package = __name__.partition(".")[0]
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] == package:
-                vars(module).update((key, real) for key, value in list(vars(module).items()) if value is self)
+        for module in list(sys.modules.values()):
+            names = vars(module) if isinstance(module, ModuleType) else {}
+            names.update((key, real) for key, value in list(names.items()) if value is self)
         return real
 
 
 @contextmanager
-def deferred(name: str) -> Iterator[None]:
-    """Imports of the top-level module `name` inside cost nothing until it is used."""
-    if name in sys.modules:
-        yield
-        return
-    stand_in = sys.modules[name] = StandIn(name)
+def deferred(*names: str) -> Iterator[None]:
+    """Imports of these top-level modules inside cost nothing until they are used."""
+    stand_ins = [StandIn(name) for name in names if name not in sys.modules]
+    sys.modules.update((stand_in.__name__, stand_in) for stand_in in stand_ins)
     try:
         yield
     finally:
-        _withdraw(stand_in)
+        for stand_in in stand_ins:
+            _withdraw(stand_in)
 
 
 def _withdraw(stand_in: StandIn) -> None:

@@ -56,7 +56,7 @@ def load_ours(kind: str, name: str | None) -> None:
     if kind == "algo":
         found = [module.name for module in pkgutil.iter_modules(algos.__path__)]
         modules = [f"algos.{module}" for module in found if name in (None, module)]
-    with deferred("torch"):
+    with deferred("torch", "numpy"):
         for module in modules:
             importlib.import_module(f"rlrun.{module}")
             if name is not None and registry.knows(kind, name):

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
-else:
-    Tensor = "torch.Tensor"  # a name for annotations: torch itself is imported when it is needed (see lazy.py)
 
-Array = np.ndarray
+    Array = np.ndarray
+else:  # names for annotations: the libraries themselves are imported when they are needed (see lazy.py)
+    Array, Tensor = "numpy.ndarray", "torch.Tensor"
+
 State = Any  # an agent's memory between steps, one row per environment; None for memoryless agents
 TransitionModel = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
 """`model[state][action]`: outcomes as (probability, next state, reward, terminated); Gymnasium's `env.P`."""
@@ -59,7 +59,7 @@ class EnvSpec:
     @property
     def num_actions(self) -> int:
         """Number of discrete actions, or dimensions of a continuous one."""
-        return self.action_space.n or int(np.prod(self.action_space.shape))
+        return self.action_space.n or math.prod(self.action_space.shape)
 
     @property
     def num_states(self) -> int:

@@ -141,5 +141,5 @@ def _is_option(word: str) -> bool:
 def found(where: str) -> Any:
     """What "module.name" of this package is."""
     module, _, name = where.partition(".")
-    with deferred("torch"):
+    with deferred("torch", "numpy"):
         return getattr(importlib.import_module(f"{__package__}.{module}"), name)

@@ -720,7 +720,7 @@ def test_ctrl_c_while_saving_leaves_the_old_checkpoints(saved: Path, monkeypatch
     def interrupt(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_file", interrupt)
+    monkeypatch.setattr("safetensors.numpy.save_file", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(saved.parent, state_at(30), 30)
     assert sorted(os.listdir(saved.parent)) == ["last", "step_000000010", "step_000000020"]

@@ -17,7 +17,7 @@ from rlrun.types import Array, State, StateDict
 
 NOTHING: Mapping[str, Array] = {}
 Values = Callable[[Array], Array]  # contexts [E, *obs] -> scores [E, K]
-Draws = Callable[[Array, np.random.Generator], Array]  # the same with what is uncertain drawn at random
+Draws = Callable[[Array, "np.random.Generator"], Array]  # the same with what is uncertain drawn at random
 
 
 class ContextualAgent:

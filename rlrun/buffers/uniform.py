@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike
 
 from rlrun.checks import overwrite, within
 from rlrun.device import Device
@@ -20,6 +20,9 @@ from rlrun.footprint import Need, transition
 from rlrun.registry import register
 from rlrun.seeding import generator_state, restore_generator
 from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 @dataclass
@@ -78,7 +81,7 @@ class UniformRing:
     def discount(self) -> Array:
         return self._column()
 
-    def _column(self, shape: tuple[int, ...] = (), dtype: DTypeLike = np.float32) -> Array:
+    def _column(self, shape: tuple[int, ...] = (), dtype: DTypeLike = "float32") -> Array:
         return np.zeros((self.capacity, *shape), dtype)
 
     def __len__(self) -> int:

@@ -18,11 +18,12 @@ Letters: K arms, D features, E contexts, N observations. Everything is float64.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Array = np.ndarray
+if TYPE_CHECKING:
+    Array = np.ndarray
 
 
 class LinearRegressions:

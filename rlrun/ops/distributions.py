@@ -15,7 +15,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-Array = np.ndarray
+    Array = np.ndarray
+
 LOG_2PI = math.log(2 * math.pi)
 
 

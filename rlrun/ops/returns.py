@@ -12,9 +12,12 @@ Nothing is carried over an episode's end, nor beyond the last row. Results have 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-Array = np.ndarray
+if TYPE_CHECKING:
+    Array = np.ndarray
 
 
 def gae(
