@@ -34,6 +34,7 @@ class Record:
         A disk that takes nothing any more is no reason to hide what happened.
         """
         try:
+            self.run_dir.must_be_ours()  # who took it over writes its status from now on
             env_steps = self.run_dir.saved_steps()
             if self.run is not None and state != "preempted":
                 env_steps = max(env_steps, self.run.progress.env_steps)

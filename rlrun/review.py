@@ -19,7 +19,7 @@ from rlrun.errors import ConfigError
 from rlrun.rundir import RunDir
 from rlrun.seeding import Role
 from rlrun.trust import read_config
-from rlrun.types import Agent, Progress, Stateful, VectorEnv
+from rlrun.types import Agent, Progress, StateDict, Stateful, VectorEnv
 from rlrun.unresolved import looked_up
 
 POLICIES = ("greedy", "stochastic")
@@ -153,6 +153,19 @@ def play(path: str, words: Sequence[str], trust: bool = False) -> int:
     return 0
 
 
+def _take_over(parts: Parts, source: StateDict) -> None:
+    """What evaluation shares with training: the statistics of observations, or a bandit's problem.
+
+    The state of Gymnasium's environments stays out: what it names, such as a folder or a port, belongs to the run,
+    which may be at work.
+    """
+    envs = source.get("envs", {})
+    if "environments" not in envs:
+        parts.source.load_state_dict(source)
+    elif "obs_stats" in envs:
+        parts.envs.obs_stats.load_state_dict(envs["obs_stats"])  # type: ignore[attr-defined]
+
+
 def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
     """A run's parts in the state of a checkpoint.
 
@@ -177,5 +190,5 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
         checkpoint.must_resemble(state, {name: part.state_dict() for name, part in own.items()})
         progress.load_state_dict(state["progress"])
         parts.algo.load_state_dict(state["algo"])
-        parts.source.load_state_dict(state["source"])
+        _take_over(parts, state["source"])
     return Restored(cfg, parts, found, progress.env_steps)

@@ -160,8 +160,11 @@ class RunDir:
         return steps
 
     def is_alive(self) -> bool:
-        """Whether a process of this machine, this one or another, is at work on the run."""
-        status = self._recorded()
+        """Whether a process of this machine, this one or another, is at work on the run, as far as its status tells."""
+        try:
+            status = self._recorded()
+        except RlrunError:
+            return False
         return status["state"] == "running" and processes.is_here(status) and processes.exists(status)
 
     def must_be_free(self, patiently: bool = False) -> None:

@@ -61,6 +61,11 @@ class Run:
             "source": self.source.state_dict(),
             "logger": self.logger.state_dict(),
             "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
+            "stop": {
+                "should_stop": self.should_stop,
+                "reason": self.stop_reason,
+                "total_timesteps": self.progress.total_timesteps,
+            },
             "random": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
         }
 
@@ -76,6 +81,9 @@ class Run:
             callback.load_state_dict(
                 state["callbacks"].get(name, {})
             )  # older ones know fewer, none of them with a state
+        stop = state.get("stop", {})  # a run that was stopped before its end stays so, unless it is given more to do
+        if self.progress.total_timesteps <= stop.get("total_timesteps", 0):
+            self.should_stop, self.stop_reason = stop["should_stop"], stop["reason"]
         torch.set_rng_state(state["random"]["torch"])
         np.random.set_state(state["random"]["numpy"])
         random.setstate(state["random"]["python"])

@@ -138,8 +138,8 @@ def is_signed(folder: Path, config: bytes) -> bool:
     if key is None:
         return False
     with suppress(OSError, ValueError):
-        lines = files.read(folder / SIGNATURE, limit=2**12).decode().split()
-        return any(hmac.compare_digest(line, _sign(key, config)) for line in lines)
+        lines = files.read(folder / SIGNATURE, limit=2**12).split()
+        return any(hmac.compare_digest(line, _sign(key, config).encode()) for line in lines)
     return False
 
 

@@ -163,6 +163,8 @@ def test_every_environment_composes(env):
 @pytest.mark.parametrize("name", yaml_files("tuned"))
 def test_every_tuned_file_fits_its_algorithm_and_environment(name):
     algo, _, env = name.partition("-")
+    if env == "lunarlander":
+        pytest.importorskip("Box2D")
     found = composed(f"algo={algo}", f"env={env}")
     config.validate(found.data)
     assert f"tuned/{name}.yaml" in found.provenance.values()

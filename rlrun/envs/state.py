@@ -156,6 +156,8 @@ class _Guarded:
 def _tried(original: Contact, twin: Contact, check: Callable[[], None]) -> Proof:
     if original.env.unwrapped is twin.env.unwrapped:
         return Proof("there is only one of its kind")  # not ours to play with
+    if name := _differing(original.env, twin.env):
+        return Proof(f"{name} differs between two of its kind: it may name what a resumed run has not got")
     when_new, end = tables(original.env), time.monotonic() + PATIENCE
     actions = copy.deepcopy(original.env.action_space)  # its stream may be the environment's
     actions.seed(3)
@@ -186,6 +188,15 @@ def _tried(original: Contact, twin: Contact, check: Callable[[], None]) -> Proof
             if follows and not _identical((started,), (twin.reset(),)):
                 return Proof("a restored twin began the next episode differently")
     return Proof("", frozenset(forms))
+
+
+def _differing(one: gym.Env, other: gym.Env) -> str:
+    """A text or number that two new environments do not share, such as a folder, a port or a process of their own."""
+    for layer, twin in zip(_layers(one), _layers(other), strict=True):
+        for name, value in {} if _speaks_for_itself(layer) else vars(layer).items():
+            if type(value) in (str, int) and value != vars(twin).get(name):
+                return f"`{name}` of {_name(layer)}"
+    return ""
 
 
 def _identical(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:

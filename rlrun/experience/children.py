@@ -25,6 +25,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from types import FrameType
 from typing import Any
 
 import gymnasium as gym
@@ -172,12 +173,16 @@ class _Start:
             spaces = gym.Env[Any, Any]()
             spaces.observation_space, spaces.action_space = self._spaces
             return spaces
-        for signum in SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)
+        for signum in SIGNALS:  # a handler is not handed on to a program that is started, being ignored would be
+            signal.signal(signum, signal.SIG_IGN if signum in (signal.SIGINT, signal.SIGHUP) else _heard)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
         threading.Thread(target=_end_with_parent, daemon=True).start()
         _FOR_GOOD.enter_context(unfailing())
         return _Child(self._recipe, self._index, *self._spaces)
+
+
+def _heard(signum: int, frame: FrameType | None) -> None:
+    """Does nothing: a signal to all is the parent's to answer."""
 
 
 class _Child(gym.Env):
