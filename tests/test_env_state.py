@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import random
 import re
@@ -13,11 +14,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from rlrun import plugins
 from rlrun.envs import state
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.errors import Interrupted
 from rlrun.seeding import SeedTree
+
+plugins.load_ours("experience", None)
 
 EXACT = [
     "CartPole-v1",
@@ -457,3 +461,28 @@ def test_wrappers_start_anew_with_a_new_episode():
     resumed.load_state_dict(envs.state_dict())
     assert np.array_equal(resumed.obs[:, 0], resumed.obs[:, 1])
     assert resumed.env.reward_stats.count == 10
+
+
+class KeyedEnv(DiaryEnv):
+    """Keeps what it was given, plain and in a container; with `forget` it changes that."""
+
+    def __init__(self, token: str = "", forget: bool = False):
+        super().__init__()
+        self.token, self.headers, self.forget = token, {"key": [token]}, forget
+
+    def step(self, action):
+        if self.forget:
+            self.token = "forgotten"
+        return super().step(action)
+
+
+def test_what_an_environment_was_told_is_not_written_down() -> None:
+    gym.register("Keyed-v0", KeyedEnv)
+    make = functools.partial(gym.make, "Keyed-v0", token="hunter2", disable_env_checker=True)
+    env = make()
+    when_new = state.tables(env)
+    env.reset(seed=0)
+    env.step(0)
+    assert "hunter2" not in repr(state.capture(env, when_new))
+    assert state.prove(make).reason == ""
+    assert state.prove(functools.partial(make, forget=True)).reason == ""

@@ -45,7 +45,7 @@ STATIC = (gym.Space, GymSpec, gym.Env, types.ModuleType)  # and whatever can be 
 
 NOTHING = "nothing"  # the kind of None, which may become a number without being a new form
 
-Tables = list[dict[str, bytes]]  # of every layer, outermost first: the fingerprints of its large attributes
+Tables = list[dict[str, bytes]]  # of every layer, outermost first: fingerprints of its large attributes and arguments
 Form = frozenset[tuple[int, str, str]]  # the attributes of a captured state: layer, name, kind
 
 
@@ -65,9 +65,15 @@ class _Static(Exception):
 
 
 def tables(env: gym.Env) -> Tables:
-    """The large containers of a new environment, by which `capture` knows what has not changed since."""
+    """What of a new environment `capture` leaves out unless it has changed since: large containers, and texts that it
+    was given as arguments, which the next one is given as well and which may be secret."""
+    arguments = {text for value in (env.spec.kwargs if env.spec else {}).values() for text in _texts(value)}
     return [
-        {name: _fingerprint(value) for name, value in vars(layer).items() if _leaves(value, TABLE) > TABLE}
+        {
+            name: _fingerprint(value)
+            for name, value in vars(layer).items()
+            if _leaves(value, TABLE) > TABLE or not arguments.isdisjoint(_texts(value))
+        }
         for layer in _layers(env)
     ]
 
@@ -228,11 +234,10 @@ def _layer_state(layer: Any, known: dict[str, bytes]) -> StateDict:
             raise Unsaveable(f"{_name(layer)}.state_dict() failed: {faults.described(error)}") from error
     state = {}
     for name, value in vars(layer).items():
-        if _leaves(value, TABLE) > TABLE:
-            if _fingerprint(value) == known.get(name):
-                continue
-            if _leaves(value, MAX_LEAVES) > MAX_LEAVES:
-                raise Unsaveable(f"`{name}` of {_name(layer)} has grown beyond {MAX_LEAVES:,} items")
+        if name in known and _fingerprint(value) == known[name]:
+            continue
+        if _leaves(value, MAX_LEAVES) > MAX_LEAVES:
+            raise Unsaveable(f"`{name}` of {_name(layer)} has grown beyond {MAX_LEAVES:,} items")
         try:
             state[name] = _encode(value)
         except _Static:
@@ -242,6 +247,18 @@ def _layer_state(layer: Any, known: dict[str, bytes]) -> StateDict:
         except RecursionError as error:
             raise Unsaveable(f"`{name}` of {_name(layer)} is nested without end") from error
     return state
+
+
+def _texts(value: Any) -> set[str]:
+    """A text, or those in a container; a large one is looked at in part."""
+    found, waiting, looks = set(), [value], 0
+    while waiting and looks < TABLE:
+        part, looks = waiting.pop(), looks + 1
+        if isinstance(part, str) and part:
+            found.add(str(part))
+        elif type(part) in CONTAINERS:
+            waiting += part.values() if type(part) is dict else part
+    return found
 
 
 def _name(layer: Any) -> str:
