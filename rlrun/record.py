@@ -6,7 +6,7 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 from rlrun.callbacks import Summary
@@ -61,10 +61,11 @@ class Record:
     def last_words(self, error: Interrupted, where: str) -> None:
         """What is still to be done before the process is ended from outside; `where` it hangs."""
         self.end(error.state, str(error))
-        if os.isatty(2):
-            os.write(2, SHOW_CURSOR.encode())
-        os.write(2, f"{self.continued()}\nrlrun: {error}\n".encode())
         UNSAID.error("%s\n%s", error, where)
+        with suppress(OSError):  # nobody may be there to hear it
+            if os.isatty(2):
+                os.write(2, SHOW_CURSOR.encode())
+            os.write(2, f"{self.continued()}\nrlrun: {error}\n".encode())
 
 
 @contextmanager

@@ -141,15 +141,15 @@ def play(path: str, words: Sequence[str], trust: bool = False) -> int:
     run = restore(run_dir, options.ckpt, trust)
     parts, how = run.parts, run.how(options)
     agent = run.player(options)
+    films = options.record or not evaluation.has_display()
     show = evaluation.record if options.record else evaluation.play
     for episode, seed in enumerate(parts.seeds.integers(Role.TEST, options.episodes)):
         film = run_dir.videos / f"{run.checkpoint.name}_{options.policy}_{episode}.mp4"
-        film.unlink(missing_ok=True)
         result = show(agent, parts.environments, seed, film, train=parts.envs, **how)
         if result is None:
             return 1
         cut = " (cut there)" if result.cut else ""
-        print(f"return {result.mean:g} in {result.mean_length:g} steps{cut}", *([film] if film.exists() else []))
+        print(f"return {result.mean:g} in {result.mean_length:g} steps{cut}", *([film] if films else []))
     return 0
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlrun import build, cli
-from rlrun.errors import LONGEST
+from rlrun.errors import LONGEST, Interrupted
+from rlrun.loggers.runlog import run_log
+from rlrun.record import Record
+from rlrun.rundir import RunDir
 
 TRAINING = "algo=random imports=[unruly] env.id=Unruly-v0 total_timesteps=60 eval.freq=40 eval.episodes=2".split()
 QUIET = "checkpoint.freq=20 logger.tensorboard=false logger.console=off hydra.run.dir=disturbed".split()
@@ -119,3 +124,16 @@ def test_loggers_are_closed_whatever_happens(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("rlrun.loggers.Loggers.close", lambda loggers: closed.append(loggers))
     assert train(*unruly("leave")) == 1
     assert len(closed) == 1
+
+
+def test_where_a_run_hangs_is_logged_though_nobody_hears_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deaf(*args: Any) -> int:
+        raise BrokenPipeError
+
+    run_dir = RunDir.create(tmp_path / "run", {"config.yaml": "seed: 0\n"})
+    run_dir.begin_attempt()
+    monkeypatch.setattr(os, "write", deaf)
+    with run_log(run_dir.log, "off"):
+        Record(run_dir).last_words(Interrupted(signal.SIGTERM), "in the middle of nowhere")
+    assert "in the middle of nowhere" in run_dir.log.read_text()
+    assert run_dir.read_status()["state"] == "preempted"
