@@ -49,6 +49,8 @@ def open_run(word: str) -> RunDir:
     try:
         return RunDir.open(path)
     except RlrunError as error:
+        if RunDir.at(path).exists:  # the right one, with something wrong in it
+            raise
         raise RlrunError(f"{error}\n{_nearest(path)}") from error
 
 

@@ -254,3 +254,12 @@ def test_a_strangers_status_breaks_no_list(status: dict[str, object], capsys: py
     assert cli.main(["runs"]) == 0
     assert "\x1b" not in capsys.readouterr().out
     assert cli.main(["eval", "deep"]) == 2
+
+
+def test_a_run_that_is_meant_but_cannot_be_opened_is_no_reason_to_name_another() -> None:
+    make("outputs/other")
+    (make("run") / "config.yaml").unlink()
+    with pytest.raises(RlrunError) as error:
+        runs.open_run("run")
+    assert "no config.yaml" in str(error.value)
+    assert "outputs" not in str(error.value)
