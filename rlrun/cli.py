@@ -78,46 +78,46 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     if line.version:
         print(f"rlrun {__version__}")
         return 0
-    from rlrun import verbs
+    from rlrun.commands import table
 
     verb = line.words[0] if line.words and is_verb(line.words[0]) else ""
-    refuse_spaces(line.words[2 if verb in verbs.VERBS else 0 :])
-    known = verbs.VERBS.get(verb, verbs.TRAIN).flags
+    refuse_spaces(line.words[2 if verb in table.VERBS else 0 :])
+    known = table.VERBS.get(verb, table.TRAIN).flags
     if verb and line.check:
         line.flags.setdefault("--check", "")
     strange = next((flag for flag in line.flags if flag not in known), None)
     if verb and not strange:
-        if verb not in verbs.VERBS:
-            raise verbs.found("help.unknown_verb")(verb)
+        if verb not in table.VERBS:
+            raise table.found("commands.help.unknown_verb")(verb)
         if line.help:
-            return verbs.show(verb)
-        if line.config_dirs and not verbs.VERBS[verb].composes:
+            return table.show(verb)
+        if line.config_dirs and not table.VERBS[verb].composes:
             raise ConfigError("--config-dir", f"has no say in {verb}", "a run has its config with it")
-        if verbs.VERBS[verb].composes:
-            verbs.found("compose.set_up")(line.words[1:], line.config_dirs)
-        return verbs.call(verb, line.words[1:], line.flags)
+        if table.VERBS[verb].composes:
+            table.found("config.compose.set_up")(line.words[1:], line.config_dirs)
+        return table.call(verb, line.words[1:], line.flags)
     with deferred("torch", "numpy"):
-        from rlrun import compose
+        from rlrun.config import compose
     compose.set_up([] if strange else line.words, line.config_dirs)
     if strange:
-        raise verbs.found("help.unknown_flag")(strange, line.flags[strange], line.words, FLAGS)
+        raise table.found("commands.help.unknown_flag")(strange, line.flags[strange], line.words, FLAGS)
     if "--cfg" in line.hydra:
-        return int(verbs.found("help.show_config")(line.hydra, line.words))
+        return int(table.found("commands.help.show_config")(line.hydra, line.words))
     if line.hydra and "query=bash" in line.words:
-        return int(verbs.found("completion.query")())
+        return int(table.found("commands.completion.query")())
     if line.hydra:
-        return int(verbs.found("sweep.ask_hydra")(line.hydra, line.words))
+        return int(table.found("commands.sweep.ask_hydra")(line.hydra, line.words))
     if line.help:
-        return int(verbs.found("help.show_help")(verbs.usage(), line.words))
+        return int(table.found("commands.help.show_help")(table.usage(), line.words))
     multirun = line.multirun or compose.is_sweep(line.words)
     if not multirun:
         compose.refuse_options_of_sweeps(line.words)
     if multirun:
         flags = [word for folder in line.config_dirs for word in ("--config-dir", folder)]
-        return int(verbs.found("sweep.sweep")(line.words, flags, argv, line.check))
+        return int(table.found("commands.sweep.sweep")(line.words, flags, argv, line.check))
     if line.check:
-        return int(verbs.found("launch.check")(line.words))
-    return int(verbs.found("launch.train")(line.words, argv))
+        return int(table.found("commands.train.check")(line.words))
+    return int(table.found("commands.train.train")(line.words, argv))
 
 
 def take_apart(argv: Sequence[str]) -> CommandLine:

@@ -1,4 +1,4 @@
-"""What a component will allocate, as it declares it at its registration (`footprint=…`); memory.py adds it up.
+"""What a component will allocate, as it declares it at its registration (`footprint=…`); config/memory.py adds it up.
 
     env         footprint(cfg, each) -> needs           each: bytes of one environment in its vector
     experience  footprint = bytes                       of one environment, the arrays of its vector included

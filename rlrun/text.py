@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -45,3 +46,45 @@ def paragraphs(prose: str) -> str:
 def screen() -> int:
     """How wide lines may be."""
     return min(shutil.get_terminal_size().columns, WIDEST)
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, thousands separated, no exponent unless tiny; `-` for nothing."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if size >= 999.95:
+        return f"{value:,.0f}" if size < 1e9 else f"{value:.3e}"
+    return f"{value:#.4g}" if size >= 1e-3 else f"{value:.1e}" if value else "0"
+
+
+def mean_and_std(mean: float | None, std: float | None) -> str:
+    """`187.3 ± 64.2`: the spread as exact as the mean."""
+    text = number(mean)
+    decimals = 4 if "e" in text or (text == "0" and std) else len(text.partition(".")[2])
+    return text if std is None else f"{text} ± {std:,.{decimals}f}"
+
+
+def speed(steps_per_second: float | None) -> str:
+    """Whole steps per second, unless they are few."""
+    return f"{steps_per_second:,.0f}" if steps_per_second and steps_per_second >= 100 else number(steps_per_second)
+
+
+def percent(env_steps: int, total: int) -> str:
+    return f"{min(100 * env_steps // total, 100)}%"
+
+
+def time_left(env_steps: int, total: int, elapsed: float) -> float:
+    """Seconds to the end at the average speed so far, evaluations and pauses for saving included; NaN if unknown."""
+    return elapsed / env_steps * max(total - env_steps, 0) if env_steps else math.nan
+
+
+def clock(seconds: float) -> str:
+    """`h:mm:ss`, from 100 hours on days."""
+    if not math.isfinite(seconds):
+        return "-"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours < 100 else f"{seconds / 86400:.1f}d"

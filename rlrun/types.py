@@ -210,7 +210,7 @@ class Algorithm(Protocol):
 
 
 class VectorEnv(Protocol):
-    """E environments stepped together, SAME_STEP autoreset (see experience/vector.py)."""
+    """E environments stepped together, SAME_STEP autoreset (see envs/vector/base.py)."""
 
     spec: EnvSpec
     num_envs: int

@@ -164,15 +164,15 @@ def last_json(command: Sequence[str], env: dict[str, str]) -> Measurement:
 
 def train_rlrun(case: str, steps: int, seed: int, compiled: bool = False) -> Measurement:
     """rlrun with csv and TensorBoard on; the clock runs from the first env step to the end of the last chunk."""
-    import rlrun.optim
-    from rlrun.runner import train
+    import rlrun.compute.update
+    from rlrun.run.loop import train
 
     with tempfile.TemporaryDirectory() as folder:
         run = make_run([*words(case, steps, seed), f"device.compile={str(compiled).lower()}"], Path(folder) / "run")
         import_tensorboard()
         end = Stopwatch()
         run.callbacks["stopwatch"] = end
-        first_update = time_first_call(rlrun.optim.GraphAdam)
+        first_update = time_first_call(rlrun.compute.update.GraphAdam)
         load = foreign_load()
         begun = time.perf_counter()
         with run.interrupt:
@@ -267,8 +267,8 @@ PARTS = {
 
 def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
     """Wrap the parts of a run in clocks that count their own time only, then train."""
-    import rlrun.optim
-    from rlrun.runner import train
+    import rlrun.compute.update
+    from rlrun.run.loop import train
 
     with tempfile.TemporaryDirectory() as folder:
         run = make_run([*words(algo, steps, seed), "device.compile=false"], Path(folder) / "run")
@@ -283,7 +283,7 @@ def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
             clocks.wrap_generator(learner.buffer, method, "sample")
         clocks.wrap(learner, "advantages", "sample")
         clocks.wrap(learner, "update", "update")
-        clocks.wrap(rlrun.optim.Adam, "__call__", "update")
+        clocks.wrap(rlrun.compute.update.Adam, "__call__", "update")
         clocks.wrap(run.logger, "log", "log")
         end = Stopwatch()
         run.callbacks["stopwatch"] = end
@@ -422,7 +422,7 @@ CONFIG_ERRORS = {"algo.lr=1", "algo.gamma=7", "nothere"}  # words that make a co
 FIRST_STEP = """
 import os, sys
 from rlrun import cli
-from rlrun.experience.trajectories import Rollouts
+from rlrun.experience.rollouts import Rollouts
 sweep = Rollouts._sweep
 def first(*args):
     sweep(*args)
@@ -481,12 +481,13 @@ def words(case: str, steps: int, seed: int) -> list[str]:
 
 def make_run(overrides: Sequence[str], folder: Path) -> Any:
     """A run as the command makes it, ready to train."""
-    from rlrun import compose, config
-    from rlrun.build import build, own_callbacks, parts
-    from rlrun.rundir import RunDir
+    from rlrun.config import compose
+    from rlrun.config.validate import validate
+    from rlrun.run.build import build, own_callbacks, parts
+    from rlrun.rundir.layout import RunDir
 
     compose.set_up(overrides)
-    cfg = config.validate(compose.compose(overrides).data)
+    cfg = validate(compose.compose(overrides).data)
     return build(cfg, parts(cfg), own_callbacks(cfg), RunDir.create(folder))
 
 

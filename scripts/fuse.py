@@ -29,8 +29,11 @@ from typing import Any
 
 import gymnasium
 
-from rlrun import callbacks, checkpoint, cli, launch
-from rlrun.experience.trajectories import Rollouts
+from rlrun import cli
+from rlrun.commands import resume, train
+from rlrun.experience.rollouts import Rollouts
+from rlrun.run.callbacks import evaluate as periodic
+from rlrun.rundir import checkpoints
 
 FILES = {"open", "shutil.rmtree", "fcntl.flock"} | {
     f"os.{call}" for call in ("mkdir", "rename", "link", "symlink", "remove", "rmdir", "chmod", "listdir", "scandir")
@@ -79,12 +82,12 @@ def install(fuses: dict[str, Fuse]) -> None:
     """Have the fuses count."""
     stage = Stage()
     never = Fuse()
-    launch._claim = before(stage.claim, launch._claim)
-    launch.resume = before(stage.claim, launch.resume)
+    train._claim = before(stage.claim, train._claim)
+    resume.resume = before(stage.claim, resume.resume)
     Rollouts._sweep = before(stage.train, before(fuses.get("sweep", never), Rollouts._sweep))  # type: ignore[method-assign]
-    callbacks.evaluate = before(stage.train, callbacks.evaluate)
-    callbacks.evaluate = functools.partial(callbacks.evaluate, before_step=fuses.get("evaluation", never))
-    checkpoint._seal = before(fuses.get("save", never), checkpoint._seal)
+    periodic.evaluate = before(stage.train, periodic.evaluate)
+    periodic.evaluate = functools.partial(periodic.evaluate, before_step=fuses.get("evaluation", never))
+    checkpoints._seal = before(fuses.get("save", never), checkpoints._seal)
 
     claim, probe = fuses.get("claim", never), fuses.get("probe", never)
     sys.addaudithook(lambda event, args: claim() if stage.claiming and event in FILES else None)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+TESTS = Path(__file__).parent
+ROOT, DATA, SUPPORT = TESTS.parent, TESTS / "data", TESTS / "support"
 CONSOLE_SCRIPT = Path(sys.executable).with_name("rlrun")
 RLRUN = [str(CONSOLE_SCRIPT)] if CONSOLE_SCRIPT.exists() else [sys.executable, "-m", "rlrun"]
 
@@ -22,15 +23,16 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rlrun-tests-")  # the ke
 os.environ.pop("DISPLAY", None)
 os.environ.pop("RLRUN_CONF", None)
 os.environ.pop("RLRUN_DEBUG", None)
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path[:0] = [str(SUPPORT), str(ROOT / "scripts")]
 
 
 def algorithms() -> dict[str, str]:
     """Every algorithm of this package with an environment for it: one it has tuned values for, else one that fits."""
-    from rlrun import choices, plugins, registry
+    from rlrun import registry
+    from rlrun.config import folders, plugins
 
     plugins.load_installed()
-    tuned = choices.conf_dir() / "tuned"
+    tuned = folders.conf_dir() / "tuned"
     pairs = sorted(str(file.relative_to(tuned).with_suffix("")) for file in tuned.rglob("*.yaml"))
     found = {}
     for entry in (registry.get("algo", name) for name in registry.names("algo")):

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rlrun import cli, compose, config, verbs
+from rlrun import cli
+from rlrun.commands import table
+from rlrun.config import compose
+from rlrun.config.validate import validate
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 LINES = re.sub(r"\\\n\s*", "", TEXT).splitlines()
@@ -18,7 +21,7 @@ TRAININGS = [words for words in COMMANDS if re.match("-m|.*=", words[0])]
 
 def test_there_are_as_many_as_there_seem_to_be() -> None:
     assert len(TRAININGS) > 10
-    assert {words[0] for words in COMMANDS} >= set(verbs.VERBS) - {"list"}
+    assert {words[0] for words in COMMANDS} >= set(table.VERBS) - {"list"}
 
 
 @pytest.mark.parametrize("words", TRAININGS, ids=" ".join)
@@ -30,7 +33,7 @@ def test_a_training_in_the_readme_is_valid(words: list[str], tmp_path: Path) -> 
     if any(word.startswith("env.path=") for word in one):
         assert compose.compose(one).data["env"]["path"]
     else:
-        config.validate(compose.compose(one).data)
+        validate(compose.compose(one).data)
 
 
 def test_a_mistake_in_the_readme_is_answered_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:

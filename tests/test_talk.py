@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import RLRUN
+from conftest import RLRUN, SUPPORT
 
 from rlrun import cli
 from rlrun.loggers.runlog import run_log
@@ -95,7 +95,7 @@ def test_a_command_with_nobody_to_talk_to(redirection: str) -> None:
 def test_an_environment_may_talk_to_nobody(experience: str, folder: Path) -> None:
     training = "algo=random imports=[unruly] env.id=Unruly-v0 env.kwargs.what=talk total_timesteps=60 eval.freq=0"
     command = f"{' '.join(RLRUN)} {training} experience={experience} hydra.run.dir=run > /dev/full"
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+    paths = os.pathsep.join([str(SUPPORT), os.environ["PYTHONPATH"]])
     code = subprocess.run(["bash", "-c", command], env={**os.environ, "PYTHONPATH": paths}, timeout=120).returncode
     assert code == 0
     assert Path("happened").exists()

@@ -3,7 +3,7 @@
 An environment may return the same array in every step, change it later, return what is not of its space, or raise
 whatever it likes. Everything is checked in every step; what is as it was the last time passes by identity and costs
 next to nothing. Whoever calls copies the observation at once: it belongs to the environment. Whether the numbers are
-finite is asked of all environments of a vector together (experience/vector.py), and of the reward here.
+finite is asked of all environments of a vector together (vector/base.py), and of the reward here.
 
 Bounds of a Box are not checked: many environments overstep theirs, and nothing depends on them.
 """

@@ -16,7 +16,7 @@ from rlrun.registry import register
 from rlrun.types import Logger, StateDict
 
 if TYPE_CHECKING:
-    from rlrun.rundir import RunDir
+    from rlrun.rundir.layout import RunDir
 
 
 @dataclass

@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rlrun.loggers.console import achieved, mean_and_std, number, pace, percent
+from rlrun.loggers.console import achieved, pace
+from rlrun.text import mean_and_std, number, percent
 
 REFRESH = 0.5  # seconds between two pictures, each of which costs a few milliseconds
 WIDTH = 120  # columns at most

@@ -7,10 +7,9 @@ config does not.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rlrun.networks.builder import NetworkBuilder, NetworkConfig
-
 if TYPE_CHECKING:
     from rlrun.networks.bayesian import BayesianNetwork
+    from rlrun.networks.builder import NetworkBuilder, NetworkConfig
     from rlrun.networks.dropout import Dropout, DropoutInference
     from rlrun.networks.ensemble import Ensemble
     from rlrun.networks.heads import build_head
@@ -27,6 +26,8 @@ HOME = {
     "Flat": "layers",
     "Inference": "inference",
     "Network": "network",
+    "NetworkBuilder": "builder",
+    "NetworkConfig": "builder",
     "OneHot": "layers",
     "Scaled": "layers",
     "build_head": "heads",

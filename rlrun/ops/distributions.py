@@ -86,3 +86,9 @@ def _first_above(cumulated: Array, rng: np.random.Generator) -> Array:
     beyond the last index with any weight.
     """
     return (cumulated > rng.random((len(cumulated), 1)) * cumulated[:, -1:]).argmax(1)
+
+
+def softmax(scores: Array) -> Array:
+    """exp(scores) / sum [E, A], the highest score taken off first: nothing overflows."""
+    weights = np.exp(scores - np.maximum.reduce(scores, 1, keepdims=True))
+    return weights / np.add.reduce(weights, 1, keepdims=True)

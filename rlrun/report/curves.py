@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlrun import files
-from rlrun.rundir import RunDir
+from rlrun.rundir.layout import RunDir
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

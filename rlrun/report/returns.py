@@ -1,33 +1,21 @@
-"""What a tabular run leaves at its end: `figures/returns.png`, its returns over env steps."""
+"""The figure of a run's returns over env steps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlrun import registry
-from rlrun.callbacks import Callback
-from rlrun.report import curves
 from rlrun.report.curves import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rlrun.runner import Run
 
 # label of a curve -> its metric, that of its spread, and how it is drawn
 CURVES = {
     "training, last episodes": ("rollout/ep_rew_mean", "rollout/ep_rew_std", "-"),
     "evaluation": ("eval/mean_reward", "eval/std_reward", "o--"),
 }
-
-
-class ReturnsFigure(Callback):
-    """Draws the figure of a run whose algorithm keeps a table; does nothing for others."""
-
-    def on_end(self, run: Run) -> None:
-        if registry.get("algo", run.cfg.algo.name).capabilities.get("table"):
-            curves.save(run.dir, "returns", draw)
 
 
 def draw(rows: Sequence[Row]) -> Figure:

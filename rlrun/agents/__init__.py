@@ -1,0 +1,1 @@
+"""Agents: scores or policies -> actions, all numpy."""

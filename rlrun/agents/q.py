@@ -1,0 +1,85 @@
+"""Agents: observation -> network output -> action. All numpy; networks come as functions on numpy arrays.
+
+An agent's state is its memory between steps, one row per environment; the agents here have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rlrun.agents.selectors import ArgmaxSelector, EpsilonGreedySelector
+from rlrun.schedules import Schedule
+from rlrun.seeding import generator_state, restore_generator
+from rlrun.types import Agent, Array, State, StateDict
+
+Forward = Callable[[Array], Any]  # obs [E, *obs] -> outputs of the network's heads
+NOTHING: Mapping[str, Array] = {}
+
+
+class DQNAgent:
+    """Epsilon-greedy on action values while exploring, their argmax otherwise.
+
+    Args:
+        scores: obs [E, *obs] -> action values [E, A].
+        epsilon: probability of a random action as a schedule of env steps.
+        rng: the exploration's random stream.
+        random_steps: env steps at the start during which every action is random.
+    """
+
+    def __init__(self, scores: Forward, epsilon: Schedule, rng: np.random.Generator, random_steps: int = 0):
+        self.scores, self.random_steps, self.rng = scores, random_steps, rng
+        self.schedule = epsilon
+        self.explore = EpsilonGreedySelector(self.epsilon, rng)
+        self.greedy = ArgmaxSelector()
+
+    def epsilon(self, env_steps: float) -> float:
+        """The probability of a random action in force at `env_steps`."""
+        return 1.0 if env_steps < self.random_steps else self.schedule(env_steps)
+
+    def initial_state(self, num_envs: int) -> State:
+        return None
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        selector = self.explore if explore else self.greedy
+        return selector(self.scores(obs), env_steps), state, NOTHING
+
+    def fork(self, rng: np.random.Generator) -> DQNAgent:
+        return DQNAgent(self.scores, self.schedule, rng, self.random_steps)
+
+    def state_dict(self) -> StateDict:
+        return {"rng": generator_state(self.rng)}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        restore_generator(self.rng, state["rng"])
+
+
+class EpsilonAgent:
+    """Another agent's actions, each replaced by a uniformly random one with probability `epsilon`.
+
+    Args:
+        agent: its actions are discrete.
+        epsilon: probability of a random action.
+        actions: A, how many there are to draw from.
+        rng: draws; the agent's own stream is left alone.
+    """
+
+    def __init__(self, agent: Agent, epsilon: float, actions: int, rng: np.random.Generator):
+        self.agent, self.epsilon, self.actions, self.rng = agent, epsilon, actions, rng
+
+    def initial_state(self, num_envs: int) -> State:
+        return self.agent.initial_state(num_envs)
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        action, state, extras = self.agent.act(obs, state, explore=explore, env_steps=env_steps)
+        random = self.rng.random(len(action)) < self.epsilon
+        return np.where(random, self.rng.integers(self.actions, size=len(action)), action), state, extras
+
+    def fork(self, rng: np.random.Generator) -> EpsilonAgent:
+        return EpsilonAgent(self.agent.fork(rng), self.epsilon, self.actions, rng)

@@ -1,0 +1,51 @@
+"""Epsilon-greedy bandit with sample averages (Sutton & Barto 2018, sections 2.2 to 2.4).
+
+With probability epsilon any arm, otherwise the one with the highest average so far, where 0 stands for an arm never
+pulled; ties are broken at random.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlrun.agents.selectors import EpsilonGreedySelector, RandomArgmaxSelector
+from rlrun.agents.table import TableAgent
+from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape
+from rlrun.checks import within
+from rlrun.footprint import tables
+from rlrun.registry import register
+from rlrun.types import EnvSpec
+
+
+@dataclass
+class EpsGreedyConfig:
+    """Epsilon-greedy bandit."""
+
+    name: str = "eps_greedy"  # registered name of the algorithm
+    epsilon: float = 0.05  # probability of a random arm
+
+    def __post_init__(self) -> None:
+        within("epsilon", self.epsilon, 0, 1)
+
+
+@register(
+    "algo",
+    "eps_greedy",
+    config=EpsGreedyConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=tables(4),
+)
+class EpsGreedy(BanditLearner):
+    """Bandit: mostly the arm with the best average, sometimes any (Sutton & Barto 2018)."""
+
+    def __init__(self, cfg: EpsGreedyConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
+        self.averages = Averages(table_shape(env))
+        super().__init__(env, rng, self.averages)
+        selector = EpsilonGreedySelector(cfg.epsilon, rng, RandomArgmaxSelector(rng))
+        self.agent = TableAgent(self.rows, self.averages.mean, selector)

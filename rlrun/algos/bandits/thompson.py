@@ -1,0 +1,70 @@
+"""Thompson sampling (Thompson 1933, Biometrika 25:285; Chapelle & Li 2011, NIPS 24).
+
+Draws a mean for every arm from what is believed of it and pulls the arm with the highest draw, so an arm is pulled as
+often as it is likely to be the best. Evaluation takes the highest posterior mean.
+
+Beliefs are conjugate (beliefs.py): Beta for rewards in [0, 1], Gaussian for others. A reward strictly between 0 and 1
+counts as a fraction of a success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlrun.agents.table import NOTHING, Rows
+from rlrun.algos.bandits import beliefs
+from rlrun.algos.bandits.bandit import BanditLearner
+from rlrun.algos.bandits.beliefs import Belief, BeliefConfig
+from rlrun.footprint import tables
+from rlrun.registry import register
+from rlrun.types import Array, EnvSpec, State
+
+
+@dataclass
+class ThompsonConfig(BeliefConfig):
+    """Thompson sampling."""
+
+    name: str = "thompson"  # registered name of the algorithm
+
+
+class ThompsonAgent:
+    """Explores with the best of a draw, plays the best on average; has no memory of its own."""
+
+    def __init__(self, rows: Rows, belief: Belief, rng: np.random.Generator):
+        self.rows, self.belief, self.rng = rows, belief, rng
+
+    def initial_state(self, num_envs: int) -> State:
+        return None
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        context = self.rows(obs)
+        means = self.belief.sample(context, self.rng) if explore else self.belief.mean[context]
+        return means.argmax(axis=1), state, NOTHING
+
+    def fork(self, rng: np.random.Generator) -> ThompsonAgent:
+        return ThompsonAgent(self.rows, self.belief, rng)
+
+
+@register(
+    "algo",
+    "thompson",
+    config=ThompsonConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=tables(6),
+)
+class Thompson(BanditLearner):
+    """Bandit: the arm that is best in a draw from the posterior (Thompson 1933)."""
+
+    def __init__(self, cfg: ThompsonConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
+        self.belief = beliefs.make(cfg, env)
+        super().__init__(env, rng, self.belief)
+        self.agent = ThompsonAgent(self.rows, self.belief, rng)

@@ -1,0 +1,116 @@
+"""The same action always, or the same distribution: a baseline, and a probe for environments whose answer is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlrun.agents.selectors import ProbabilitySelector
+from rlrun.errors import ConfigError
+from rlrun.registry import register
+from rlrun.seeding import generator_state, restore_generator
+from rlrun.types import Agent, Array, EnvSpec, Metrics, Progress, Rollout, Space, State, StateDict
+
+
+@dataclass
+class FixedConfig:
+    """The same action always."""
+
+    name: str = "fixed"  # registered name of the algorithm
+    action: Any = 0  # number of a discrete action; for a continuous one a list, or one number for all dimensions
+    p: list[float] | None = None  # in place of `action`: the probability of each discrete action
+
+
+class FixedAgent:
+    """Plays one action [*action], explored or not."""
+
+    def __init__(self, action: Array):
+        self.action = action
+
+    def initial_state(self, num_envs: int) -> State:
+        return None
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        return np.repeat(self.action[None], len(obs), axis=0), state, {}
+
+    def fork(self, rng: np.random.Generator) -> FixedAgent:
+        return self
+
+
+class MixedAgent:
+    """Draws discrete actions with probabilities p [A]; the greedy policy is the most likely one."""
+
+    def __init__(self, p: Array, rng: np.random.Generator):
+        self.p, self.selector = p, ProbabilitySelector(rng)
+
+    def initial_state(self, num_envs: int) -> State:
+        return None
+
+    def act(
+        self, obs: Array, state: State, *, explore: bool, env_steps: int
+    ) -> tuple[Array, State, Mapping[str, Array]]:
+        if explore:
+            return self.selector(np.tile(self.p, (len(obs), 1))), state, {}
+        return np.full(len(obs), self.p.argmax()), state, {}
+
+    def fork(self, rng: np.random.Generator) -> MixedAgent:
+        return MixedAgent(self.p, rng)
+
+
+@register("algo", "fixed", config=FixedConfig, action={"discrete", "box"}, obs={"discrete", "box"}, memory=None)
+class Fixed:
+    """The same action, or the same probabilities, always; learns nothing."""
+
+    agent: Agent
+    rollout_steps = 1
+
+    def __init__(self, cfg: FixedConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
+        self.rng = rng
+        if cfg.p is None:
+            self.agent = FixedAgent(to_action(cfg.action, env.action_space))
+        else:
+            self.agent = MixedAgent(to_probabilities(cfg.p, env.action_space), rng)
+
+    def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
+        return {}
+
+    def state_dict(self) -> StateDict:
+        return {"rng": generator_state(self.rng)}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        restore_generator(self.rng, state["rng"])
+
+
+def to_action(value: Any, space: Space) -> Array:
+    """The action [*action] that the user wrote; ConfigError unless it lies in the space."""
+    try:
+        action = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError("algo.action", f"must be a number or a list of numbers, got {value!r}") from error
+    if space.kind == "discrete":
+        if action.shape != () or action not in np.arange(space.n):
+            raise ConfigError("algo.action", f"must be a whole number from 0 to {space.n - 1}, got {value}")
+    else:
+        if action.shape not in ((), space.shape):
+            raise ConfigError("algo.action", f"must be one number or have shape {space.shape}, got {value}")
+        low, high = np.asarray(space.low), np.asarray(space.high)
+        if not np.all((low <= action) & (action <= high)):
+            raise ConfigError("algo.action", f"must lie between {low} and {high}, got {value}")
+    return np.broadcast_to(action.astype(space.dtype), space.shape)
+
+
+def to_probabilities(values: Sequence[float], space: Space) -> Array:
+    """p [A] as the user wrote it; ConfigError unless it is a distribution over the actions."""
+    p = np.array(values, np.float64)
+    if space.kind != "discrete":
+        raise ConfigError("algo.p", "actions are continuous here", "write algo.action")
+    if len(p) != space.n:
+        raise ConfigError("algo.p", f"must hold {space.n} probabilities, one per action, got {len(p)}")
+    if not ((p >= 0).all() and abs(p.sum() - 1) < 1e-6):
+        raise ConfigError("algo.p", f"must be at least 0 and sum to 1, got {list(values)}")
+    return p

@@ -1,0 +1,60 @@
+"""LinUCB with disjoint linear models (Li, Chu, Langford & Schapire 2010, arXiv:1003.0146, algorithm 1).
+
+With A = X'X + I and theta = A^-1 X'y of the observations of an arm, plays
+
+    argmax_a  x . theta_a + alpha sqrt(x' A_a^-1 x)
+
+Differs from the paper: a constant 1 is appended to the context, so that an arm has an intercept, and the 1 of the ridge
+penalty is an option. Draws nothing. Evaluation plays the highest x . theta.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlrun.algos.contextual.linear import Features, LinearLearner, footprint
+from rlrun.algos.contextual.regression import LinearRegressions
+from rlrun.checks import positive, within
+from rlrun.registry import register
+from rlrun.types import Array, EnvSpec
+
+
+@dataclass
+class LinUCBConfig:
+    """LinUCB with disjoint linear models."""
+
+    name: str = "lin_ucb"  # registered name of the algorithm
+    init_pulls: int = 0  # how often every arm is played first, in turn; the bounds of new arms are wide anyway
+    alpha: float = 1.0  # width of the upper confidence bounds in standard deviations, if rewards have noise 1
+    ridge: float = 1.0  # weight of the penalty on the squared parameters
+
+    def __post_init__(self) -> None:
+        within("init_pulls", self.init_pulls, 0)
+        within("alpha", self.alpha, 0)
+        positive("ridge", self.ridge)
+
+
+@register(
+    "algo",
+    "lin_ucb",
+    config=LinUCBConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=footprint,
+)
+class LinUCB(LinearLearner):
+    """Contextual bandit: the arm with the highest linear upper confidence bound (Li et al. 2010)."""
+
+    def __init__(self, cfg: LinUCBConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
+        regressions = LinearRegressions(env.num_actions, Features(env.obs_space).size, cfg.ridge)
+        self.alpha = cfg.alpha
+        super().__init__(env, regressions, self.bounds, cfg.init_pulls, rng)
+
+    def bounds(self, x: Array, rng: np.random.Generator | None = None) -> Array:
+        """Upper confidence bounds [E, K] in contexts with features [E, D]."""
+        return self.regressions.predict(x) + self.alpha * self.regressions.width(x)

@@ -1,0 +1,54 @@
+"""Thompson sampling on linear models (Riquelme, Tucker & Snoek 2018, arXiv:1802.09127, section 3.1, "linear").
+
+Every arm's reward is linear in the context [x, 1], with unknown weights beta and noise sigma^2. After every reward the
+posterior of its arm is updated exactly (rlrun/ops/bayes.py); then sigma^2 and beta are drawn for every arm and the
+arm with the highest x . beta is played. Evaluation plays the posterior's mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlrun.algos.contextual.linear import Features, LinearLearner, footprint
+from rlrun.algos.contextual.regression import LinearRegressions
+from rlrun.checks import positive, within
+from rlrun.registry import register
+from rlrun.types import EnvSpec
+
+
+@dataclass
+class LinearPosteriorConfig:
+    """Thompson sampling on linear models."""
+
+    name: str = "linear_posterior"  # registered name of the algorithm
+    init_pulls: int = 3  # how often every arm is played first, in turn
+    lambda_prior: float = 0.25  # precision of the weights' prior: the larger, the closer to 0 they start
+    a0: float = 6.0  # shape of the prior of the noise variance, whose mean is b0 / (a0 - 1)
+    b0: float = 6.0  # scale of the prior of the noise variance
+
+    def __post_init__(self) -> None:
+        within("init_pulls", self.init_pulls, 0)
+        for key in ("lambda_prior", "a0", "b0"):
+            positive(key, getattr(self, key))
+
+
+@register(
+    "algo",
+    "linear_posterior",
+    config=LinearPosteriorConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=footprint,
+)
+class LinearPosterior(LinearLearner):
+    """Contextual bandit: Thompson sampling on exact Bayesian linear regressions (Riquelme et al. 2018)."""
+
+    def __init__(self, cfg: LinearPosteriorConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
+        size = Features(env.obs_space).size
+        regressions = LinearRegressions(env.num_actions, size, cfg.lambda_prior, cfg.a0, cfg.b0)
+        super().__init__(env, regressions, regressions.sample, cfg.init_pulls, rng)

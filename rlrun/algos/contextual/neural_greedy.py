@@ -1,0 +1,74 @@
+"""Epsilon-greedy play on a network's expected rewards (Riquelme et al. 2018, arXiv:1802.09127, "RMS" and "dropout").
+
+With probability epsilon any arm, otherwise the one with the highest prediction. With `dropout_when_acting` every
+prediction is made by a random thinned network, which explores by itself (Gal & Ghahramani 2016, arXiv:1506.02142).
+Differs from the paper: Adam in place of RMSProp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rlrun import networks
+from rlrun.agents.selectors import EpsilonGreedySelector
+from rlrun.algos.contextual.agent import ContextualAgent
+from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dropout
+from rlrun.compute.device import Device
+from rlrun.footprint import TRAINED, q_network
+from rlrun.registry import register
+from rlrun.schedules import ScheduleConfig, make
+from rlrun.types import EnvSpec, HeadSpec, Metrics
+
+
+@dataclass
+class NeuralGreedyConfig(NeuralConfig):
+    """Epsilon-greedy play on a network's expected rewards."""
+
+    name: str = "neural_greedy"  # registered name of the algorithm
+    epsilon: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(start=0.05))  # probability of a random arm
+    dropout: float = 0.0  # share of the hidden units that are dropped in training
+    dropout_when_acting: bool = False  # drop units while exploring, too
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.epsilon.within("epsilon", 0, 1)
+        check_dropout(self.dropout)
+
+
+@register(
+    "algo",
+    "neural_greedy",
+    config=NeuralGreedyConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=q_network(TRAINED),
+    weights=("network",),
+)
+class NeuralGreedy(NeuralLearner):
+    """Contextual bandit: epsilon-greedy on a network's predictions, or MC-dropout (Riquelme et al. 2018)."""
+
+    def __init__(
+        self,
+        cfg: NeuralGreedyConfig,
+        env: EnvSpec,
+        *,
+        network: networks.NetworkBuilder,
+        device: Device,
+        rng: np.random.Generator,
+        total_timesteps: int,
+        **_: Any,
+    ):
+        layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
+        net = networks.Dropout(layers, cfg.dropout).to(device.torch)
+        super().__init__(cfg, net, device, rng, total_timesteps)
+        predict = networks.DropoutInference(net, cfg.dropout_when_acting)
+        self.selector = EpsilonGreedySelector(make(cfg.epsilon, total_timesteps), rng)
+        self.agent = ContextualAgent(predict, predict.sample, env.num_actions, cfg.init_pulls, rng, self.selector)
+
+    def train(self, steps: int) -> Metrics:
+        return {**super().train(steps), "rollout/exploration_rate": self.selector.epsilon}

@@ -1,0 +1,126 @@
+"""Bayesian linear regression on a network's features (Riquelme et al. 2018, arXiv:1802.09127, section 3.2).
+
+Source of the idea: Snoek et al. 2015, arXiv:1502.05700. A network learns to predict rewards; its last hidden layer and
+a constant 1 are the features of one exact Bayesian regression per arm, whose posterior is sampled as in
+linear_posterior.
+A reward enters the posterior of its arm at once. When the network has moved, the features of everything observed so
+far have moved too: they are computed anew, and the posteriors from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlrun import networks
+from rlrun.algos.contextual.agent import ContextualAgent
+from rlrun.algos.contextual.linear import with_intercept
+from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dropout
+from rlrun.algos.contextual.regression import LinearRegressions
+from rlrun.checks import positive, within
+from rlrun.compute.device import Device
+from rlrun.errors import ConfigError
+from rlrun.footprint import TRAINED, q_network
+from rlrun.registry import register
+from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict
+
+
+@dataclass
+class NeuralLinearConfig(NeuralConfig):
+    """Bayesian linear regression on a network's features."""
+
+    name: str = "neural_linear"  # registered name of the algorithm
+    nn_update_ratio: int = 2  # the network is trained in every so many-th round
+    lambda_prior: float = 0.25  # precision of the weights' prior: the larger, the closer to 0 they start
+    a0: float = 3.0  # shape of the prior of the noise variance, whose mean is b0 / (a0 - 1)
+    b0: float = 3.0  # scale of the prior of the noise variance
+    dropout: float = 0.0  # share of the hidden units that are dropped in training
+    dropout_when_acting: bool = False  # drop units while exploring, too
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("nn_update_ratio", self.nn_update_ratio, 1)
+        for key in ("lambda_prior", "a0", "b0"):
+            positive(key, getattr(self, key))
+        check_dropout(self.dropout)
+
+
+@register(
+    "algo",
+    "neural_linear",
+    config=NeuralLinearConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory=None,
+    one_step=True,
+    footprint=q_network(TRAINED),
+    weights=("network",),
+)
+class NeuralLinear(NeuralLearner):
+    """Contextual bandit: Thompson sampling on a network's last hidden layer (Riquelme et al. 2018)."""
+
+    cfg: NeuralLinearConfig
+
+    def __init__(
+        self,
+        cfg: NeuralLinearConfig,
+        env: EnvSpec,
+        *,
+        network: networks.NetworkBuilder,
+        device: Device,
+        rng: np.random.Generator,
+        total_timesteps: int,
+        **_: Any,
+    ):
+        *hidden, head = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch))
+        if not any(True for layer in hidden for _ in layer.parameters()):
+            raise ConfigError(
+                "network.hidden", "there is no hidden layer to regress on", "or choose algo=linear_posterior"
+            )
+        super().__init__(cfg, networks.Dropout([*hidden, head], cfg.dropout), device, rng, total_timesteps)
+        self.features = networks.DropoutInference(networks.Dropout(hidden, cfg.dropout), cfg.dropout_when_acting)
+        size = head.get_parameter("weight").shape[1] + 1
+        self.regressions = LinearRegressions(env.num_actions, size, cfg.lambda_prior, cfg.a0, cfg.b0)
+        self.agent = ContextualAgent(self.values, self.scores, env.num_actions, cfg.init_pulls, rng)
+        self.round = 0
+
+    def values(self, obs: Array) -> Array:
+        """The posteriors' mean reward [E, K]."""
+        return self.regressions.predict(with_intercept(self.features(obs)))
+
+    def scores(self, obs: Array, rng: np.random.Generator) -> Array:
+        """Rewards [E, K] under models drawn from the posteriors."""
+        return self.regressions.sample(with_intercept(self.features.sample(obs, rng)), rng)
+
+    def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
+        pulls = self.columns(rollout)
+        features = with_intercept(self.features(pulls["obs"]))
+        for x, arm, reward in zip(features, pulls["action"].tolist(), pulls["reward"].tolist(), strict=True):
+            self.regressions.add(arm, x, reward)
+        return super().learn(rollout, progress)
+
+    def train(self, steps: int) -> Metrics:
+        self.round += 1
+        if self.round % self.cfg.nn_update_ratio:
+            return {}
+        metrics = super().train(steps)
+        self.refit()
+        return metrics
+
+    def refit(self) -> None:
+        """The posteriors of all observations, seen through the network as it is now."""
+        with torch.no_grad():
+            features = self.features.network(self.history["obs"])
+        arm, x, reward = (column.cpu().numpy() for column in (self.history["action"], features, self.history["reward"]))
+        self.regressions.fit(arm, with_intercept(x), reward.astype(np.float64))
+
+    def state_dict(self) -> StateDict:
+        return super().state_dict() | {"regressions": self.regressions.state_dict(), "round": self.round}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        super().load_state_dict(state)
+        self.regressions.load_state_dict(state["regressions"])
+        self.round = state["round"]

@@ -1,0 +1,240 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347).
+
+Several epochs of minibatch descent on one rollout, equations 7 and 9, with rho = pi(a|s) / pi_old(a|s):
+
+    L = -E[ min(rho A, clip(rho, 1 - c, 1 + c) A) ] + vf_coef * E[ (V - R)^2 ] - ent_coef * E[ H(pi) ]
+
+A are GAE(lambda) advantages (Schulman et al. 2016, arXiv:1506.02438) and R = A + V_old; both are fixed when the rollout
+is collected, as is log pi_old. Differs from the paper as is customary: advantages are normalised per minibatch,
+gradients clipped, the value loss optionally clipped, the epochs ended when the policy has moved far (`target_kl`).
+
+Losses are logged as means over all updates of a rollout; entropy, KL and the share of clipped samples are looked at
+once, after the last update, on its minibatch; the explained variance is that of the values recorded when acting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlrun import networks
+from rlrun.agents.policy import ActorCriticAgent
+from rlrun.buffers import RolloutBuffer
+from rlrun.checks import one_of, positive, within
+from rlrun.compute.device import Device
+from rlrun.compute.update import Aux, UpdateMeans
+from rlrun.errors import ConfigError
+from rlrun.footprint import FLOAT, TRAINED, Need, Parameters, transition, weights
+from rlrun.ops.distributions import Categorical, Gaussian
+from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss
+from rlrun.ops.returns import gae
+from rlrun.registry import register
+from rlrun.schedules import annealed
+from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
+
+
+@dataclass
+class PPOConfig:
+    """Proximal policy optimisation."""
+
+    name: str = "ppo"  # registered name of the algorithm
+    gamma: float = 0.99  # discount factor per step
+    gae_lambda: float = 0.95  # 0: one-step advantages, 1: Monte Carlo
+    n_steps: int = 2048  # steps per environment and rollout
+    batch_size: int = 64  # transitions per minibatch
+    n_epochs: int = 10  # passes over each rollout
+    learning_rate: float = 3e-4  # Adam's step size
+    learning_rate_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
+    adam_eps: float = 1e-5  # Adam's epsilon, added to the root of the second moment
+    clip_range: float = 0.2  # how far the probability ratio may gain from moving away from 1
+    clip_range_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
+    clip_range_vf: float | None = (
+        None  # how far a value may gain from moving away from the old one; null for no clipping
+    )
+    normalize_advantage: bool = True  # mean 0 and standard deviation 1 within each minibatch
+    ent_coef: float = 0.0  # weight of the entropy bonus
+    vf_coef: float = 0.5  # weight of the value loss
+    max_grad_norm: float | None = 0.5  # gradients are scaled down to this global norm; null leaves them
+    target_kl: float | None = (
+        None  # ends a rollout's epochs once the approximate KL exceeds 1.5 times this; null never does
+    )
+
+    def __post_init__(self) -> None:
+        for key in ("gamma", "gae_lambda"):
+            within(key, getattr(self, key), 0, 1)
+        for key in ("n_steps", "batch_size", "n_epochs"):
+            within(key, getattr(self, key), 1, 10**7)
+        for key in ("learning_rate", "adam_eps", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl"):
+            positive(key, getattr(self, key))
+        for key in ("ent_coef", "vf_coef"):
+            within(key, getattr(self, key), 0)
+        for key in ("learning_rate_schedule", "clip_range_schedule"):
+            one_of(key, getattr(self, key), ("constant", "linear"))
+        if self.normalize_advantage and self.batch_size == 1:
+            raise ConfigError("batch_size", "one advantage has no standard deviation", "or normalize_advantage=false")
+
+
+def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """The network, and a rollout: as it is collected, shuffled, and on the device."""
+    policy = HeadSpec("policy" if env.action_space.kind == "discrete" else "gaussian", env.num_actions)
+    each = 3 * env.num_envs * (transition(env) + 4 * FLOAT)
+    what = f"a rollout of {cfg.n_steps:,} steps in {env.num_envs:,} environments"
+    return [
+        weights(parameters(policy, HeadSpec("value", 1)), TRAINED),
+        Need("algo.n_steps", cfg.n_steps * each, what, each),
+    ]
+
+
+@register(
+    "algo",
+    "ppo",
+    config=PPOConfig,
+    action={"discrete", "box"},
+    obs={"discrete", "box"},
+    memory="rollout",
+    footprint=footprint,
+    weights=("network",),
+)
+class PPO:
+    """Clipped policy gradient on fresh rollouts with a value baseline (Schulman et al. 2017)."""
+
+    def __init__(
+        self,
+        cfg: PPOConfig,
+        env: EnvSpec,
+        *,
+        network: networks.NetworkBuilder,
+        buffer: RolloutBuffer,
+        device: Device,
+        rng: np.random.Generator,
+        total_timesteps: int,
+    ):
+        self.cfg, self.buffer = cfg, buffer
+        self.rollout_steps = cfg.n_steps
+        if cfg.normalize_advantage and (cfg.n_steps * env.num_envs) % cfg.batch_size == 1:
+            raise ConfigError(
+                "algo.batch_size", "leaves a minibatch of one, whose advantage has no spread", "choose another"
+            )
+        self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
+        self.clip_range = annealed(cfg.clip_range, cfg.clip_range_schedule, total_timesteps)
+
+        discrete = env.action_space.kind == "discrete"
+        policy_head = HeadSpec("policy" if discrete else "gaussian", env.num_actions)
+        self.network = network(env.obs_space, policy_head, HeadSpec("value", 1)).to(device.torch)
+        self.distribution = Categorical if discrete else Gaussian
+        shape = None if discrete or len(env.action_space.shape) == 1 else env.action_space.shape
+        self.agent = ActorCriticAgent(networks.Inference(self.network), discrete, rng, shape)
+
+        minibatches = -(-cfg.n_steps * env.num_envs // cfg.batch_size)  # rounded up
+        rollouts = -(-total_timesteps // (cfg.n_steps * env.num_envs))
+        self.optimise = device.optimiser(
+            self.loss,
+            self.network,
+            updates_ahead=rollouts * cfg.n_epochs * minibatches,
+            max_grad_norm=cfg.max_grad_norm,
+            eps=cfg.adam_eps,
+        )
+
+    def loss(
+        self, network: Callable[[Tensor], Any], batch: dict[str, Tensor], clip_range: float | Tensor
+    ) -> tuple[Tensor, Aux]:
+        """The objective above on one minibatch of obs, action, log_prob, value, advantage, returns."""
+        policy, value = network(batch["obs"])
+        value = value.squeeze(-1)  # [B]
+        policy = self.distribution(policy)
+        ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()  # [B]
+        policy_loss = clipped_surrogate(ratio, batch["advantage"], clip_range).mean()
+        if self.cfg.clip_range_vf is None:
+            value_loss = torch.nn.functional.mse_loss(value, batch["returns"])
+        else:
+            value_loss = clipped_value_loss(value, batch["value"], batch["returns"], self.cfg.clip_range_vf).mean()
+        loss = policy_loss + self.cfg.vf_coef * value_loss
+        if self.cfg.ent_coef:
+            loss = loss - self.cfg.ent_coef * policy.entropy().mean()
+
+        return loss, {"policy_gradient_loss": policy_loss, "value_loss": value_loss}
+
+    def diagnose(self, batch: dict[str, Tensor], clip_range: float) -> Aux:
+        """How far the policy has gone on one minibatch: its entropy, the KL from the old one, the share of clipped
+        samples. `entropy_loss` is the entropy's negative, as the field has come to log it."""
+        with torch.no_grad():
+            policy = self.distribution(self.network(batch["obs"])[0])
+            ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()
+            entropy = policy.entropy().mean()
+            return {
+                "entropy": entropy,
+                "entropy_loss": -entropy,
+                "approx_kl": approx_kl(ratio).mean(),
+                "clip_fraction": ((ratio - 1).abs() > clip_range).float().mean(),
+            }
+
+    def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
+        advantage, value = self.advantages(rollout), rollout.extras["value"]
+        columns = {
+            "obs": rollout.obs[:-1],
+            "action": rollout.action if self.agent.discrete else flat(rollout.action),
+            "log_prob": rollout.extras["log_prob"],
+            "value": value,
+            "advantage": advantage,
+            "returns": advantage + value,
+        }
+        begun, means = progress.begun(rollout), UpdateMeans()
+        learning_rate, clip_range = self.learning_rate(begun), self.clip_range(begun)
+        normalize = "advantage" if self.cfg.normalize_advantage else None
+        # The last rollout of a run is cut to what was left: its minibatches are not worth a graph of their own.
+        optimise = self.optimise if len(rollout.reward) == self.rollout_steps else self.optimise.eager
+        for batch in self.buffer.minibatches(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize):
+            means.add(optimise(batch, clip_range, learning_rate=learning_rate))
+            progress.gradient_steps += 1
+            if self.cfg.target_kl and self.diagnose(batch, clip_range)["approx_kl"] > 1.5 * self.cfg.target_kl:
+                break
+        aux = means.take() | self.diagnose(batch, clip_range)
+        return {f"train/{key}": value for key, value in aux.items()} | {
+            "train/explained_variance": explained_variance(value, advantage),
+            "train/learning_rate": learning_rate,
+            "train/clip_range": clip_range,
+        }
+
+    def advantages(self, rollout: Rollout) -> Array:
+        """GAE [T, E]. Where an episode was cut, the value of its true last observation stands for what would follow."""
+        value = rollout.extras["value"]
+        next_value = np.concatenate([value[1:], self.agent.value(rollout.obs[-1])[None]])
+        if rollout.final_obs:
+            finals = self.agent.value(np.stack(list(rollout.final_obs.values())))
+            next_value[tuple(np.array(list(rollout.final_obs)).T)] = finals
+        return gae(
+            rollout.reward,
+            value,
+            next_value,
+            rollout.terminated,
+            rollout.truncated,
+            self.cfg.gamma,
+            self.cfg.gae_lambda,
+        )
+
+    def state_dict(self) -> StateDict:
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimise.state_dict(),
+            "agent": self.agent.state_dict(),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimise.load_state_dict(state["optimiser"])
+        self.agent.load_state_dict(state["agent"])
+
+
+def flat(action: Array) -> Array:
+    """Continuous actions [T, E, *action] as the network's head has them: [T, E, A]."""
+    return action.reshape(*action.shape[:2], -1)
+
+
+def explained_variance(value: Array, advantage: Array) -> float:
+    """1 - Var[R - V] / Var[R] of returns R = A + V: 1 is a perfect critic, 0 one that knows nothing; NaN-free."""
+    variance = np.var(advantage + value)
+    return float(1 - np.var(advantage) / variance) if variance > 0 else 0.0

@@ -1,0 +1,1 @@
+"""Learning and planning on tables."""

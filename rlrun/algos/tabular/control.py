@@ -1,0 +1,98 @@
+"""What tabular control methods share: a table of action values, epsilon-greedy play on it, and mending one entry.
+
+An algorithm's own file says what it takes a step to be worth.
+
+Letters: S states, A actions, E environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rlrun.agents.selectors import EpsilonGreedySelector, RandomArgmaxSelector
+from rlrun.agents.table import Rows, TableAgent
+from rlrun.checks import overwrite, positive, within
+from rlrun.schedules import ScheduleConfig, make
+from rlrun.seeding import generator_state, restore_generator
+from rlrun.types import EnvSpec, Metrics, Rollout, StateDict
+
+
+@dataclass
+class ControlConfig:
+    """Options of every tabular control method."""
+
+    gamma: float = 0.99  # discount factor per step
+    learning_rate: float = 0.1  # share of the TD error that an update takes over
+    epsilon: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(start=0.1))  # probability of a random action
+    initial_value: float = 0.0  # of every entry of the table; above what can be earned it drives exploration
+
+    def __post_init__(self) -> None:
+        within("gamma", self.gamma, 0, 1)
+        positive("learning_rate", self.learning_rate)
+        within("learning_rate", self.learning_rate, 0, 1)
+        self.epsilon.within("epsilon", 0, 1)
+
+
+class ControlLearner:
+    """Base: Q [S, A] and an agent that is epsilon-greedy on it, ties broken at random as all entries start out equal.
+
+    A subclass implements `learn`.
+    """
+
+    rollout_steps = 1  # every action sees the table as the step before left it
+
+    def __init__(self, cfg: ControlConfig, env: EnvSpec, *, rng: np.random.Generator, total_timesteps: int, **_: Any):
+        self.rng = rng
+        self.gamma, self.learning_rate = cfg.gamma, cfg.learning_rate
+        rows = Rows(env)
+        self.q = np.full((rows.count, env.num_actions), cfg.initial_value)  # [S, A]
+        self.selector = EpsilonGreedySelector(make(cfg.epsilon, total_timesteps), rng, RandomArgmaxSelector(rng))
+        self.agent = TableAgent(rows, self.q, self.selector)
+
+    def highest(self, s: int) -> float:
+        """max_a Q(s, a)."""
+        return max(self.q[s].tolist())  # for so few numbers Python's own is faster than NumPy's
+
+    def expected(self, s: int) -> float:
+        """sum_a pi(a|s) Q(s, a) under the epsilon-greedy policy played last; tied actions may share as they will."""
+        values, epsilon = self.q[s].tolist(), self.selector.epsilon
+        return epsilon * sum(values) / len(values) + (1 - epsilon) * max(values)
+
+    def correct(self, s: int, a: int, target: float) -> float:
+        """Q(s, a) <- Q(s, a) + lr * (target - Q(s, a)). Returns |TD error|."""
+        value = self.q.item(s, a)
+        error = target - value
+        self.q[s, a] = value + self.learning_rate * error
+        return abs(error)
+
+    def metrics(self, errors: Sequence[float]) -> Metrics:
+        """The mean of this chunk's |TD errors|, if there are any, and epsilon."""
+        metrics = {"rollout/exploration_rate": self.selector.epsilon}
+        if errors:
+            metrics["train/td_error"] = sum(errors) / len(errors)
+        return metrics
+
+    def state_dict(self) -> StateDict:
+        return {"q": self.q.copy(), "rng": generator_state(self.rng)}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        overwrite(self.q, state["q"])
+        restore_generator(self.rng, state["rng"])
+
+
+def transitions(rollout: Rollout) -> Iterator[tuple[int, int, int, float, int, bool, bool]]:
+    """(env, s, a, r, s', terminated, truncated) of every step, in order of time, then environment.
+
+    s' is the true next state, not the reset one. Plain numbers: one transition at a time is cheaper in Python.
+    """
+    obs, action, reward = rollout.obs.tolist(), rollout.action.tolist(), rollout.reward.tolist()
+    terminated, truncated = rollout.terminated.tolist(), rollout.truncated.tolist()
+    for t in range(len(action)):
+        for e in range(len(action[t])):
+            final = rollout.final_obs.get((t, e))
+            after = obs[t + 1][e] if final is None else int(final)
+            yield e, obs[t][e], action[t][e], reward[t][e], after, terminated[t][e], truncated[t][e]

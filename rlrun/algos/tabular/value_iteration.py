@@ -1,0 +1,79 @@
+"""Value iteration (Bellman 1957; Sutton & Barto 2018, section 4.4) on the environment's own model.
+
+Sweeps of the optimality backup over all states at once, until no value moves by `tolerance` or more:
+
+    Q(s, a) <- sum_{s', r} p(s', r | s, a) (r + gamma * max_a' Q(s', a'))
+
+where nothing follows an end. With gamma 1 the values converge where no reward can be collected for ever; what is
+played is then one of several equally good policies, see `Planner`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rlrun.algos.tabular.planning import Planner
+from rlrun.checks import positive, within
+from rlrun.footprint import tables
+from rlrun.registry import register
+from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
+
+
+@dataclass
+class ValueIterationConfig:
+    """Value iteration."""
+
+    name: str = "value_iteration"  # registered name of the algorithm
+    gamma: float = 0.99  # discount factor per step
+    sweeps: int = 1  # backups of all states after every env step
+    tolerance: float = 1e-10  # planning is over when a sweep changes no value by as much
+
+    def __post_init__(self) -> None:
+        within("gamma", self.gamma, 0, 1)
+        within("sweeps", self.sweeps, 1)
+        positive("tolerance", self.tolerance)
+
+
+@register(
+    "algo",
+    "value_iteration",
+    config=ValueIterationConfig,
+    action={"discrete"},
+    obs={"discrete"},
+    memory=None,
+    table=True,
+    model=True,
+    footprint=tables(8),
+)
+class ValueIteration(Planner):
+    """Plans on the environment's model by sweeps of Bellman's optimality equation (Bellman 1957)."""
+
+    def __init__(self, cfg: ValueIterationConfig, env: EnvSpec, **_: Any):
+        super().__init__(env)
+        self.cfg = cfg
+        self.sweeps, self.residual = 0, np.inf  # made so far, and the largest change of a value in the last one
+
+    def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
+        """The sweeps that these env steps are worth, fewer at the end."""
+        for _ in range(self.cfg.sweeps * rollout.reward.size):
+            if self.residual < self.cfg.tolerance:
+                break
+            self._sweep()
+        return {"train/residual": self.residual, "train/sweeps": self.sweeps}
+
+    def _sweep(self) -> None:
+        before = self.q.max(axis=1)
+        self.q[:] = self.mdp.backup(before, self.cfg.gamma)
+        self.improve()
+        self.residual = float(np.abs(self.q.max(axis=1) - before).max())
+        self.sweeps += 1
+
+    def state_dict(self) -> StateDict:
+        return {**super().state_dict(), "sweeps": self.sweeps, "residual": self.residual}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        super().load_state_dict(state)
+        self.sweeps, self.residual = state["sweeps"], state["residual"]

@@ -1,0 +1,1 @@
+"""Deep value-based learning."""

@@ -1,0 +1,130 @@
+"""Deep Q-network: Q-learning from replay with a frozen target network.
+
+Mnih et al. 2015 (Nature 518:529), equation 1, with the loss
+
+    L = E[ w * h( r + discount * Q_target(s', a*) - Q(s, a) ) ],   h = Huber or squared error.
+
+a* maximises Q_target(s', .); with `double` it maximises Q(s', .) (van Hasselt et al. 2016, arXiv:1509.06461).
+Differs from the paper: Adam in place of RMSProp, targets copied on env steps instead of updates, optionally averaged
+(`tau`). The batch carries gamma^m and termination in `discount`, so n-step and prioritised replay need nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from rlrun import networks
+from rlrun.agents.q import DQNAgent
+from rlrun.algos.learners import ReplayConfig, ReplayLearner, round_footprint
+from rlrun.buffers import UniformRing
+from rlrun.checks import one_of
+from rlrun.compute.device import Device
+from rlrun.compute.update import Aux
+from rlrun.footprint import TRAINED, Need, Parameters, weights
+from rlrun.networks.target import Target
+from rlrun.ops.losses import gather
+from rlrun.registry import register
+from rlrun.schedules import ScheduleConfig, make
+from rlrun.types import Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
+
+LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
+
+
+@dataclass
+class DQNConfig(ReplayConfig):
+    """Deep Q-network."""
+
+    name: str = "dqn"  # registered name of the algorithm
+    double: bool = False  # the online network chooses the next action, the target network evaluates it
+    loss: str = "huber"  # huber | mse
+    epsilon: ScheduleConfig = field(
+        default_factory=lambda: ScheduleConfig("linear", start=1.0, end=0.05, fraction=0.1)
+    )  # probability of a random action; falls from the first env step on, also before learning_starts
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("loss", self.loss, LOSSES)
+        self.epsilon.within("epsilon", 0, 1)
+
+
+def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """The network, its target, and the batches of a round."""
+    return [weights(parameters(HeadSpec("q", env.num_actions)), TRAINED + 1), *round_footprint(cfg, env)]
+
+
+@register(
+    "algo",
+    "dqn",
+    config=DQNConfig,
+    action={"discrete"},
+    obs={"discrete", "box"},
+    memory="replay",
+    footprint=footprint,
+    weights=("q", "q_target.module"),
+)
+class DQN(ReplayLearner):
+    """Q-learning from replay with a frozen target network (Mnih et al. 2015)."""
+
+    def __init__(
+        self,
+        cfg: DQNConfig,
+        env: EnvSpec,
+        *,
+        network: networks.NetworkBuilder,
+        buffer: UniformRing,
+        device: Device,
+        rng: np.random.Generator,
+        total_timesteps: int,
+    ):
+        super().__init__(cfg, env, buffer, total_timesteps)
+        self.q = network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch)
+        self.q_target = Target(
+            self.q, tau=cfg.tau, interval=None if cfg.tau < 1 else cfg.target_update_interval or 10_000
+        )
+        self.error: Callable[..., Tensor] = getattr(torch.nn.functional, LOSSES[cfg.loss])
+        self.optimise = device.optimiser(
+            self.loss, self.q, updates_ahead=self.updates_ahead, max_grad_norm=cfg.max_grad_norm, eps=cfg.adam_eps
+        )
+        scores = networks.Inference(self.q)
+        self.agent = DQNAgent(scores, make(cfg.epsilon, total_timesteps), rng, random_steps=cfg.random_steps)
+
+    def loss(self, q: Callable[[Tensor], Tensor], batch: Batch) -> tuple[Tensor, Aux]:
+        """Weighted TD loss of the taken actions; the target gets no gradient."""
+        value = gather(q(batch.obs), batch.action)  # [B]
+        with torch.no_grad():
+            next_q = self.q_target(batch.next_obs)  # [B, A]
+            chooser = q(batch.next_obs) if self.cfg.double else next_q
+            target = batch.reward + batch.discount * gather(next_q, chooser.argmax(-1))
+        loss = (batch.weight * self.error(value, target, reduction="none")).mean()
+        with torch.no_grad():
+            return loss, {"td_error": (target - value).abs(), "q_values": value.mean()}
+
+    def update(self, batch: Batch, learning_rate: float) -> Aux:
+        aux = self.optimise(batch, learning_rate=learning_rate)
+        self.q_target.follow()
+        return aux
+
+    def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
+        epsilon = self.agent.epsilon(progress.env_steps)
+        self.q_target.sync(progress.env_steps)
+        return {**super().learn(rollout, progress), "rollout/exploration_rate": epsilon}
+
+    def state_dict(self) -> StateDict:
+        return {
+            "q": self.q.state_dict(),
+            "q_target": self.q_target.state_dict(),
+            "optimiser": self.optimise.state_dict(),
+            "ratio": self.ratio.state_dict(),
+            "agent": self.agent.state_dict(),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.q.load_state_dict(state["q"])
+        self.q_target.load_state_dict(state["q_target"])
+        self.optimise.load_state_dict(state["optimiser"])
+        self.ratio.load_state_dict(state["ratio"])
+        self.agent.load_state_dict(state["agent"])

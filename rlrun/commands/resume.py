@@ -1,0 +1,101 @@
+"""`rlrun resume RUN`: goes on from the newest intact checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from rlrun.config import dialects, values
+from rlrun.config.unresolved import looked_up
+from rlrun.config.validate import validate
+from rlrun.config.values import flat, literal, to_yaml
+from rlrun.config.words import assigned
+from rlrun.errors import CheckpointError, ConfigError
+from rlrun.interrupt import Interrupt
+from rlrun.run import warmstart
+from rlrun.run.attempt import attempt
+from rlrun.run.build import own_callbacks, parts
+from rlrun.rundir import checkpoints, find
+from rlrun.rundir.layout import RunDir
+from rlrun.rundir.trust import read_config
+from rlrun.types import StateDict
+
+CHANGEABLE = ("total_timesteps", "logger", "eval", "checkpoint")  # from one attempt to the next
+
+
+def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = False) -> int:
+    """Continue a run from its newest intact checkpoint, or from the beginning if it has none yet.
+
+    Args:
+        trust: obey its config even if it was made elsewhere.
+        force: take it over from a process on another machine or in another container.
+    """
+    run_dir = find.open_run(path)
+    old = read_config(run_dir, trust)
+    new = _changed(old, words)
+    with Interrupt(grace=0) as interrupt:
+        with run_dir.where_modules_are():
+            cfg = validate(looked_up(new))
+        status = run_dir.read_status()
+        if cfg.total_timesteps < status["env_steps"] and new != old:
+            raise ConfigError(
+                "total_timesteps", f"the run is at {status['env_steps']:,} env steps already", "give more"
+            )
+        if status["state"] == "finished" and status["env_steps"] >= cfg.total_timesteps:
+            print(
+                f"{path} finished at {status['env_steps']:,} env steps; "
+                "total_timesteps=N, greater than that, continues it"
+            )
+            return 0
+        if not force:
+            run_dir.must_be_free()
+        found, state = _newest(run_dir)  # before anything is touched
+        made = parts(cfg, interrupt)
+        with closing(made.source):
+            own = own_callbacks(cfg)
+            made.must_show_data_of(run_dir)
+            if state is None:
+                begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
+                warmstart.start(made, cfg.algo.name, begun.get("checkpoint", cfg.init_from))
+            interrupt.check()
+            interrupt.grace = cfg.checkpoint.grace
+            run_dir.begin_attempt(force)
+            messages = [f"resumed from {found}", *_differences(old, new)]
+            attempt(run_dir, cfg, made, own, state, messages, to_yaml(new))
+    return 0
+
+
+def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
+    """Where to go on from, and the state there."""
+    if not any(run_dir.checkpoints.glob("step_*")):
+        if steps := run_dir.saved_steps():
+            raise CheckpointError(
+                f"{run_dir.checkpoints}: the checkpoints are gone, the run had reached {steps:,} env steps"
+            )
+        return "the beginning", None
+    return checkpoints.load_latest(run_dir.checkpoints, lambda text: print(text, file=sys.stderr))
+
+
+def _changed(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """A run's config with those things changed that do not change what it computes."""
+    known = values.keys(data)
+    for key in assigned(words, data):
+        if key.split(".")[0] not in CHANGEABLE and key.split(".")[0] in known:
+            hint = "these can: total_timesteps, logger.*, eval.*, checkpoint.*"
+            raise ConfigError(key, "cannot change when a run is resumed, it would be another run", hint)
+        if key not in known:
+            raise dialects.unknown_key(key, {name for name in known if name.split(".")[0] in CHANGEABLE})
+    return values.in_types(values.merged(data, words))
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line for every value that is not what it was."""
+    before, after = flat(old), flat(new)
+    changed = [key for key, value in after.items() if before[key] != value and not isinstance(value, dict)]
+    lines = [f"{key}: {literal(before[key])} -> {literal(after[key])}" for key in changed]
+    if "total_timesteps" in changed:
+        lines.append("schedules over a share of the run (learning rate, epsilon) now span the new total")
+    return lines

@@ -1,0 +1,78 @@
+"""`rlrun option=value …`: trains what the words describe, in a directory of its own."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from rlrun.config import compose
+from rlrun.config.cautions import cautions
+from rlrun.config.compose import Composed
+from rlrun.config.schema import RunConfig
+from rlrun.config.values import to_yaml
+from rlrun.interrupt import Interrupt
+from rlrun.run.attempt import attempt, roots
+from rlrun.run.prepare import made_for
+from rlrun.rundir.layout import RunDir, to_json
+from rlrun.rundir.meta import surroundings
+from rlrun.rundir.trust import signature
+from rlrun.seeding import SeedTree
+
+
+def train(words: Sequence[str], argv: Sequence[str]) -> int:
+    """Train what the overrides describe, in a directory of its own; `argv` is what the user typed."""
+    train_composed(compose.compose(words), argv)
+    return 0
+
+
+def train_composed(composed: Composed, argv: Sequence[str]) -> float:
+    """Check, build and train one composed run.
+
+    Args:
+        argv: what the user typed.
+
+    Returns:
+        The mean return of the final evaluation.
+    """
+    with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (cfg, made, own, begun):
+        run_dir = _claim(composed, argv, made.seeds, begun | made.data)
+        messages = [f"run: {run_dir.path}", composed.tuned(argv), *cautions(cfg, made.spec), *_weights(cfg)]
+        return attempt(run_dir, cfg, made, own, None, messages)
+
+
+def check(words: Sequence[str]) -> int:
+    """Everything that training with these words does before it takes possession of a directory; nothing is written."""
+    composed = compose.compose(words)
+    with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (cfg, made, _, _):
+        RunDir.check(composed.dir)
+        for line in cautions(cfg, made.spec):
+            print(line)
+        print(f"all is well: {cfg.algo.name} on {made.spec.id}, {cfg.total_timesteps:,} env steps, seed {cfg.seed}")
+    return 0
+
+
+def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:
+    """Take possession of a new run's directory, which says from its first moment on what was asked for."""
+    overrides, written = to_yaml(composed.overrides), to_yaml(composed.record)
+    content = {
+        "config.yaml": written,
+        **signature(written),
+        "overrides.yaml": overrides,
+        "command.txt": command_line(argv) + "\n",
+        ".hydra/config.yaml": composed.written,
+        ".hydra/overrides.yaml": overrides,
+        ".hydra/hydra.yaml": to_yaml({"hydra": composed.hydra}),
+        "meta.json": to_json(surroundings() | roots(seeds) | facts | {"provenance": composed.provenance}),
+    }
+    return RunDir.create(composed.dir, content)
+
+
+def _weights(cfg: RunConfig) -> list[str]:
+    """A line on the weights that a run starts with, if they are not its own."""
+    return [f"weights: those of {cfg.init_from}; all else begins anew"] if cfg.init_from else []
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The arguments of the command as one line that a shell takes back."""
+    return shlex.join(["rlrun", *argv])

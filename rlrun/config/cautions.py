@@ -1,0 +1,26 @@
+"""Options that a run takes and that will not do what they say: a line each at its start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rlrun.config.schema import RunConfig
+from rlrun.types import EnvSpec
+
+
+def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
+    """What the user may not have meant.
+
+    Args:
+        env: the run's environment.
+    """
+    total = cfg.total_timesteps
+    starts = getattr(cfg.algo, "learning_starts", 0)
+    if starts >= total:
+        yield f"algo.learning_starts: {starts:,} is not before the end at {total:,} env steps, nothing will be learned"
+    rollout = getattr(cfg.algo, "n_steps", 0) * cfg.env.num_envs
+    batch = getattr(cfg.algo, "batch_size", 0)
+    if 0 < rollout < batch:
+        yield f"algo.batch_size: {batch:,} is more than a rollout's {rollout:,} transitions, which are one minibatch"
+    if getattr(cfg.env, "rescale_action", None) is not None and env.action_space.kind != "box":
+        yield f"env.rescale_action: {env.id} has {env.action_space.kind} actions, nothing is rescaled"

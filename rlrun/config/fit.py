@@ -1,0 +1,68 @@
+"""Whether the parts of a run go together, by what they declare."""
+
+from __future__ import annotations
+
+import inspect
+
+from rlrun import registry
+from rlrun.config.schema import RunConfig
+from rlrun.errors import ConfigError
+from rlrun.registry import Entry
+from rlrun.types import EnvSpec
+
+
+def check_network(algo: str, network: str | None) -> None:
+    """An algorithm that takes a network has one."""
+    taken = inspect.signature(registry.get("algo", algo).factory).parameters.get("network")
+    if network is None and taken is not None and taken.default is taken.empty:
+        raise ConfigError("network", f"{algo} needs one", f"choose one of: {', '.join(registry.names('network'))}")
+
+
+def check_buffer(algo: str, buffer: str | None) -> None:
+    """The algorithm and the buffer agree on how experience is kept."""
+    needs = registry.get("algo", algo).capabilities.get("memory")
+    has = buffer and registry.get("buffer", buffer).capabilities.get("memory")
+    if needs == has:
+        return
+    if needs is None:
+        raise ConfigError("buffer", f"{algo} keeps no experience, {buffer} would stay empty", "write buffer=null")
+    fitting = [n for n in registry.names("buffer") if registry.get("buffer", n).capabilities.get("memory") == needs]
+    raise ConfigError("buffer", f"{algo} needs a {needs} buffer, not {buffer}", f"these fit: {', '.join(fitting)}")
+
+
+def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:
+    """Random actions in evaluation need some to draw from."""
+    if epsilon is not None and env.action_space.kind != "discrete":
+        kind = env.action_space.kind
+        raise ConfigError(key, f"draws from discrete actions, {env.id} has {kind} ones", f"write {key}=null")
+
+
+def check_spaces(config: RunConfig, env: EnvSpec) -> None:
+    """The algorithm can read the observations, take the actions, and knows the model if it plans on one."""
+    if reason := _misfit(registry.get("algo", config.algo.name), env):
+        wrong = misfits(env)
+        fitting = ", ".join(name for name in registry.names("algo") if name not in wrong) or "none"
+        raise ConfigError("algo", f"{config.algo.name} {reason}", f"for {env.id} these fit: {fitting}")
+
+
+def misfits(env: EnvSpec) -> dict[str, str]:
+    """The algorithms that do not fit an environment, by name, and why not: the rest of a sentence on them."""
+    reasons = {name: _misfit(registry.get("algo", name), env) for name in registry.names("algo")}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _misfit(algo: Entry, env: EnvSpec) -> str:
+    """Why an algorithm does not fit an environment; "" if it does."""
+    for role, kind in (("action", env.action_space.kind), ("obs", env.obs_space.kind)):
+        if kind not in _able(algo, role):
+            return f"handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
+    if algo.capabilities.get("model") and env.model is None:
+        return f"plans on the environment's model, {env.id} does not tell it"
+    if algo.capabilities.get("one_step") and env.max_episode_steps != 1:
+        return "is for bandits, whose episodes are one step (max_episode_steps=1)"
+    return ""
+
+
+def _able(algo: Entry, role: str) -> set[str]:
+    """Kinds of space an algorithm declares for a role; all if it declares none."""
+    return set(algo.capabilities.get(role, ("discrete", "box")))

@@ -1,0 +1,95 @@
+"""What there is to choose from: folders of YAML files, and the options of each config group in them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from rlrun import registry
+from rlrun.config import sources
+from rlrun.config.schema import KINDS
+from rlrun.errors import ConfigError
+from rlrun.files import of_user
+
+ROOT = "config"  # conf/config.yaml
+GROUPS = (*KINDS, "tuned", "experiment", "smoke")
+
+
+class SearchPath(SearchPathPlugin):
+    """Our folder, those of users and plug-ins, then what registered components bring."""
+
+    folders: tuple[Path, ...] = ()  # of users and plug-ins
+    modules: tuple[str, ...] = ()  # of `imports=[...]`
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for element in search_path.get_path():
+            if element.provider == "main":
+                element.path = f"yaml://{conf_dir()}"
+        for folder in self.folders:
+            search_path.append("rlrun", f"yaml://{folder}")
+        search_path.append("rlrun", f"components://{','.join(self.modules)}")
+
+
+def conf_dir() -> Path:
+    """The folder of our YAML files: beside the package in a checkout, inside it when installed from a wheel."""
+    package = Path(__file__).parent.parent
+    return next(folder for folder in (package / "conf", package.parent / "conf") if (folder / f"{ROOT}.yaml").is_file())
+
+
+def add_folders(given: Sequence[str], installed: Sequence[Path], modules: Sequence[str]) -> None:
+    """Tell Hydra which folders to search after ours, and what else registers components.
+
+    Args:
+        given: with `--config-dir`; those in the environment variable `RLRUN_CONF` come after them.
+        installed: by plug-ins.
+        modules: of `imports=[...]`.
+
+    Raises:
+        ConfigError: a folder does not exist.
+    """
+    named = [("--config-dir", folder) for folder in given]
+    named += [("RLRUN_CONF", folder) for folder in os.environ.get("RLRUN_CONF", "").split(os.pathsep) if folder]
+    for source, folder in named:
+        if not (folder and of_user(folder).is_dir()):
+            raise ConfigError(source, f"there is no folder {folder or repr(folder)}")
+    SearchPath.folders = (*(of_user(folder).absolute() for _, folder in named), *installed)
+    SearchPath.modules = tuple(modules)
+    for plugin in (SearchPath, sources.Folder, sources.Components):
+        Plugins.instance().register(plugin)
+
+
+def files(group: str) -> dict[str, Path]:
+    """The YAML files of a group by option, as Hydra finds them; in subfolders an option is `folder/name`."""
+    found: dict[str, Path] = {}
+    for root in (folder / group for folder in (conf_dir(), *SearchPath.folders)):
+        for file in (path for path in root.rglob("*.yaml") if path.is_file()):
+            found.setdefault(str(file.relative_to(root).with_suffix("")), file)
+    return found
+
+
+def options(group: str) -> list[str]:
+    """All options of a group, sorted: those of its files, and of registered components that have none."""
+    return sorted({*files(group), *registry.foreign(group)})
+
+
+def described(group: str) -> Iterator[tuple[str, str]]:
+    """The options of a group with a sentence each: the first of their file, or of their component's docstring."""
+    found = files(group)
+    for name in options(group):
+        yield name, _first_sentence(found[name]) if name in found else registry.get(group, name).summary
+
+
+def _first_sentence(file: Path) -> str:
+    """Of the comment that a YAML file begins with, `# @package` aside."""
+    lines = [line.strip() for line in file.read_text(errors="replace").splitlines()]
+    while lines and (not lines[0] or lines[0].startswith("# @package")):
+        del lines[0]
+    comment = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", comment)[0]

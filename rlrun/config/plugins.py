@@ -1,0 +1,119 @@
+"""Where components come from: this package's own modules, installed plug-ins, and modules the user names.
+
+Importing a module registers what it holds (see registry.py); nothing else tells ours and theirs apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from rlrun import algos, registry
+from rlrun.custom import import_module, locate, one_line
+from rlrun.errors import ConfigError
+from rlrun.lazy import deferred
+from rlrun.registry import Entry
+
+# The modules that register our components, in the order in which they are tried; algorithms have one each.
+MODULES = {
+    "network": ["networks.builder"],
+    "buffer": ["buffers.replay", "buffers.minibatches"],
+    "env": ["envs.options", "envs.bandits.arms", "envs.bandits.tables"],
+    "device": ["compute.device"],
+    "experience": ["envs.vector.options"],
+    "logger": ["loggers"],
+    "eval": ["run.callbacks.evaluate"],
+    "checkpoint": ["run.callbacks.checkpoint"],
+}
+ENTRY_POINTS = "rlrun.plugins"
+
+
+@functools.cache
+def load_installed() -> tuple[Path, ...]:
+    """Import every installed plug-in, once; our own components are imported when they are asked for.
+
+    Returns:
+        The `conf` folders that plug-in packages bring along.
+    """
+    for kind in ("algo", *MODULES):
+        registry.on_demand(kind, functools.partial(load_ours, kind))
+    folders = (_load_entry_point(point) for point in entry_points(group=ENTRY_POINTS))
+    return tuple(folder for folder in folders if folder is not None)
+
+
+@functools.cache
+def load_ours(kind: str, name: str | None) -> None:
+    """Import the module of a component of ours, or of all of its kind. The module of an algorithm is named like it."""
+    modules = MODULES.get(kind, ())
+    if kind == "algo":
+        modules = [path for path in _algorithms() if name in (None, path.rpartition(".")[2])]
+    with deferred("torch", "numpy"):
+        for module in modules:
+            importlib.import_module(f"rlrun.{module}")
+            if name is not None and registry.knows(kind, name):
+                return
+
+
+def _algorithms() -> Iterator[str]:
+    """The modules in the folders of `algos`, one folder a family."""
+    for folder in algos.__path__:
+        for family in pkgutil.iter_modules([folder]):
+            if family.ispkg:
+                inside = pkgutil.iter_modules([os.path.join(folder, family.name)])
+                yield from (f"algos.{family.name}.{module.name}" for module in inside)
+
+
+def load_named(modules: Sequence[str]) -> None:
+    """Import the modules of `imports=[...]`, from the current directory too; ConfigError names one that fails."""
+    for name in modules:
+        try:
+            import_module(name)
+        except Exception as error:
+            raise ConfigError("imports", f"{name} cannot be imported", one_line(error)) from error
+
+
+def entry_of(kind: str, node: dict[str, Any]) -> Entry:
+    """The component that a config node describes: by its registered `name`, or by `_target_: module.Class`.
+
+    A class that is not registered needs an attribute `config`, a dataclass with a field `name`.
+
+    Raises:
+        ConfigError: there is no such component.
+    """
+    path = node.get("_target_")
+    if path is None:
+        return registry.get(kind, node.get("name", ""))
+    factory = locate(f"{kind}._target_", path)
+    known = (registry.get(kind, name) for name in registry.names(kind))
+    return next((entry for entry in known if entry.factory is factory), None) or _adopt(kind, path, factory)
+
+
+def _adopt(kind: str, path: str, factory: Any) -> Entry:
+    """Register a class by the config that it carries."""
+    config = getattr(factory, "config", None)
+    name = getattr(config, "name", None)
+    if not (isinstance(config, type) and is_dataclass(config) and isinstance(name, str)):
+        hint = f'decorate it with @register("{kind}", "its_name", config=ItsConfig); its config has a field `name`'
+        raise ConfigError(f"{kind}._target_", f"{path} is not a component", hint)
+    registry.register(kind, name, config=config, **getattr(factory, "capabilities", {}))(factory)
+    return registry.get(kind, name)
+
+
+def _load_entry_point(point: EntryPoint) -> Path | None:
+    """A broken plug-in costs a line, not the runs that do not need it."""
+    try:
+        loaded = point.load()
+    except Exception as error:
+        owner = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
+        print(f"plug-in {point.name!r}{owner} cannot be imported: {one_line(error)}", file=sys.stderr)
+        return None
+    folder = Path(getattr(loaded, "__file__", None) or os.devnull).parent / "conf"
+    return folder if hasattr(loaded, "__path__") and folder.is_dir() else None

@@ -1,0 +1,90 @@
+"""What a run's config holds: its own keys, and the groups whose components bring theirs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlrun import registry
+from rlrun.checks import within
+from rlrun.errors import ConfigError
+from rlrun.seeding import SeedTree
+
+MISSING = "???"
+
+
+@dataclass
+class StopConfig:
+    """When to stop before total_timesteps."""
+
+    mean_return: float | None = None  # stop once the mean return of the last `window` training episodes reaches this
+    window: int = 100  # episodes averaged
+
+    def __post_init__(self) -> None:
+        within("window", self.window, 1, 10**7)
+
+
+@dataclass
+class SweepConfig:
+    """How the jobs of a sweep (`rlrun -m`) are run; it makes no difference to what one of them computes."""
+
+    jobs: int = 1  # jobs at a time, each in a process of its own; several GPUs are dealt out among them
+    time_limit: float | None = (
+        None  # seconds after which a job is ended and counts as failed; null = as long as it takes
+    )
+
+    def __post_init__(self) -> None:
+        within("jobs", self.jobs, 1, 1024)
+        within("time_limit", self.time_limit, 1, 1e9)
+
+
+@dataclass
+class RunConfig:
+    """One run. The nodes are config groups; `validate` replaces them by their components' dataclasses."""
+
+    seed: int = field(default=0, metadata={"largest": 2**63 - 1})  # all random streams of the run grow from it
+    seed_tree: int = 2  # how they grow; a run keeps its own: 1 had seeds of 32 bits, 2 has 31, which all libraries take
+    total_timesteps: int = 50_000  # env steps to train for, summed over all environments
+    algo: Any = None  # what learns
+    network: Any = None  # what it learns with; null if it needs none
+    buffer: Any = None  # what it learns from; null if it needs none
+    env: Any = None  # where it learns
+    device: Any = None  # hardware and numerics
+    experience: Any = None  # how environments are stepped
+    logger: Any = None  # where metrics go
+    eval: Any = None  # evaluation while training and at the end
+    checkpoint: Any = None  # what is saved, and when
+    stop: StopConfig = field(default_factory=StopConfig)  # early stopping
+    init_from: str | None = None  # start with the weights of this run: RUN, RUN@best or RUN@STEPS
+    callbacks: list[Any] = field(default_factory=list)  # callbacks of yours, in order: [my.module.Class, {_target_: …}]
+    sweep: SweepConfig = field(default_factory=SweepConfig)  # of `rlrun -m`, not part of a run
+    imports: list[str] = field(default_factory=list)  # modules to import first; they register components of yours
+
+    def __post_init__(self) -> None:
+        within("seed", self.seed, 0)
+        within("seed_tree", self.seed_tree, 1, 2)
+        within("total_timesteps", self.total_timesteps, 1)
+
+    @functools.cached_property
+    def environments(self) -> Any:
+        """The factory of the run's environments: one per config, which reads their spec once."""
+        entry = registry.get("env", self.env.name)
+        gamma = getattr(self.algo, "gamma", 1.0)
+        made = entry.factory(self.env, seeds(self), vector=self.experience.name, gamma=gamma)
+        if keys := getattr(self.logger, "info_keys", ()):
+            if not hasattr(made, "recipe"):
+                problem = f"{self.env.name} has no info to read"
+                raise ConfigError("logger.info_keys", problem, "write logger.info_keys=[]")
+            made.recipe = dataclasses.replace(made.recipe, info_keys=tuple(keys))
+        return made
+
+
+KINDS = ("algo", "network", "buffer", "env", "device", "experience", "logger", "eval", "checkpoint")
+OPTIONAL = {"network", "buffer"}
+
+
+def seeds(config: RunConfig) -> SeedTree:
+    """All seeds of a run."""
+    return SeedTree(config.seed, config.seed_tree)

@@ -1,0 +1,1 @@
+"""Bandits: one-step environments that tell of regret."""

@@ -1,0 +1,334 @@
+"""Bandits: problems of one step, natively vectorised.
+
+The observation (context) says which of P problems is played, the action which of A arms; every step is an episode of
+length 1. With `drift` every mean walks at random, so that what was learned long ago misleads.
+
+Source: Sutton & Barto, 2nd ed., sections 2.3 (testbed) and 2.5 (exercise 2.5: random walks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+import numpy as np
+
+from rlrun.checks import digest, one_of, within
+from rlrun.envs.bandits.regret import RegretMeter
+from rlrun.errors import ConfigError
+from rlrun.files import of_user
+from rlrun.footprint import Need
+from rlrun.registry import register
+from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
+from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, Space, StateDict, Step, VectorEnv
+
+
+@dataclass
+class BanditConfig:
+    """Options of every bandit."""
+
+    name: str = "bandit"
+    id: str = "Bandit"  # what the run is filed under
+    num_envs: int = 1  # copies played side by side
+    bandits: int | None = None  # number of problems; 1 unless the parameters say otherwise
+    arms: int | None = None  # arms of each problem; 5 unless the parameters say otherwise
+    context: str = "int"  # the problem as a number (int) or as a vector (one_hot)
+    assign: str = "random"  # who plays what: a random problem each step, or fixed: environment e has problem e
+    drift: float = 0.0  # standard deviation of the step that every arm's mean takes with each sweep; 0 = stationary
+
+    def __post_init__(self) -> None:
+        within("num_envs", self.num_envs, 1, 10**6)
+        within("bandits", self.bandits, 1, 10**6)
+        within("arms", self.arms, 1, 10**6)
+        within("drift", self.drift, 0, 10**6)
+        one_of("context", self.context, ("int", "one_hot"))
+        one_of("assign", self.assign, ("random", "fixed"))
+
+
+@dataclass
+class BernoulliConfig(BanditConfig):
+    """Options of the Bernoulli bandit."""
+
+    name: str = "bandit/bernoulli"
+    id: str = "BernoulliBandit"  # what the run is filed under
+    probs: Any = None  # success probability of each arm, a row of them per problem, or a CSV file; null: from U(0, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        probs = _table("probs", self.probs, self)
+        if probs is not None and not ((probs >= 0) & (probs <= 1)).all():
+            raise ConfigError("probs", "a probability must be in [0, 1]", "it is the probability of reward 1")
+
+
+@dataclass
+class GaussianConfig(BanditConfig):
+    """Options of the Gaussian bandit."""
+
+    name: str = "bandit/gaussian"
+    id: str = "GaussianBandit"  # what the run is filed under
+    means: Any = None  # mean reward of each arm, a row of them per problem, or a CSV file; null: from the prior
+    std: float = 1.0  # standard deviation of every reward
+    prior: str = "uniform"  # means are drawn from U(0, 1) (uniform) or N(prior_mean, 1) (normal)
+    prior_mean: float = 0.0  # of the normal prior
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _table("means", self.means, self)
+        within("std", self.std, low=0)
+        one_of("prior", self.prior, ("uniform", "normal"))
+
+
+def _table(key: str, values: Any, cfg: BanditConfig) -> Array | None:
+    """Parameters as [problems, arms], None if they are to be drawn; ConfigError if they do not fit `cfg`."""
+    if values is None:
+        return None
+    try:
+        table = _read(values) if isinstance(values, str) else np.array(values, np.float64)
+    except OSError as error:
+        raise ConfigError(key, f"{values} cannot be read", "give numbers, or a CSV file of them") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(key, f"must be numbers, in rows of equal length, got {values}") from error
+    if not np.isfinite(table).all():
+        raise ConfigError(key, "must be finite numbers", f"{values} has others")
+    if table.ndim not in (1, 2) or table.size == 0:
+        raise ConfigError(key, f"must be one list of arms or one list per problem, got {values}")
+    if table.ndim == 1:
+        table = np.tile(table, (cfg.bandits or 1, 1))
+    problems, arms = table.shape
+    if cfg.bandits not in (None, problems) or cfg.arms not in (None, arms):
+        wrong, given = ("bandits", problems) if cfg.bandits not in (None, problems) else ("arms", arms)
+        raise ConfigError(wrong, f"is {getattr(cfg, wrong)}, but {key} has {given}", f"leave out {wrong}")
+    return table
+
+
+def _read(path: str) -> Array:
+    """A CSV file of numbers; a file, so that an address is not fetched, nor a pipe or a device waited for."""
+    if not of_user(path).is_file():
+        raise FileNotFoundError(path)
+    with open(of_user(path), encoding="utf-8") as file:
+        return np.loadtxt(file, delimiter=",")
+
+
+class BanditVector:
+    """E copies of P problems with A arms, stepped as arrays.
+
+    One random stream serves the whole vector, or with `separate` one serves each copy. A copy that is started by
+    `reset_one` has a stream of its own from then on, so that its episode depends on its seed alone.
+
+    Args:
+        env_id: name of the environment.
+        values: [P, A] expected reward of each arm.
+        std: standard deviation of Gaussian rewards; None for Bernoulli rewards with success probability `values`.
+        num_envs: E.
+        one_hot: contexts as vectors [P] instead of numbers.
+        fixed: environment e always plays problem e (modulo P) instead of a random one each step.
+        drift: standard deviation of the normal step that every value takes after each sweep; probabilities are
+            reflected at 0 and 1.
+        separate: give every copy its own stream, which costs time: for evaluation.
+        model: take over its values, which may have drifted, with every reset.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        values: Array,
+        std: float | None,
+        num_envs: int,
+        *,
+        one_hot: bool = False,
+        fixed: bool = False,
+        drift: float = 0.0,
+        separate: bool = False,
+        model: BanditVector | None = None,
+    ):
+        problems, arms = values.shape
+        self.num_envs = num_envs
+        self.spec = EnvSpec(
+            id=env_id,
+            obs_space=_context_space(problems, one_hot),
+            action_space=Space("discrete", (), np.dtype(np.int64), n=arms),
+            num_envs=num_envs,
+            max_episode_steps=1,
+            reward_range=(0.0, 1.0) if std is None else (-np.inf, np.inf),
+        )
+        self.obs = np.zeros((num_envs, *self.spec.obs_space.shape), self.spec.obs_space.dtype)
+        self.values = values.copy()
+        self._best, self._std, self._drift = values.max(axis=1), std, drift
+        self._model = model
+        self._one_hot, self._fixed, self._separate = one_hot, fixed, separate
+        self._problem = np.arange(num_envs) % problems  # [E] being played
+        self._rng = np.random.default_rng(0)
+        self._own: dict[int, np.random.Generator] = {}
+        self._over, self._never = np.ones(num_envs, bool), np.zeros(num_envs, bool)
+        self._meter = RegretMeter(arms, problems)
+
+    def reset(self, seeds: Sequence[int]) -> Array:
+        """Start all copies, on one stream made of all seeds or each on its own. Returns obs [E, *obs]."""
+        if self._model is not None:
+            self.values[:] = self._model.values
+            self._best = self.values.max(axis=1)
+        self._rng = np.random.default_rng([int(seed) for seed in seeds])
+        self._own.clear()
+        self._next_problem()
+        if self._separate:
+            for e, seed in enumerate(seeds):
+                self.reset_one(e, seed)
+        return self.obs
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        """Start one copy on a stream of its own. Returns its obs [*obs]."""
+        self._own[env] = np.random.default_rng(int(seed))
+        if not self._fixed:
+            self._problem[env] = int(self._own[env].random() * len(self.values))
+        self._show()
+        return self.obs[env]
+
+    def step(self, action: Array) -> Step:
+        """Pull one arm in every copy; the reward belongs to the context that was shown before."""
+        problem, value = self._problem, self.values[self._problem, action]
+        best = self._best[problem]
+        reward = self._pull(value)
+        self._meter.add(action, reward, best - value, best - reward, problem)
+        if self._drift:
+            self._walk()
+        final_obs = dict(enumerate(self.obs.copy()))
+        self._next_problem()
+        episodes = [EpisodeStat(r, 1, e) for e, r in enumerate(reward.tolist())]
+        return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
+
+    caveat = ""  # its state is all arrays and streams of its own
+
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        pass
+
+    def metrics(self) -> Metrics:
+        """`bandit/...`: see RegretMeter."""
+        return self._meter.metrics()
+
+    def state_dict(self) -> StateDict:
+        return {
+            "grade": "exact",
+            "values": self.values.copy(),
+            "problem": self._problem.copy(),
+            "rng": generator_state(self._rng),
+            "own": [(e, generator_state(rng)) for e, rng in self._own.items()],
+            "regret": self._meter.state_dict(),
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.values[:] = state["values"]
+        self._best = self.values.max(axis=1)
+        self._problem = np.array(state["problem"])
+        restore_generator(self._rng, state["rng"])
+        self._own = {e: np.random.default_rng(0) for e, _ in state["own"]}
+        for e, saved in state["own"]:
+            restore_generator(self._own[e], saved)
+        self._meter.load_state_dict(state["regret"])
+        self._show()
+
+    def close(self) -> None:
+        pass
+
+    def _pull(self, value: Array) -> Array:
+        """Rewards [E] of arms with these expected values."""
+        if self._std is None:
+            noise = self._rng.random(self.num_envs)
+            for e, rng in self._own.items():
+                noise[e] = rng.random()
+            return (noise < value).astype(np.float64)
+        noise = self._rng.standard_normal(self.num_envs)
+        for e, rng in self._own.items():
+            noise[e] = rng.standard_normal()
+        return value + self._std * noise
+
+    def _walk(self) -> None:
+        self.values += self._drift * self._rng.standard_normal(self.values.shape)
+        if self._std is None:
+            self.values = 1 - np.abs(1 - np.abs(self.values) % 2)  # reflected at 0 and 1
+        self._best = self.values.max(axis=1)
+
+    def _next_problem(self) -> None:
+        problems = len(self.values)
+        if not self._fixed and problems > 1:
+            self._problem = self._rng.integers(problems, size=self.num_envs)
+            for e, rng in self._own.items():
+                self._problem[e] = int(rng.random() * problems)
+        self._show()
+
+    def _show(self) -> None:
+        if self._one_hot:
+            self.obs[:] = 0.0
+            self.obs[np.arange(self.num_envs), self._problem] = 1.0
+        else:
+            self.obs[:] = self._problem
+
+
+def _context_space(problems: int, one_hot: bool) -> Space:
+    if not one_hot:
+        return Space("discrete", (), np.dtype(np.int64), n=problems)
+    low = np.zeros(problems, np.float32)
+    return Space("box", (problems,), np.dtype(np.float32), low=low, high=low + 1, one_hot=True)
+
+
+class _Bandits:
+    """Base: training and evaluation play the same problems, as they stand now if they drift."""
+
+    def __init__(self, cfg: BanditConfig, values: Array, std: float | None):
+        self._cfg, self._values, self._std = cfg, values, std
+
+    def spec(self, num_envs: int) -> EnvSpec:
+        """What an algorithm may know."""
+        return self.train(num_envs).spec
+
+    def train(self, num_envs: int) -> VectorEnv:
+        """The copies a learner plays."""
+        return self._vector(num_envs, self._values, drift=self._cfg.drift)
+
+    def evaluation(self, num_envs: int, train: VectorEnv | None = None) -> VectorEnv:
+        """Other copies of the same problems, each with a random stream of its own; they do not drift."""
+        return self._vector(num_envs, self._values, separate=True, model=cast(BanditVector | None, train))
+
+    def fingerprint(self) -> str:
+        """A hash of what the arms give."""
+        return digest(self._values)
+
+    def render(self, mode: str) -> NoReturn:
+        raise ConfigError("env", f"{self._cfg.id} has nothing to show")
+
+    def _vector(self, num_envs: int, values: Array, **how: Any) -> BanditVector:
+        cfg = self._cfg
+        one_hot, fixed = cfg.context == "one_hot", cfg.assign == "fixed"
+        return BanditVector(cfg.id, values, self._std, num_envs, one_hot=one_hot, fixed=fixed, **how)
+
+
+def footprint(cfg: BanditConfig, each: int) -> list[Need]:
+    """The arms of all problems, their counts, and what every copy shows."""
+    problems, arms = cfg.bandits or 1, cfg.arms or 5
+    shown = 8 * (problems if cfg.context == "one_hot" else 1) + 200
+    found = [Need("env.num_envs", cfg.num_envs * shown, f"{cfg.num_envs:,} copies of the bandit", shown)]
+    if cfg.bandits or cfg.arms:
+        key, rows = ("env.arms", problems) if arms > problems else ("env.bandits", arms)
+        found.append(Need(key, 64 * problems * arms, f"{problems:,} problems of {arms:,} arms", 64 * rows))
+    return found
+
+
+@register("env", "bandit/bernoulli", config=BernoulliConfig, footprint=footprint)
+class BernoulliBandits(_Bandits):
+    """Bernoulli bandits: an arm gives 1 with its probability, else 0."""
+
+    def __init__(self, cfg: BernoulliConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+        drawn = seeds.generator(Role.PROBLEM).random((cfg.bandits or 1, cfg.arms or 5))
+        given = _table("env.probs", cfg.probs, cfg)
+        super().__init__(cfg, drawn if given is None else given, std=None)
+
+
+@register("env", "bandit/gaussian", config=GaussianConfig, footprint=footprint)
+class GaussianBandits(_Bandits):
+    """Gaussian bandits: an arm gives its mean plus noise."""
+
+    def __init__(self, cfg: GaussianConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+        rng, shape = seeds.generator(Role.PROBLEM), (cfg.bandits or 1, cfg.arms or 5)
+        drawn = rng.random(shape) if cfg.prior == "uniform" else rng.normal(cfg.prior_mean, 1.0, shape)
+        given = _table("env.means", cfg.means, cfg)
+        super().__init__(cfg, drawn if given is None else given, cfg.std)

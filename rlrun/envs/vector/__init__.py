@@ -1,0 +1,1 @@
+"""E environments stepped together; the one room that knows Gymnasium's autoreset."""

@@ -1,0 +1,338 @@
+"""Environments in child processes: how they start, fail and end.
+
+Gymnasium's AsyncVectorEnv carries the messages and shares the observations' memory. What it leaves open is settled
+here: a child computes with one thread; from its first moment it ignores Ctrl-C and the signals that a scheduler sends
+to the whole group, for the parent has yet to finish its step and save; it reports an error as data, with the seed and
+action that led to it; and it never outlives its parent, not even in an environment that hangs. A child that dies is
+named in an EnvError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
+from types import FrameType
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+from rlrun.envs import state as env_state
+from rlrun.envs.contact import Contact
+from rlrun.envs.faults import ChildError, described, traced
+from rlrun.envs.info import InfoMeter, Totals
+from rlrun.envs.recipe import Recipe
+from rlrun.envs.spaces import read_spec, to_space
+from rlrun.envs.state import Unsaveable
+from rlrun.errors import Abandoned, EnvError
+from rlrun.interrupt import SIGNALS
+from rlrun.talk import unfailing
+from rlrun.types import StateDict
+
+PATIENCE = 3.0  # seconds a child has to close its environment before it is killed
+_FOR_GOOD = contextlib.ExitStack()  # what a child keeps to its end
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Children(AsyncVectorEnv):
+    """One process per environment.
+
+    Args:
+        recipe: makes an environment; sent to every child.
+        num_envs: how many.
+        autoreset_mode: when an environment is reset after its episode's end.
+
+    Raises:
+        EnvError: from any method, if an environment fails or its process dies.
+    """
+
+    def __init__(self, recipe: Recipe, num_envs: int, autoreset_mode: AutoresetMode):
+        self._env_id = recipe.spec.id
+        self._seeds: Sequence[int] = [0] * num_envs
+        self._doing, self._actions = "its start", None
+        self.parent_pipes, self.processes = [], []
+        model = Contact(recipe.unseen())  # opened once in this process too, to read its spaces
+        model.close()
+        self.read_spec = functools.partial(read_spec, model.env, model.env.observation_space, num_envs=num_envs)
+        starts = [_Start(recipe, index, model.env) for index in range(num_envs)]
+        with _single_threaded():
+            self._guarded(super().__init__, starts, copy=False, context=_start_method(), autoreset_mode=autoreset_mode)
+        Finalize(self, _kill, (self.processes,), exitpriority=100)  # before multiprocessing waits for them at exit
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        self._seeds, self._doing, self._actions = seed, "reset()", None
+        return self._guarded(super().reset, seed=seed, options=options)
+
+    def step(self, actions: Any) -> Any:
+        self._actions = actions
+        return self._guarded(super().step, actions)
+
+    def capture(self) -> list[StateDict]:
+        """One state per environment; Unsaveable if one of them cannot be had."""
+        states = self._guarded(self.call, "capture")
+        for state in states:
+            if isinstance(state, str):
+                raise Unsaveable(state)
+        return list(states)
+
+    def restore(self, states: Sequence[StateDict]) -> None:
+        for failed in self._guarded(self.call, "restore", states):
+            if failed:
+                raise EnvError(failed)
+
+    def take_info(self) -> list[Totals]:
+        """What was asked of each environment's `info`, since the last call."""
+        return list(self._guarded(self.call, "take_info"))
+
+    def info_states(self) -> list[StateDict]:
+        return list(self._guarded(self.call, "info_state"))
+
+    def restore_info(self, states: Sequence[StateDict]) -> None:
+        self._guarded(self.call, "restore_info", states)
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Let the children close their environments, for a while; with `terminate` at once end them."""
+        pipes = [pipe for pipe in self.parent_pipes if pipe is not None]
+        if not terminate:
+            for pipe in pipes:
+                with contextlib.suppress(OSError):
+                    pipe.send(("close", None))
+            end = time.monotonic() + PATIENCE
+            for process in self._started():
+                process.join(max(0.0, end - time.monotonic()))
+        _kill(self._started())
+        for pipe in pipes:
+            pipe.close()
+
+    def _guarded(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of `call`, unless a child reports an error or is no more."""
+        try:
+            result = call(*args, **kwargs)
+        except (EOFError, OSError) as error:
+            lost = self._lost(error)
+            self.close(terminate=True)
+            raise lost from error
+        except Abandoned:  # the answer is not waited for, so there is no talking to them any more
+            self.close(terminate=True)
+            raise
+        info = result[-1] if isinstance(result, tuple) else None
+        if isinstance(info, dict) and "error" in info:
+            text, trace = next(said for said in info["error"] if said)
+            raise EnvError(text) from ChildError(trace)
+        return result
+
+    def _started(self) -> list[BaseProcess]:
+        """All processes, unless the last one failed to start."""
+        return [process for process in self.processes if process.pid is not None]
+
+    def _lost(self, error: Exception) -> EnvError:
+        """Which child died, how and when; a pipe may break a moment before its process is gone."""
+        if (e := len(self._started())) < self.num_envs:
+            return EnvError(
+                f"{self._env_id}: the process of environment {e} could not be started: {type(error).__name__}: {error}"
+            )
+        gone = wait([process.sentinel for process in self.processes], timeout=PATIENCE)
+        dead = [(e, process) for e, process in enumerate(self.processes) if process.sentinel in gone]
+        if not dead:
+            return EnvError(f"{self._env_id}: no contact with its processes: {type(error).__name__}: {error}")
+        e, process = dead[0]
+        process.join(PATIENCE)
+        code = process.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        doing = self._doing if self._actions is None else f"step({self._actions[e]})"
+        return EnvError(
+            f"{self._env_id}: the process of environment {e} (seed {self._seeds[e]}) died in {doing}: {how}\n"
+            "experience=in_process shows more of what happened"
+        )
+
+
+class _Start:
+    """Makes one child's environment, in the child. Asked in the parent, it gives one that has spaces and no more."""
+
+    def __init__(self, recipe: Recipe, index: int, model: gym.Env):
+        self._recipe, self._index, self._parent = recipe, index, os.getpid()
+        self._spaces = model.observation_space, model.action_space
+
+    def __call__(self) -> gym.Env:
+        if os.getpid() == self._parent:
+            spaces = gym.Env[Any, Any]()
+            spaces.observation_space, spaces.action_space = self._spaces
+            return spaces
+        for signum in SIGNALS:  # a handler is not handed on to a program that is started, being ignored would be
+            signal.signal(signum, signal.SIG_IGN if signum in (signal.SIGINT, signal.SIGHUP) else _heard)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        _FOR_GOOD.enter_context(unfailing())
+        return _Child(self._recipe, self._index, *self._spaces)
+
+
+def _heard(signum: int, frame: FrameType | None) -> None:
+    """Does nothing: a signal to all is the parent's to answer."""
+
+
+class _Child(gym.Env):
+    """The environment as its parent sees it: errors come as data, info stays at home.
+
+    Args:
+        recipe: makes the environment; one that cannot be made says so when it is reset.
+        index: its place among the children.
+        observation_space, action_space: as the parent knows them.
+    """
+
+    def __init__(self, recipe: Recipe, index: int, observation_space: gym.Space, action_space: gym.Space):
+        self.observation_space, self.action_space = observation_space, action_space
+        self._index = index
+        space = to_space(observation_space)
+        self._nothing = np.zeros(space.shape, space.dtype)
+        self._whole_numbers = isinstance(action_space, gym.spaces.Discrete)
+        self._contact: Any = None
+        self._meter = InfoMeter(recipe.info_keys) if recipe.info_keys else None
+        try:
+            self._contact = Contact(recipe(), index)
+            self._tables = env_state.tables(self._contact.env)
+        except BaseException as error:
+            named = EnvError(f"{recipe.spec.id}: environment {index}: {described(error)}")
+            named.__cause__ = error
+            self._broken = named
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if self._contact is None:
+            return self._nothing, _report(self._broken)
+        if seed is not None:  # an environment may draw from the global streams, and nobody else does here
+            random.seed(seed)
+            np.random.seed(seed)
+        try:
+            return np.array(self._contact.reset(seed)), {}
+        except EnvError as error:
+            return self._nothing, _report(error)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        try:
+            obs, reward, terminated, truncated, info = self._contact.step(
+                int(action) if self._whole_numbers else np.asarray(action)
+            )
+        except EnvError as error:
+            return self._nothing, 0.0, False, False, _report(error)
+        if self._meter is not None:
+            self._meter.add(info)
+        # a copy where an episode ends: the reset that follows may overwrite it
+        return (np.array(obs) if terminated or truncated else obs), reward, terminated, truncated, {}
+
+    def take_info(self) -> Totals:
+        return self._meter.take() if self._meter else {}
+
+    def info_state(self) -> StateDict:
+        return self._meter.state_dict() if self._meter else {}
+
+    def restore_info(self, states: Sequence[StateDict]) -> None:
+        if self._meter:
+            self._meter.load_state_dict(states[self._index])
+
+    def capture(self) -> StateDict | str:
+        """The state, or why it cannot be had."""
+        try:
+            return env_state.capture(self._contact.env, self._tables)
+        except Unsaveable as error:
+            return str(error)
+
+    def restore(self, states: Sequence[StateDict]) -> str:
+        """Take over a state. Returns what went wrong, if something did."""
+        try:
+            env_state.restore(self._contact.env, states[self._index])
+        except BaseException as error:
+            return f"{self._contact.id}: the saved state does not fit environment {self._index}: {described(error)}"
+        return ""
+
+    def close(self) -> None:
+        if self._contact is not None:
+            self._contact.close()
+        sys.stderr = io.StringIO()  # nobody wants to read that the parent hung up
+
+
+def _report(error: EnvError) -> dict[str, Any]:
+    """What the parent raises, and the traceback that led to it."""
+    return {"error": (str(error), traced(error))}
+
+
+def _kill(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+    for process in processes:
+        process.join()
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is gone, whatever the environment is doing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _start_method() -> str:
+    """Children start from a small server without the parent's threads and locks, or from nothing.
+
+    The server is started here, with signals blocked: it and all that it forks begin with what their parent has blocked.
+    Its socket has a name only while it starts: a process that is killed could not delete it.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return "spawn"
+    multiprocessing.set_forkserver_preload([__name__])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # the server needs it; having started it, Python unblocks signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        with _nameless_socket():
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return "forkserver"
+
+
+@contextlib.contextmanager
+def _nameless_socket() -> Iterator[None]:
+    """The server that is started here is reached through a descriptor; elsewhere than on Linux it keeps its folder."""
+    server: Any = forkserver._forkserver
+    config: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    folder, known = config.get("tempdir"), server._forkserver_address
+    if not hasattr(os, "O_PATH"):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="rlrun-") as config["tempdir"]:
+        try:
+            yield
+            if server._forkserver_address != known:
+                server._forkserver_address = f"/proc/self/fd/{os.open(server._forkserver_address, os.O_PATH)}"
+        finally:
+            config["tempdir"] = folder
+
+
+@contextlib.contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Processes started here compute with one thread."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,85 @@
+"""What may look on while a run trains: the hooks, and who is called at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rlrun.errors import CallbackError, RlrunError
+from rlrun.run.evaluation import EvalResult
+from rlrun.types import Chunk, EpisodeStat, Metrics, StateDict
+
+if TYPE_CHECKING:
+    from rlrun.run.run import Run
+
+
+class Callback:
+    """Does nothing; a callback overrides what it needs.
+
+    It looks at the run and may set `run.should_stop`; the rest of the run is not its to change. What it remembers from
+    one call to the next belongs into its state, or a resumed run forgets it.
+    """
+
+    def on_start(self, run: Run) -> None:
+        """Before the first chunk of every attempt; a resumed run stands at its checkpoint."""
+
+    def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
+        """After every chunk, and once with an empty one after a resume: work that was cut off is done then."""
+
+    def on_episode_end(self, run: Run, episode: EpisodeStat) -> None:
+        """For every training episode that ended in a chunk, before `on_chunk`."""
+
+    def on_evaluation(self, run: Run, result: EvalResult, kind: str) -> None:
+        """After an evaluation; `kind` is "periodic" or "final"."""
+
+    def on_best(self, run: Run, result: EvalResult) -> None:
+        """After an evaluation whose mean return is the highest so far, the first included."""
+
+    def on_solved(self, run: Run) -> None:
+        """Once the mean training return has reached `stop.mean_return`."""
+
+    def on_end(self, run: Run) -> None:
+        """After the last chunk, before the last checkpoint; not where a run is interrupted or fails."""
+
+    def state_dict(self) -> StateDict:
+        return {}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        pass
+
+
+def listeners(run: Run, hook: str) -> list[Callable[..., None]]:
+    """What is to be called at a hook, in the order of the callbacks; nothing of those that do nothing there."""
+    nothing = getattr(Callback, hook)
+    return [
+        _named(name, callback, hook)
+        for name, callback in run.callbacks.items()
+        if getattr(type(callback), hook, nothing) is not nothing
+    ]
+
+
+def tell(run: Run, hook: str, *args: Any) -> None:
+    """Call a hook of all callbacks.
+
+    Raises:
+        CallbackError: a callback of the user's failed.
+    """
+    for listener in listeners(run, hook):
+        listener(run, *args)
+
+
+def _named(name: str, callback: Callback, hook: str) -> Callable[..., None]:
+    """A hook of a callback; the failure of a user's says whose it is."""
+    call: Callable[..., None] = getattr(callback, hook)
+    if type(callback).__module__.startswith("rlrun."):
+        return call
+
+    def guarded(*args: Any) -> None:
+        try:
+            call(*args)
+        except RlrunError:
+            raise
+        except Exception as error:
+            raise CallbackError(f"callback {name}: {hook}() failed: {type(error).__name__}: {error}") from error
+
+    return guarded

@@ -1,0 +1,137 @@
+"""Evaluations while a run trains, and at its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlrun import checks
+from rlrun.errors import ConfigError
+from rlrun.loggers.csv import CsvTable
+from rlrun.registry import register
+from rlrun.run.callbacks.callback import Callback, tell
+from rlrun.run.callbacks.checkpoint import Checkpoint
+from rlrun.run.evaluation import EvalResult, evaluate, player, step_limit
+from rlrun.schedules import Every
+from rlrun.seeding import Role, aside
+from rlrun.types import Chunk, Metrics, StateDict
+
+if TYPE_CHECKING:
+    from rlrun.run.run import Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class EvalConfig:
+    """Evaluation while training and at the end, on environments and seeds of its own."""
+
+    name: str = "default"  # registered name
+    freq: int = 10_000  # env steps between two evaluations; 0 = only at the end
+    episodes: int = 20  # per evaluation, always from the same seeds, the final one from its own; 0 = no evaluation
+    policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
+    num_envs: int = 5  # environments stepped together; results of the greedy policy do not depend on it
+    epsilon: float | None = None  # probability of a random action in place of the greedy one; null = none
+    max_steps: int | None = None  # cut an episode after so many steps; null = 10000 if the environment has no limit
+
+    def __post_init__(self) -> None:
+        checks.within("freq", self.freq, 0)
+        checks.within("episodes", self.episodes, 0, 10**6)
+        checks.one_of("policy", self.policy, ("greedy", "stochastic"))
+        checks.within("num_envs", self.num_envs, 1, 10**4)
+        checks.within("epsilon", self.epsilon, 0, 1)
+        if self.epsilon is not None and self.policy != "greedy":
+            raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")
+        checks.within("max_steps", self.max_steps, 1)
+
+
+@register("eval", "default", config=EvalConfig)
+class Evaluate(Callback):
+    """Evaluates every `freq` env steps and at the end; writes `eval.csv` and tells the checkpoint which is the best.
+
+    It has environments of its own and starts them from fixed seeds, so it depends on nothing but these and the weights.
+    Whoever draws from the global streams meanwhile draws from seeded ones, and leaves those of the training alone.
+
+    Args:
+        table: path of `eval.csv`.
+        saver: keeps the best.
+    """
+
+    def __init__(self, cfg: EvalConfig, table: Path, saver: Checkpoint):
+        self.cfg = cfg
+        self.final: dict[str, float] | None = None  # the last final evaluation, with its env_steps
+        self.best: dict[str, float] | None = None  # the evaluation with the highest mean so far
+        self._every = Every(cfg.freq)
+        self._table = CsvTable(table, ["env_steps", "kind"])
+        self._saver = saver
+
+    def on_start(self, run: Run) -> None:
+        if self.cfg.episodes and run.spec.max_episode_steps is None:
+            steps = f"{step_limit(self.cfg.max_steps, run.spec):,}"
+            log.info("%s has no time limit: evaluation cuts episodes at %s steps (eval.max_steps)", run.spec.id, steps)
+
+    def on_chunk(self, run: Run, chunk: Chunk, metrics: Metrics) -> None:
+        ends = run.progress.done or run.should_stop  # then the final evaluation follows
+        if self.cfg.episodes and not ends and self._every.due(run.progress.env_steps):
+            self._evaluate(run, "periodic", Role.EVAL)
+
+    def on_end(self, run: Run) -> None:
+        if self.cfg.episodes and (self.final is None or self.final["env_steps"] != run.progress.env_steps):
+            self.final = self._evaluate(run, "final", Role.FINAL_EVAL)
+
+    def _evaluate(self, run: Run, kind: str, role: Role) -> dict[str, float]:
+        """Evaluate, write the result everywhere, and only then count it as done."""
+        env_steps, start = run.progress.env_steps, time.perf_counter()
+        result = self._play(run, role)
+        outcome = {"env_steps": env_steps, **result.to_dict()}
+        if self.best is None or not result.mean <= self.best["mean"]:  # a best that is not a number gives way
+            self.best = outcome
+            self._saver.mark_best()
+        if result.cut:
+            log.warning("evaluation at %s steps: %s", f"{env_steps:,}", result.cuts)
+        how = {"policy": self.cfg.policy, "time_seconds": time.perf_counter() - start}
+        how |= {} if self.cfg.epsilon is None else {"epsilon": self.cfg.epsilon}
+        self._table.append({"env_steps": env_steps, "kind": kind, **outcome, **how})
+        metrics = {
+            "eval/mean_reward": result.mean,
+            "eval/std_reward": result.std,
+            "eval/mean_ep_length": result.mean_length,
+            "eval/best_mean_reward": self.best["mean"],
+        }
+        run.logger.log(metrics, env_steps)
+        self._every.consume(env_steps)
+        tell(run, "on_evaluation", result, kind)
+        if self.best is outcome:
+            tell(run, "on_best", result)
+        return outcome
+
+    def _play(self, run: Run, role: Role) -> EvalResult:
+        cfg = self.cfg
+        rng = run.seeds.generator(role, cfg.episodes)  # the index behind the episodes' own
+        with aside(run.seeds.integer(role, cfg.episodes)), run.interrupt.dispensable():
+            return evaluate(
+                player(run.algo.agent, rng, cfg.epsilon, run.spec),
+                run.evaluation_envs(),
+                run.seeds.integers(role, cfg.episodes),
+                explore=cfg.policy == "stochastic",
+                env_steps=run.progress.env_steps,
+                max_steps=cfg.max_steps,
+                interrupt=run.interrupt,
+            )
+
+    def state_dict(self) -> StateDict:
+        return {
+            "every": self._every.state_dict(),
+            "table": self._table.state_dict(),
+            "final": self.final,
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Go on from a state; `eval.csv` is cut back to it."""
+        self._every.load_state_dict(state["every"])
+        self._table.load_state_dict(state["table"])
+        self.final, self.best = state["final"], state["best"]
