@@ -17,7 +17,7 @@ from conftest import ROOT
 from safetensors.numpy import load_file
 
 from rlrun import cli
-from rlrun.rundir import surroundings
+from rlrun.rundir.meta import surroundings
 
 RUNS = ROOT / "tests" / "data" / "runs"
 EXPECTED: dict[str, Any] = json.loads((RUNS / "expected.json").read_text())
