@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -25,21 +26,48 @@ Metrics = Mapping[str, Any]  # name -> float or detached 0-d tensor
 StateDict = dict[str, Any]  # nested dicts and lists of plain data, numpy arrays and tensors
 
 
-class Space(NamedTuple):
-    """An observation or action space, reduced to what algorithms and networks need."""
+MASK = "action_mask"  # the field of an observation that says which actions can be taken
 
-    kind: str  # "discrete" | "box"
-    shape: tuple[int, ...]
+
+class Space(NamedTuple):
+    """An observation or action space, reduced to what algorithms and networks need.
+
+    A value of a `dict` is one NumPy record: its dtype has a field for every part, so many of them are one array.
+    """
+
+    kind: str  # discrete | box | multi_discrete | multi_binary | dict
+    shape: tuple[int, ...]  # of one value; () if discrete or dict
     dtype: np.dtype
     n: int = 0  # number of values if discrete
     low: Array | None = None  # per-dimension bounds if box
     high: Array | None = None
     one_hot: bool = False  # every observation [n] is 0 but for a single 1, as the environment declares
+    nvec: tuple[int, ...] = ()  # numbers of values if multi_discrete, in C order
+    fields: Mapping[str, Space] = MappingProxyType({})  # the parts if dict; those of a Dict inside have dotted names
+    stack: int = 0  # the first axis holds so many frames, oldest first; 0 if it is none of frames
+
+    @property
+    def size(self) -> int:
+        """How many numbers one value has."""
+        return sum(part.size for part in self.fields.values()) if self.fields else math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
         """Bytes of one value."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def masked(self) -> bool:
+        """Whether a mask of the actions comes with every observation."""
+        return MASK in self.fields
+
+    @property
+    def unmasked(self) -> Space:
+        """What there is to be seen, without the mask; the part itself where it is the only one beside a mask."""
+        if not self.masked:
+            return self
+        parts = {name: part for name, part in self.fields.items() if name != MASK}
+        return next(iter(parts.values())) if len(parts) == 1 else self._replace(fields=parts)
 
 
 @dataclass(frozen=True)
@@ -58,8 +86,8 @@ class EnvSpec:
 
     @property
     def num_actions(self) -> int:
-        """Number of discrete actions, or dimensions of a continuous one."""
-        return self.action_space.n or math.prod(self.action_space.shape)
+        """Number of discrete actions; 0 if they are not discrete."""
+        return self.action_space.n
 
     @property
     def num_states(self) -> int:
@@ -70,8 +98,9 @@ class EnvSpec:
 class HeadSpec(NamedTuple):
     """One output of a network: what it means and how wide it is."""
 
-    kind: str  # "q" | "policy" | "gaussian" | "value"
+    kind: str  # "q" | "policy" | "value"
     size: int
+    log_stds: int = 0  # learned numbers that do not depend on the observation and stand behind the others
 
 
 class EpisodeStat(NamedTuple):

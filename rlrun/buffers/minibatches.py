@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlrun.compute.device import Device
+from rlrun.ops.fields import rows
 from rlrun.registry import register
 from rlrun.seeding import generator_state, restore_generator
 from rlrun.types import Array, EnvSpec, StateDict, Tensor
@@ -52,7 +53,7 @@ class RolloutBuffer:
             order = self.rng.permutation(total)
             shuffled = {key: self.device.tensor(column.take(order, axis=0)) for key, column in flat.items()}
             for start in range(0, total - (normalize is not None), batch_size):
-                batch = {key: column[start : start + batch_size] for key, column in shuffled.items()}
+                batch = rows(shuffled, slice(start, start + batch_size))
                 _normalize(batch, normalize)
                 yield batch
 

@@ -17,6 +17,7 @@ from rlrun.checks import overwrite, within
 from rlrun.compute.device import Device
 from rlrun.errors import RlrunError
 from rlrun.footprint import Need, transition
+from rlrun.ops.fields import rows
 from rlrun.registry import register
 from rlrun.seeding import generator_state, restore_generator
 from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
@@ -115,9 +116,9 @@ class UniformRing:
             for column in (self.obs, self.action, self.next_obs, self.reward, self.discount)
         )
         weight = torch.ones(batch_size, device=reward.device)
-        rows = torch.from_numpy(index)
+        where = torch.from_numpy(index)
         for k in range(count):
-            yield Batch(obs[k], action[k], next_obs[k], reward[k], discount[k], weight, rows[k])
+            yield Batch(rows(obs, k), rows(action, k), rows(next_obs, k), reward[k], discount[k], weight, where[k])
 
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
         """Uniform replay has none."""

@@ -7,13 +7,14 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rlrun.checks import one_of, within
 from rlrun.compute.update import Adam, GraphAdam, LossFn
 from rlrun.errors import ConfigError
+from rlrun.ops.fields import tensors
 from rlrun.registry import register
 
 if TYPE_CHECKING:
@@ -74,9 +75,9 @@ class Device:
         kind = GraphAdam if compiled else Adam
         return kind(loss, module, max_grad_norm=max_grad_norm, eps=eps)
 
-    def tensor(self, array: np.ndarray) -> torch.Tensor:
-        """One copy to the device; on the CPU a view."""
-        return torch.from_numpy(array).to(self.torch, non_blocking=True)
+    def tensor(self, array: np.ndarray) -> Any:
+        """A tensor, or of an array of records a dict of tensors; one copy each, on the CPU a view."""
+        return tensors(array, self.torch)
 
 
 def _choose(accelerator: str) -> torch.device:

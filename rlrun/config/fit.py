@@ -53,7 +53,7 @@ def misfits(env: EnvSpec) -> dict[str, str]:
 
 def _misfit(algo: Entry, env: EnvSpec) -> str:
     """Why an algorithm does not fit an environment; "" if it does."""
-    for role, kind in (("action", env.action_space.kind), ("obs", env.obs_space.kind)):
+    for role, kind in (("action", env.action_space.kind), ("obs", env.obs_space.unmasked.kind)):
         if kind not in _able(algo, role):
             return f"handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
     if algo.capabilities.get("model") and env.model is None:

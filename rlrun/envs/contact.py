@@ -4,8 +4,6 @@ An environment may return the same array in every step, change it later, return 
 whatever it likes. Everything is checked in every step; what is as it was the last time passes by identity and costs
 next to nothing. Whoever calls copies the observation at once: it belongs to the environment. Whether the numbers are
 finite is asked of all environments of a vector together (vector/base.py), and of the reward here.
-
-Bounds of a Box are not checked: many environments overstep theirs, and nothing depends on them.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from numpy import ndarray
 
 from rlrun.envs import faults
 from rlrun.envs.faults import Nonsense
-from rlrun.envs.spaces import plain, to_space
+from rlrun.envs.records import Record, reader
+from rlrun.envs.spaces import masked, plain, to_space
 from rlrun.errors import EnvError
-from rlrun.types import Array
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +32,23 @@ class Contact:
     Args:
         env: may count its discrete observations from wherever it likes; seen from here it counts from 0.
         index: its place in the vector, for messages.
+        masks: where it tells which actions can be taken, as `mask_source` found it; "" to take no notice.
 
     Raises:
         EnvError: from `reset` and `step`, if the environment raises anything or returns what cannot be.
     """
 
-    def __init__(self, env: gym.Env, index: int = 0):
+    def __init__(self, env: gym.Env, index: int = 0, masks: str = ""):
         self.env = plain(env)
         self.index = index
         self.id = env_id(env)
         self.space = to_space(self.env.observation_space)
+        actions = to_space(env.action_space, "action") if masks else None
+        if actions:
+            self.space = masked(self.space, actions)
+        choices = (actions.nvec or (actions.n,)) if actions else ()
+        self._record = Record(self.env, self.space, masks, choices) if self.space.fields else None
+        self._read = reader(self.env.observation_space) if self._record is None else None
         self._n, self._shape = self.space.n, self.space.shape
         self._dtype: Any = None  # of the last observation; what comes again needs no second look
         self._seed, self._episode, self._steps = 0, 0, 0
@@ -62,10 +67,8 @@ class Contact:
             obs, info = result
             if not isinstance(info, dict):
                 raise Nonsense(f"info must be a dict, not {faults.shown(info)}")
-            if self._n:
-                return self._number(obs)
             known = type(obs) is ndarray and obs.dtype is self._dtype and obs.shape == self._shape
-            return obs if known else self._array(obs)
+            return obs if known else self._seen(obs, info, False)
         except BaseException as error:
             if faults.is_ours(error):
                 raise
@@ -83,9 +86,9 @@ class Contact:
                 raise Nonsense(what) from None
             if self._n:
                 if type(obs) is not int or not 0 <= obs < self._n:
-                    obs = self._number(obs)
+                    obs = self._seen(obs, info, terminated)
             elif type(obs) is not ndarray or obs.dtype is not self._dtype or obs.shape != self._shape:
-                obs = self._array(obs)
+                obs = self._seen(obs, info, terminated)
             if type(reward) is not float:
                 reward = real(reward)
             if not -LARGEST <= reward <= LARGEST:
@@ -116,21 +119,14 @@ class Contact:
         when = faults.moment(self._seed, self._episode, self._steps)
         return faults.failure(self.id, self.index, when, call, error)
 
-    def _array(self, value: Any) -> Array:
-        """A Box observation of the space's shape, and of a dtype that becomes the space's without loss of kind."""
-        obs = np.asarray(value)
-        space = self.space
-        if obs.shape != space.shape or not np.can_cast(obs.dtype, space.dtype, "same_kind"):
-            raise Nonsense(f"its space is {space.dtype} {space.shape}, but the observation is {obs.dtype} {obs.shape}")
-        self._dtype = obs.dtype
+    def _seen(self, value: Any, info: Any, over: bool) -> Any:
+        """An observation that is not known to be as it was the last time."""
+        if self._read is None:
+            return self._record(value, info, over)  # type: ignore[misc]
+        obs = self._read(value)
+        if not (self._n or self.space.nvec):  # whose numbers have to be looked at every time
+            self._dtype = obs.dtype
         return obs
-
-    def _number(self, value: Any) -> int:
-        """A Discrete observation in 0..n-1."""
-        number = faults.whole("the observation", value)
-        if not 0 <= number < self._n:
-            raise Nonsense(f"its space is Discrete({self._n}), but the observation is {number}")
-        return number
 
 
 def env_id(env: gym.Env) -> str:

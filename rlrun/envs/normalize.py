@@ -74,7 +74,7 @@ class NormalizeObs(VectorWrapper):
         self._limit = limit
         space = self.spec.obs_space
         if space.kind != "box":
-            raise ConfigError("env.normalize.obs", "discrete observations cannot be normalised", "leave it false")
+            raise ConfigError("env.normalize.obs", f"{space.kind} observations cannot be normalised", "leave it false")
         high = np.full(space.shape, limit, np.float32)
         normalized = space._replace(dtype=np.dtype(np.float32), low=-high, high=high, one_hot=False)
         self.spec = replace(self.spec, obs_space=normalized)

@@ -1,13 +1,20 @@
 """What rlrun sees of a Gymnasium environment: its two spaces, its spec, and how an agent's action becomes its own.
 
-Observations are Box or Discrete. A Tuple of Discrete observations (Blackjack's) becomes one Discrete with a value per
-combination, which tabular agents can index.
+Spaces are Discrete, Box, MultiDiscrete, MultiBinary, and Dicts and Tuples of them, which become records: a Dict inside
+a Dict has its fields under dotted names, the parts of a Tuple are called "0", "1", ... A Tuple of Discrete observations
+alone (Blackjack's) becomes one Discrete with a value per combination, which tabular agents can index.
+
+**Masks.** An environment may say which of its discrete actions can be taken: in `info["action_mask"]` of every reset
+and step, by a method `action_masks()`, or in a field `action_mask` of its observations. Wherever it says so, here the
+mask is a field `action_mask` of the observation, bool: [n] of Discrete actions, of MultiDiscrete ones [sum(nvec)], one
+choice after the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import gymnasium as gym
@@ -17,31 +24,113 @@ from gymnasium.envs.registration import EnvSpec as GymSpec
 from rlrun.envs import faults
 from rlrun.envs.faults import Nonsense
 from rlrun.errors import ConfigError
-from rlrun.types import Array, EnvSpec, Space, TransitionModel
+from rlrun.seeding import aside
+from rlrun.types import MASK, Array, EnvSpec, Space, TransitionModel
 
 
 def to_space(space: gym.Space, what: str = "observation") -> Space:
     """The parts of a Gymnasium space that algorithms need.
 
-    Discrete spaces are taken to count from 0 (`plain` and `action_map` see to it); floating point becomes float32.
+    Discrete spaces are taken to count from 0 (`plain`, Contact and `action_map` see to it); floating point becomes
+    float32.
 
     Raises:
-        ConfigError: the space is neither Discrete nor Box.
+        ConfigError: the space is of another kind.
     """
     if isinstance(space, gym.spaces.Discrete):
         return Space("discrete", (), np.dtype(np.int64), n=int(space.n))
+    if 0 in (space.shape or ()):
+        raise ConfigError("env.id", f"its {what} space {space.shape} has no elements", "there is nothing to learn from")
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return Space("multi_discrete", space.shape, np.dtype(np.int64), nvec=tuple(space.nvec.ravel().tolist()))
+    if isinstance(space, gym.spaces.MultiBinary):
+        return Space("multi_binary", space.shape, np.dtype(np.int8))
+    if isinstance(space, COMPOSITE):
+        fields = {name: to_space(part, what) for name, _, part in leaves(space)}
+        return Space("dict", (), _record(fields), fields=fields)
     if not isinstance(space, gym.spaces.Box):
         raise ConfigError(
             "env.id",
             f"a {type(space).__name__} {what} space is not supported",
-            "Discrete and Box are; wrap the environment to flatten others (gymnasium.wrappers.FlattenObservation)",
+            "Box, Discrete, MultiDiscrete, MultiBinary and Dicts and Tuples of them are; wrap the environment",
         )
-    if 0 in space.shape:
-        raise ConfigError("env.id", f"its {what} space {space.shape} has no elements", "there is nothing to learn from")
     dtype = np.dtype(np.float32) if np.issubdtype(space.dtype, np.floating) else np.dtype(space.dtype)
     with np.errstate(over="ignore"):  # a bound too large for float32 is no bound
         low, high = space.low.astype(dtype), space.high.astype(dtype)
     return Space("box", space.shape, dtype, low=low, high=high)
+
+
+COMPOSITE = (gym.spaces.Dict, gym.spaces.Tuple)
+
+
+def leaves(space: gym.Space) -> list[tuple[str, tuple[Any, ...], gym.Space]]:
+    """The parts of a Dict or Tuple, those of its parts included: dotted name, the keys that lead to it, its space.
+
+    Raises:
+        ConfigError: there are none, or two have one name.
+    """
+    found = list(_leaves(space, ()))
+    names = [name for name, _, _ in found]
+    if not found:
+        raise ConfigError("env.id", f"its {type(space).__name__} space has no parts", "there is nothing to learn from")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError("env.id", f"two parts of its {type(space).__name__} space would be called {twice!r}")
+    return found
+
+
+def _leaves(space: gym.Space, path: tuple[Any, ...]) -> Iterator[tuple[str, tuple[Any, ...], gym.Space]]:
+    if isinstance(space, COMPOSITE):
+        parts = space.spaces
+        for key, part in parts.items() if isinstance(parts, Mapping) else enumerate(parts):
+            yield from _leaves(part, (*path, key))
+    else:
+        yield ".".join(map(str, path)), path, space
+
+
+def mask_size(actions: Space) -> int:
+    """How many elements a mask of these actions has; 0 if they have no masks."""
+    return actions.n or sum(actions.nvec)
+
+
+def masked(space: Space, actions: Space) -> Space:
+    """An observation space with the mask of the actions as a field; what is no Dict becomes the field `obs`."""
+    mask = Space("multi_binary", (mask_size(actions),), np.dtype(bool))
+    fields = {**(space.fields or {"obs": space}), MASK: mask}
+    return Space("dict", (), _record(fields), fields=fields)
+
+
+def _record(fields: Mapping[str, Space]) -> np.dtype:
+    """The dtype of a Dict's values."""
+    return np.dtype([(name, part.dtype, part.shape) for name, part in fields.items()])
+
+
+def mask_source(env: gym.Env) -> str:
+    """Where an environment tells the masks of its actions: `field`, `method` or `info`; "" if nowhere.
+
+    To look into `info` it is reset, with all global random streams put back.
+
+    Raises:
+        ConfigError: a field `action_mask` of its observations is no mask of its actions.
+    """
+    actions = env.action_space
+    if not isinstance(actions, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        return ""
+    size = mask_size(to_space(actions, "action"))
+    if isinstance(env.observation_space, gym.spaces.Dict) and MASK in env.observation_space.spaces:
+        field = env.observation_space[MASK]
+        if math.prod(field.shape or (0,)) != size:
+            raise ConfigError("env.id", f"its field {MASK} is {field}", f"a mask of its actions has {size} elements")
+        return "field"
+    if callable(env.get_wrapper_attr("action_masks") if env.has_wrapper_attr("action_masks") else None):
+        return "method"
+    with aside(1):
+        try:
+            info = env.reset(seed=1)[1]
+        except BaseException as error:  # whatever it is, it will be seen again when the environment is used
+            if faults.is_ours(error):
+                raise
+            return ""
+    return "info" if isinstance(info, dict) and MASK in info else ""
 
 
 class CountFromZero(gym.ObservationWrapper):
@@ -85,11 +174,17 @@ class ActionMap(Protocol):
 
     space: Space  # what the agent sees
 
-    def __call__(self, action: Array) -> Array: ...
+    def __call__(self, action: Array) -> Array:
+        """The environments' own numbers, still in one array [E, ...]."""
+        ...
+
+    def singly(self, action: Array) -> Iterable[Any]:
+        """What `__call__` returned, one by one in the form that an environment takes."""
+        ...
 
 
 class DiscreteActions:
-    """Agents count from 0; environments from `start`."""
+    """Agents count from 0; environments from `start`. An environment gets an int: it may look it up in a list."""
 
     def __init__(self, space: gym.spaces.Discrete):
         self.space = to_space(space, "action")
@@ -97,6 +192,23 @@ class DiscreteActions:
 
     def __call__(self, action: Array) -> Array:
         return action + self._start if self._start else action
+
+    def singly(self, action: Array) -> Iterable[int]:
+        return action.tolist()
+
+
+class MultiDiscreteActions:
+    """Several choices or bits, each counted from its own `start`, in the environment's dtype."""
+
+    def __init__(self, space: gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        self.space = to_space(space, "action")
+        self._start, self._dtype = getattr(space, "start", 0), space.dtype
+
+    def __call__(self, action: Array) -> Array:
+        return (action + self._start).astype(self._dtype)  # always a copy: an environment may keep its action
+
+    def singly(self, action: Array) -> Iterable[Array]:
+        return action
 
 
 class BoxActions:
@@ -134,21 +246,64 @@ class BoxActions:
             action = np.clip(action, self._low, self._high)
         return action.astype(self._dtype)  # always a copy: an environment may keep its action
 
+    def singly(self, action: Array) -> Iterable[Array]:
+        """As arrays, also where they have no dimension."""
+        return action if action.ndim > 1 else (action[e, ...] for e in range(len(action)))
+
+
+class DictActions:
+    """Records of actions, every field by the map of its own; an environment gets the Dict or Tuple that it declared."""
+
+    def __init__(self, space: gym.Space, clip: bool, rescale: Sequence[float] | None):
+        parts = leaves(space)
+        self._maps = {name: action_map(part, clip, rescale) for name, _, part in parts}
+        self._form = _form(space, iter(self._maps))
+        fields = {name: part.space for name, part in self._maps.items()}
+        self.space = to_space(space, "action")._replace(fields=fields)
+        self._dtype = np.dtype([(name, part.dtype or np.int64, part.shape or ()) for name, _, part in parts])
+
+    def __call__(self, action: Array) -> Array:
+        own = np.zeros(len(action), self._dtype)
+        for name, part in self._maps.items():
+            own[name] = part(action[name])
+        return own
+
+    def singly(self, action: Array) -> Iterable[Any]:
+        columns = {name: list(part.singly(action[name])) for name, part in self._maps.items()}
+        return [self._form({name: column[e] for name, column in columns.items()}) for e in range(len(action))]
+
+
+def _form(space: gym.Space, names: Iterator[str]) -> Callable[[Mapping[str, Any]], Any]:
+    """Puts the values of a record's fields together as the Dict or Tuple has them; `names` are those of its leaves."""
+    if isinstance(space, gym.spaces.Dict):
+        inner = {key: _form(part, names) for key, part in space.spaces.items()}
+        return lambda values: {key: form(values) for key, form in inner.items()}
+    if isinstance(space, gym.spaces.Tuple):
+        forms = [_form(part, names) for part in space.spaces]
+        return lambda values: tuple(form(values) for form in forms)
+    return operator.itemgetter(next(names))
+
 
 def action_map(space: gym.Space, clip: bool = True, rescale: Sequence[float] | None = None) -> ActionMap:
     """The map that fits a Gymnasium action space; ConfigError if none does."""
     if isinstance(space, gym.spaces.Box):
         return BoxActions(space, clip, rescale)
+    if isinstance(space, COMPOSITE):
+        return DictActions(space, clip, rescale)
+    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        return MultiDiscreteActions(space)
     to_space(space, "action")  # refuses what is not Discrete
     return DiscreteActions(cast(gym.spaces.Discrete, space))
 
 
-def read_spec(env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions: ActionMap, num_envs: int) -> EnvSpec:
+def read_spec(
+    env: gym.Env | gym.vector.VectorEnv, obs_space: gym.Space, actions: ActionMap, num_envs: int, has_mask: bool = False
+) -> EnvSpec:
     """The EnvSpec of environments with this (single) observation space, whose actions go through `actions`."""
-    spec = env.spec
+    spec, seen = env.spec, to_space(obs_space)._replace(one_hot=_is_one_hot(env, obs_space))
     return EnvSpec(
         id=spec.id if spec else type(env.unwrapped).__name__,
-        obs_space=to_space(obs_space)._replace(one_hot=_is_one_hot(env, obs_space)),
+        obs_space=masked(seen, actions.space) if has_mask else seen,
         action_space=actions.space,
         num_envs=num_envs,
         max_episode_steps=_time_limit(spec),

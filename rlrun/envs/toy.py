@@ -9,11 +9,12 @@ example of an environment that can be saved in the middle of an episode: `state_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from rlrun.errors import ConfigError
 from rlrun.seeding import generator_state, restore_generator
@@ -170,7 +171,143 @@ class TargetEnv(_RandomTarget):
         return -float(np.square(action - self._target).sum())
 
 
-for _env in (ToyEnv, CountingEnv, ConstantRewardEnv, IdentityEnv, TargetEnv):
+class MultiIdentityEnv(_RandomTarget):
+    """IdentityEnv with several numbers at once, MultiDiscrete: the reward is the share that equals the observation."""
+
+    def __init__(self, nvec: Sequence[int] = (3, 4), length: int = 16):
+        super().__init__(length)
+        self.observation_space = self.action_space = MultiDiscrete(list(nvec))
+        self._nvec = list(nvec)
+
+    def _draw(self) -> Array:
+        return np.asarray(self.np_random.integers(self._nvec))
+
+    def _score(self, action: Array) -> float:
+        return float((action == self._target).mean())
+
+
+class BitsEnv(_RandomTarget):
+    """IdentityEnv with bits, MultiBinary: the reward is the share of bits that equal the observation's."""
+
+    def __init__(self, n: int = 4, length: int = 16):
+        super().__init__(length)
+        self.observation_space = self.action_space = MultiBinary(n)
+        self._n = n
+
+    def _draw(self) -> Array:
+        return self.np_random.integers(2, size=self._n, dtype=np.int8)
+
+    def _score(self, action: Array) -> float:
+        return float((action == self._target).mean())
+
+
+class PartsEnv(_RandomTarget):
+    """A choice and a point to be answered by the same, both spaces a Dict (or a Tuple, without the names).
+
+    The reward is 1 for the right choice, less the squared distance of the points; the best return is `length`.
+    """
+
+    def __init__(self, as_tuple: bool = False, length: int = 16):
+        super().__init__(length)
+        parts = {"choice": Discrete(3), "point": Box(-1.0, 1.0, (2,))}
+        self.observation_space = self.action_space = Tuple(parts.values()) if as_tuple else Dict(parts)
+        self._as_tuple = as_tuple
+
+    def _draw(self) -> Any:
+        choice, point = int(self.np_random.integers(3)), self.np_random.uniform(-1.0, 1.0, 2).astype(np.float32)
+        return (choice, point) if self._as_tuple else {"choice": choice, "point": point}
+
+    def _score(self, action: Any) -> float:
+        ours, theirs = (tuple(x) if self._as_tuple else (x["choice"], x["point"]) for x in (action, self._target))
+        return float(ours[0] == theirs[0]) - float(np.square(ours[1] - theirs[1]).sum())
+
+
+class LampEnv(_RandomTarget):
+    """A picture shows a lamp in its left or right half, a number beside it whether to answer with the other side.
+
+    Reward 1 for the right answer, else 0. Either part alone says nothing about it: 0.5 a step is the best without both.
+    """
+
+    SIDE = 8
+
+    def __init__(self, length: int = 16):
+        super().__init__(length)
+        picture = Box(0, 255, (self.SIDE, self.SIDE, 1), np.uint8)
+        self.observation_space = Dict({"picture": picture, "other": Box(0.0, 1.0, (1,))})
+        self.action_space = Discrete(2)
+
+    def _draw(self) -> dict[str, Array]:
+        picture = np.zeros((self.SIDE, self.SIDE, 1), np.uint8)
+        picture[tuple(self.np_random.integers(self.SIDE, size=2))] = 255
+        return {"picture": picture, "other": self.np_random.integers(2, size=1).astype(np.float32)}
+
+    def _score(self, action: int) -> float:
+        right_half = self._target["picture"][:, self.SIDE // 2 :].any()
+        return float(action == (right_half != self._target["other"][0]))
+
+
+class MaskedEnv(_RandomTarget):
+    """Three of `n` actions are there at any time; the highest of them brings 1, the others nothing.
+
+    Which they are, only the mask tells; any other action ends the episode. So the best return is `length`, but without
+    the mask hardly anyone comes beyond the first steps.
+
+    Args:
+        choices: with more than one, actions are MultiDiscrete, and the reward is the share of right choices.
+        tells: where the mask is told: "info", "method" or "field", the three ways of an environment.
+    """
+
+    def __init__(self, n: int = 12, choices: int = 1, tells: str = "info", length: int = 16):
+        if tells not in ("info", "method", "field"):
+            raise ConfigError("env.kwargs.tells", f"there is no {tells!r}", "choose one of: info, method, field")
+        super().__init__(length)
+        self._n, self._choices, self._tells = n, choices, tells
+        self.action_space = Discrete(n) if choices == 1 else MultiDiscrete([n] * choices)
+        sight = Discrete(1)
+        mask = MultiBinary(n * choices)
+        self.observation_space = Dict({"sight": sight, "action_mask": mask}) if tells == "field" else sight
+        if tells == "method":
+            self.action_masks = lambda: self._target.ravel()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Info]:
+        super().reset(seed=seed)
+        return self._seen(), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, Info]:
+        there = self._target[range(self._choices), action].all()
+        _, reward, cut, _, _ = super().step(action)
+        return self._seen(), reward, not there, cut and bool(there), self._info()
+
+    def _draw(self) -> Array:
+        masks = np.zeros((self._choices, self._n), np.int8)
+        for mask in masks:
+            mask[self.np_random.choice(self._n, 3, replace=False)] = 1
+        return masks
+
+    def _score(self, action: Any) -> float:
+        highest = self._n - 1 - self._target[:, ::-1].argmax(1)
+        return float((highest == action).mean())
+
+    def _seen(self) -> Any:
+        return {"sight": 0, "action_mask": self._target.ravel()} if self._tells == "field" else 0
+
+    def _info(self) -> Info:
+        return {"action_mask": self._target.ravel()} if self._tells == "info" else {}
+
+
+OURS = (
+    ToyEnv,
+    CountingEnv,
+    ConstantRewardEnv,
+    IdentityEnv,
+    TargetEnv,
+    MultiIdentityEnv,
+    BitsEnv,
+    PartsEnv,
+    LampEnv,
+    MaskedEnv,
+)
+for _env in OURS:
     _id = f"rlrun/{_env.__name__.removesuffix('Env')}-v0"
     if _id not in gym.registry:
         gym.register(_id, entry_point=f"{_env.__module__}:{_env.__name__}")

@@ -78,10 +78,11 @@ class FrameStack(VectorWrapper):
         super().__init__(env)
         space = self.spec.obs_space
         if space.kind != "box":
-            raise ConfigError("env.frame_stack", "discrete observations cannot be stacked", "leave it 1")
+            raise ConfigError("env.frame_stack", f"{space.kind} observations cannot be stacked", "leave it 1")
         low, high = (np.stack([np.asarray(bound)] * size) for bound in (space.low, space.high))
         self.spec = replace(
-            self.spec, obs_space=space._replace(shape=(size, *space.shape), low=low, high=high, one_hot=False)
+            self.spec,
+            obs_space=space._replace(shape=(size, *space.shape), low=low, high=high, one_hot=False, stack=size),
         )
         self.obs = np.zeros((self.num_envs, size, *space.shape), space.dtype)
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlrun.networks.bayesian import BayesianNetwork
-    from rlrun.networks.builder import NetworkBuilder, NetworkConfig
+    from rlrun.networks.builder import NetworkBuilder, NetworkConfig, encoder
+    from rlrun.networks.conv import convolutional, is_picture
     from rlrun.networks.dropout import Dropout, DropoutInference
     from rlrun.networks.ensemble import Ensemble
     from rlrun.networks.heads import build_head
     from rlrun.networks.inference import Inference
-    from rlrun.networks.layers import Flat, OneHot, Scaled
+    from rlrun.networks.layers import Field, Flat, Joined, OneHot, OneHots, Scaled
     from rlrun.networks.network import Network, chain
     from rlrun.networks.torsos import mlp
 
@@ -23,15 +24,21 @@ HOME = {
     "Dropout": "dropout",
     "DropoutInference": "dropout",
     "Ensemble": "ensemble",
+    "Field": "layers",
     "Flat": "layers",
     "Inference": "inference",
+    "Joined": "layers",
     "Network": "network",
     "NetworkBuilder": "builder",
     "NetworkConfig": "builder",
     "OneHot": "layers",
+    "OneHots": "layers",
     "Scaled": "layers",
     "build_head": "heads",
     "chain": "network",
+    "convolutional": "conv",
+    "encoder": "builder",
+    "is_picture": "conv",
     "mlp": "torsos",
 }
 
@@ -40,15 +47,21 @@ __all__ = [
     "Dropout",
     "DropoutInference",
     "Ensemble",
+    "Field",
     "Flat",
     "Inference",
+    "Joined",
     "Network",
     "NetworkBuilder",
     "NetworkConfig",
     "OneHot",
+    "OneHots",
     "Scaled",
     "build_head",
     "chain",
+    "convolutional",
+    "encoder",
+    "is_picture",
     "mlp",
 ]
 

@@ -7,6 +7,7 @@ views, so every update of the weights is seen at once. Unknown layers, GPUs and 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from torch import nn
 
 from rlrun.networks.heads import GaussianHead
-from rlrun.networks.layers import Flat, OneHot, Scaled, Tanh
+from rlrun.networks.layers import Field, Flat, Joined, OneHot, OneHots, Scaled, Tanh
 from rlrun.networks.network import Network
+from rlrun.ops.fields import tensors
 from rlrun.types import Array
 
 NUMPY_BATCH = 32  # above this torch's kernels win
@@ -39,7 +41,7 @@ class Inference:
 
     def torch(self, obs: Array) -> Any:
         with torch.no_grad():
-            output = self.network(torch.as_tensor(obs, device=self.device))
+            output = self.network(tensors(obs, self.device))
         return tuple(o.cpu().numpy() for o in output) if isinstance(output, tuple) else output.cpu().numpy()
 
 
@@ -83,6 +85,29 @@ def _one_hot(layer: OneHot) -> Forward:
     return forward
 
 
+def _one_hots(layer: OneHots) -> Forward:
+    first, width = layer.first.numpy(), sum(layer.nvec)
+
+    def forward(x: Array) -> Array:
+        rows = np.zeros((len(x), width), np.float32)
+        rows[np.arange(len(x))[:, None], x.reshape(len(x), -1) + first] = 1.0
+        return rows
+
+    return forward
+
+
+def _joined(layer: Joined) -> Forward | None:
+    functions = [translate(encoder) for encoder in layer.encoders]
+    if None in functions:
+        return None
+
+    def forward(x: Array) -> Array:
+        encoded = [function(x[name]) for name, function in zip(layer.names, functions, strict=True)]  # type: ignore[misc]
+        return np.concatenate(encoded, -1)
+
+    return forward
+
+
 def _scaled(layer: Scaled) -> Forward:
     low, factor = layer.low.numpy(), layer.factor.numpy()
 
@@ -97,7 +122,7 @@ def _gaussian_head(layer: GaussianHead) -> Forward:
 
     def forward(x: Array) -> Array:
         mu = mean(x)  # type: ignore[misc]
-        return np.concatenate([mu, np.broadcast_to(log_std, mu.shape)], -1)
+        return np.concatenate([mu, np.broadcast_to(log_std, (len(mu), log_std.size))], -1)
 
     return forward
 
@@ -146,6 +171,9 @@ TRANSLATORS: dict[type[nn.Module], Callable[[Any], Any]] = {
     Tanh: lambda _: np.tanh,
     nn.Sequential: _sequential,
     OneHot: _one_hot,
+    OneHots: _one_hots,
+    Field: lambda layer: operator.itemgetter(layer.name),
+    Joined: _joined,
     Flat: lambda _: _flat,
     Scaled: _scaled,
     GaussianHead: _gaussian_head,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,21 @@ class OneHot(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(obs, self.n).float()
+
+
+class OneHots(nn.Module):
+    """Several choices [B, *shape], element i one of nvec[i] -> float [B, sum(nvec)], one-hot side by side."""
+
+    first: Tensor  # the column of every element's 0
+
+    def __init__(self, nvec: Sequence[int]):
+        super().__init__()
+        self.nvec = tuple(nvec)
+        self.register_buffer("first", torch.tensor([0, *self.nvec[:-1]]).cumsum(0), persistent=False)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        places = obs.reshape(len(obs), -1) + self.first
+        return torch.zeros(len(obs), sum(self.nvec), device=obs.device).scatter(1, places, 1.0)
 
 
 class Tanh(nn.Module):
@@ -51,3 +69,31 @@ class Scaled(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         return (obs.reshape(len(obs), -1).float() - self.low) * self.factor
+
+
+class Field(nn.Module):
+    """One field of an observation of several: the others, such as a mask of the actions, are left out."""
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.name = name
+
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        return obs[self.name]
+
+
+class Joined(nn.Module):
+    """Every field of an observation through an encoder of its own -> float [B, features], side by side.
+
+    Args:
+        encoders: by field; each gives [B, its features].
+    """
+
+    def __init__(self, encoders: dict[str, nn.Module]):
+        super().__init__()
+        self.names = tuple(encoders)
+        self.encoders = nn.ModuleList(encoders.values())  # a ModuleDict takes no names with dots
+
+    def forward(self, obs: dict[str, Any]) -> Tensor:
+        encoded = [encoder(obs[name]) for name, encoder in zip(self.names, self.encoders, strict=True)]
+        return torch.cat(encoded, -1)

@@ -23,8 +23,9 @@ def encode(tree: Any, name: str = "state") -> tuple[Any, dict[str, Array]]:
     """Split a state dict into strict JSON data and named arrays; `decode` puts it together again.
 
     Args:
-        tree: nested dict, list, tuple of None, bool, int, float, str, numpy arrays and scalars, torch tensors.
-            Subclasses of dict become dict, tensors lose their graph, device and strides; the rest comes back as it was.
+        tree: nested dict, list, tuple of None, bool, int, float, str, numpy arrays (of records, too) and scalars, torch
+            tensors. Subclasses of dict become dict, tensors lose their graph, device and strides; the rest comes back
+            as it was.
         name: what to call the root; an array is named by its path from there, such as `algo.q.0.weight`.
 
     Returns:
@@ -55,6 +56,9 @@ def _encode(node: Any, path: str, arrays: dict[str, Array]) -> Any:
         return {TAG: "scalar", "dtype": node.dtype.name, "value": _encode(node.item(), path, arrays)}
     if kind is np.ndarray and node.dtype.name in DTYPES:
         return {TAG: "array", "dtype": node.dtype.name, **_refer(np.asarray(node, order="C"), path, arrays)}
+    if kind in (np.ndarray, np.void) and node.dtype.names:
+        fields = [[name, _encode(np.asarray(node[name]), f"{path}.{name}", arrays)] for name in node.dtype.names]
+        return {TAG: "records", "shape": list(node.shape), "fields": fields}
     if _is_plain_tensor(node):
         dtype, array = _tensor_to_array(node)
         return {TAG: "tensor", "dtype": dtype, **_refer(array, path, arrays)}
@@ -142,6 +146,8 @@ def _decode(node: Any, arrays: dict[str, Array]) -> Any:
             return _array_to_tensor("bfloat16", _resolve(name, "int16", shape, arrays))
         case {"$": "tensor", "dtype": str(dtype), "data": str(name), "shape": list(shape)}:
             return _array_to_tensor(dtype, _resolve(name, dtype, shape, arrays))
+        case {"$": "records", "shape": list(shape), "fields": list(fields)}:
+            return _records(shape, [(name, _decode(column, arrays)) for name, column in fields])
         case {"$": tag}:
             raise ValueError(f"malformed entry of type {tag!r}")
         case dict():
@@ -153,6 +159,17 @@ def _scalar(dtype: str, value: Any) -> np.generic:
     if type(value) not in (bool, int, float):
         raise ValueError(f"a {dtype} scalar cannot be {value!r}")
     return np.dtype(dtype).type(value)
+
+
+def _records(shape: list[int], fields: list[tuple[str, Any]]) -> Array:
+    """An array of records from its fields, each an array [*shape, *field]."""
+    if not all(isinstance(column, np.ndarray) and list(column.shape[: len(shape)]) == shape for _, column in fields):
+        raise ValueError(f"the fields of an array of records {shape} are of other shapes")
+    dtype = np.dtype([(name, column.dtype, column.shape[len(shape) :]) for name, column in fields])
+    records = np.zeros(shape, dtype)
+    for name, column in fields:
+        records[name] = column
+    return records
 
 
 def _resolve(name: str, dtype: str, shape: list[int], arrays: dict[str, Array]) -> Array:

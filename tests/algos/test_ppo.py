@@ -103,7 +103,7 @@ def test_a_clipped_sample_gives_no_gradient() -> None:
     """Ratio above 1.2 with a positive advantage, below 0.8 with a negative one: nothing to gain from moving on."""
     algo, batch = ppo(vf_coef=0.0), minibatch(ppo())
     with torch.no_grad():
-        log_prob = algo.distribution(algo.network(batch["obs"])[0]).log_prob(batch["action"])
+        log_prob = algo.policy.log_prob(algo.network(batch["obs"])[0], batch["action"])
     batch["advantage"] = torch.where(torch.arange(16) < 8, 1.0, -1.0)
     batch["log_prob"] = log_prob - 0.5 * batch["advantage"]
     algo.loss(algo.network, batch, torch.tensor(0.2))[0].backward()

@@ -96,21 +96,29 @@ def test_arguments_an_environment_does_not_have_are_refused():
         factory("CartPole-v1", kwargs={"gravitation": 1}).spec(1)
 
 
-class DictEnv(gym.Env):
-    observation_space = gym.spaces.Dict({"a": gym.spaces.Discrete(2)})
-    action_space = gym.spaces.Discrete(2)
+class SpacesEnv(gym.Env):
+    def __init__(self, observation, action):
+        self.observation_space, self.action_space = observation, action
 
 
-class MultiActionEnv(gym.Env):
-    observation_space = gym.spaces.Discrete(2)
-    action_space = gym.spaces.MultiDiscrete([2, 2])
+BIT, WORD = gym.spaces.Discrete(2), gym.spaces.Text(5)
 
 
-@pytest.mark.parametrize(("env", "what"), [(DictEnv, "Dict observation"), (MultiActionEnv, "MultiDiscrete action")])
-def test_spaces_that_do_not_fit_are_refused(env, what):
-    gym.register(f"tests/{env.__name__}-v0", env)
-    with pytest.raises(ConfigError, match=f"env.id: a {what} space is not supported"):
-        factory(f"tests/{env.__name__}-v0").spec(1)
+@pytest.mark.parametrize(
+    ("observation", "action", "says"),
+    [
+        (WORD, BIT, "a Text observation space is not supported"),
+        (gym.spaces.Dict({"a": BIT, "b": gym.spaces.Tuple([BIT, WORD])}), BIT, "a Text observation space is not supp"),
+        (BIT, gym.spaces.Sequence(BIT), "a Sequence action space is not supported"),
+        (BIT, gym.spaces.Box(0, 9, (2,), int), "Box actions of int64 are not supported"),
+        (gym.spaces.Dict({}), BIT, "its Dict space has no parts"),
+        (gym.spaces.Dict({"a.b": BIT, "a": gym.spaces.Dict({"b": BIT})}), BIT, "two parts .* would be called 'a.b'"),
+    ],
+)
+def test_spaces_that_do_not_fit_are_refused(observation, action, says):
+    gym.register("tests/Spaces-v0", SpacesEnv)
+    with pytest.raises(ConfigError, match=f"env.id: {says}"):
+        factory("tests/Spaces-v0", kwargs={"observation": observation, "action": action}).spec(1)
 
 
 def test_blackjacks_three_numbers_become_one():

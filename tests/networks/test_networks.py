@@ -22,7 +22,7 @@ FIVE = Space("discrete", (), np.dtype(np.int64), n=5)
 Q, POLICY, GAUSSIAN, VALUE = (
     HeadSpec("q", 4),
     HeadSpec("policy", 4),
-    HeadSpec("gaussian", 2),
+    HeadSpec("policy", 2, log_stds=2),
     HeadSpec("value", 1),
 )
 

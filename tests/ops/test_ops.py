@@ -190,7 +190,7 @@ def test_losses_can_be_vmapped() -> None:
     """No branch on data and no `.item()`: the same functions run on a batch of batches, with the same gradients."""
 
     def loss(logits: Tensor, action: Tensor, advantage: Tensor) -> Tensor:
-        ratio = (Categorical(logits).log_prob(action) - gather(logits, action)).exp()
+        ratio = (Categorical(3).log_prob(logits, action) - gather(logits, action)).exp()
         return clipped_surrogate(ratio, advantage, torch.tensor(0.2)).mean() + approx_kl(ratio).mean()
 
     torch.manual_seed(0)
@@ -207,18 +207,18 @@ def test_categorical_agrees_with_torch() -> None:
     torch.manual_seed(0)
     logits, action = 3 * torch.randn(7, 4), torch.randint(4, (7,))
     oracle = torch.distributions.Categorical(logits=logits)
-    policy = Categorical(logits)
-    assert torch.allclose(policy.log_prob(action), oracle.log_prob(action), atol=1e-6)
-    assert torch.allclose(policy.entropy(), oracle.entropy(), atol=1e-6)
+    policy = Categorical(4)
+    assert torch.allclose(policy.log_prob(logits, action), oracle.log_prob(action), atol=1e-6)
+    assert torch.allclose(policy.entropy(logits), oracle.entropy(), atol=1e-6)
 
 
 def test_gaussian_agrees_with_torch() -> None:
     torch.manual_seed(0)
     mean, log_std, action = torch.randn(3, 7, 2)
     oracle = torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
-    policy = Gaussian(torch.cat([mean, log_std], -1))
-    assert torch.allclose(policy.log_prob(action), oracle.log_prob(action), atol=1e-5)
-    assert torch.allclose(policy.entropy(), oracle.entropy(), atol=1e-5)
+    policy, output = Gaussian((2,)), torch.cat([mean, log_std], -1)
+    assert torch.allclose(policy.log_prob(output, action), oracle.log_prob(action), atol=1e-5)
+    assert torch.allclose(policy.entropy(output), oracle.entropy(), atol=1e-5)
 
 
 def test_drawn_categorical_actions_carry_the_log_probability_that_the_loss_sees() -> None:
@@ -228,7 +228,7 @@ def test_drawn_categorical_actions_carry_the_log_probability_that_the_loss_sees(
     action, log_prob = sample_categorical(logits, rng)
     assert log_prob.dtype == np.float32
     assert np.bincount(action, minlength=3) / 20_000 == pytest.approx(_softmax(logits[0]), abs=0.015)
-    expected = Categorical(torch.tensor(logits)).log_prob(torch.tensor(action))
+    expected = Categorical(3).log_prob(torch.tensor(logits), torch.tensor(action))
     assert log_prob == pytest.approx(expected.numpy(), abs=1e-5)
 
 
@@ -239,7 +239,7 @@ def test_drawn_gaussian_actions_carry_the_log_probability_that_the_loss_sees() -
     assert action.dtype == log_prob.dtype == np.float32
     assert action.mean(axis=0) == pytest.approx([-1, 5], abs=0.06)
     assert action.std(axis=0) == pytest.approx([0.5, 2], rel=0.03)
-    expected = Gaussian(torch.tensor(parameters)).log_prob(torch.tensor(action))
+    expected = Gaussian((2,)).log_prob(torch.tensor(parameters), torch.tensor(action))
     assert log_prob == pytest.approx(expected.numpy(), abs=1e-4)
 
 

@@ -87,6 +87,9 @@ ARRAYS = {
     "empty": np.zeros((0, 4), np.float32),
     "transposed": np.arange(12.0).reshape(3, 4).T,
     "strided": np.arange(12)[::-2],
+    "records": np.array([[(1, [2.5, -0.0])], [(3, [np.nan, 4.0])]], [("a.b", "i8"), ("c", "f4", (2,))]),
+    "0-d record": np.array((1, [2.5, 3.5]), [("a", "u1"), ("b", "f8", (2,))]),
+    "no records": np.zeros((0, 3), [("a", "?"), ("b", "f4", (2, 2))]),
     "broadcast": np.broadcast_to(np.float32(3), (2, 2)),
 }
 
@@ -233,7 +236,7 @@ class Point(NamedTuple):
         (np.array(["text"]), "an array of <U4"),
         (np.array([object()]), "an array of object"),
         (np.zeros(2, np.complex64), "an array of complex64"),
-        (np.zeros(2, "f4,i4"), "an array of "),
+        (np.zeros(2, "M8[s]"), "an array of datetime64"),
         (np.ma.array([1.0], mask=[True]), "an array of float64"),
         (torch.zeros(2, dtype=torch.complex64), "an array of torch.complex64"),
         (torch.eye(2).to_sparse(), "an array of torch.float32"),

@@ -14,7 +14,7 @@ once, after the last update, on its minibatch; the explained variance is that of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,12 @@ from rlrun.compute.device import Device
 from rlrun.compute.update import Aux, UpdateMeans
 from rlrun.errors import ConfigError
 from rlrun.footprint import FLOAT, TRAINED, Need, Parameters, transition, weights
-from rlrun.ops.distributions import Categorical, Gaussian
+from rlrun.ops.distributions import distribution
 from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss
 from rlrun.ops.returns import gae
 from rlrun.registry import register
 from rlrun.schedules import annealed
-from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
+from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
 
 
 @dataclass
@@ -80,11 +80,11 @@ class PPOConfig:
 
 def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
     """The network, and a rollout: as it is collected, shuffled, and on the device."""
-    policy = HeadSpec("policy" if env.action_space.kind == "discrete" else "gaussian", env.num_actions)
+    policy = distribution(env.action_space)
     each = 3 * env.num_envs * (transition(env) + 4 * FLOAT)
     what = f"a rollout of {cfg.n_steps:,} steps in {env.num_envs:,} environments"
     return [
-        weights(parameters(policy, HeadSpec("value", 1)), TRAINED),
+        weights(parameters(HeadSpec("policy", policy.size, policy.log_stds), HeadSpec("value", 1)), TRAINED),
         Need("algo.n_steps", cfg.n_steps * each, what, each),
     ]
 
@@ -93,8 +93,8 @@ def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need
     "algo",
     "ppo",
     config=PPOConfig,
-    action={"discrete", "box"},
-    obs={"discrete", "box"},
+    action={"discrete", "box", "multi_discrete", "multi_binary", "dict"},
+    obs={"discrete", "box", "multi_discrete", "multi_binary", "dict"},
     memory="rollout",
     footprint=footprint,
     weights=("network",),
@@ -122,12 +122,11 @@ class PPO:
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
         self.clip_range = annealed(cfg.clip_range, cfg.clip_range_schedule, total_timesteps)
 
-        discrete = env.action_space.kind == "discrete"
-        policy_head = HeadSpec("policy" if discrete else "gaussian", env.num_actions)
+        self.policy = distribution(env.action_space)
+        policy_head = HeadSpec("policy", self.policy.size, self.policy.log_stds)
         self.network = network(env.obs_space, policy_head, HeadSpec("value", 1)).to(device.torch)
-        self.distribution = Categorical if discrete else Gaussian
-        shape = None if discrete or len(env.action_space.shape) == 1 else env.action_space.shape
-        self.agent = ActorCriticAgent(networks.Inference(self.network), discrete, rng, shape)
+        self.masked = env.obs_space.masked
+        self.agent = ActorCriticAgent(networks.Inference(self.network), self.policy, rng, self.masked)
 
         minibatches = -(-cfg.n_steps * env.num_envs // cfg.batch_size)  # rounded up
         rollouts = -(-total_timesteps // (cfg.n_steps * env.num_envs))
@@ -140,13 +139,13 @@ class PPO:
         )
 
     def loss(
-        self, network: Callable[[Tensor], Any], batch: dict[str, Tensor], clip_range: float | Tensor
+        self, network: Callable[[Tensor], Any], batch: Mapping[str, Any], clip_range: float | Tensor
     ) -> tuple[Tensor, Aux]:
         """The objective above on one minibatch of obs, action, log_prob, value, advantage, returns."""
-        policy, value = network(batch["obs"])
+        output, value = network(batch["obs"])
         value = value.squeeze(-1)  # [B]
-        policy = self.distribution(policy)
-        ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()  # [B]
+        mask = batch["obs"][MASK] if self.masked else None
+        ratio = (self.policy.log_prob(output, batch["action"], mask) - batch["log_prob"]).exp()  # [B]
         policy_loss = clipped_surrogate(ratio, batch["advantage"], clip_range).mean()
         if self.cfg.clip_range_vf is None:
             value_loss = torch.nn.functional.mse_loss(value, batch["returns"])
@@ -154,17 +153,17 @@ class PPO:
             value_loss = clipped_value_loss(value, batch["value"], batch["returns"], self.cfg.clip_range_vf).mean()
         loss = policy_loss + self.cfg.vf_coef * value_loss
         if self.cfg.ent_coef:
-            loss = loss - self.cfg.ent_coef * policy.entropy().mean()
+            loss = loss - self.cfg.ent_coef * self.policy.entropy(output, mask).mean()
 
         return loss, {"policy_gradient_loss": policy_loss, "value_loss": value_loss}
 
-    def diagnose(self, batch: dict[str, Tensor], clip_range: float) -> Aux:
+    def diagnose(self, batch: Mapping[str, Any], clip_range: float) -> Aux:
         """How far the policy has gone on one minibatch: its entropy, the KL from the old one, the share of clipped
         samples. `entropy_loss` is the entropy's negative, as the field has come to log it."""
         with torch.no_grad():
-            policy = self.distribution(self.network(batch["obs"])[0])
-            ratio = (policy.log_prob(batch["action"]) - batch["log_prob"]).exp()
-            entropy = policy.entropy().mean()
+            output, mask = self.network(batch["obs"])[0], batch["obs"][MASK] if self.masked else None
+            ratio = (self.policy.log_prob(output, batch["action"], mask) - batch["log_prob"]).exp()
+            entropy = self.policy.entropy(output, mask).mean()
             return {
                 "entropy": entropy,
                 "entropy_loss": -entropy,
@@ -176,7 +175,7 @@ class PPO:
         advantage, value = self.advantages(rollout), rollout.extras["value"]
         columns = {
             "obs": rollout.obs[:-1],
-            "action": rollout.action if self.agent.discrete else flat(rollout.action),
+            "action": rollout.action,
             "log_prob": rollout.extras["log_prob"],
             "value": value,
             "advantage": advantage,
@@ -227,11 +226,6 @@ class PPO:
         self.network.load_state_dict(state["network"])
         self.optimise.load_state_dict(state["optimiser"])
         self.agent.load_state_dict(state["agent"])
-
-
-def flat(action: Array) -> Array:
-    """Continuous actions [T, E, *action] as the network's head has them: [T, E, A]."""
-    return action.reshape(*action.shape[:2], -1)
 
 
 def explained_variance(value: Array, advantage: Array) -> float:

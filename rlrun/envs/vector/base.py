@@ -43,6 +43,7 @@ class Vector:
         self._return: Any = [0.0] * self.num_envs  # of the episodes under way
         self._length: Any = [0] * self.num_envs
         self._floats = self.obs.reshape(-1) if self.obs.dtype.kind == "f" else None
+        self._float_fields = [name for name, part in spec.obs_space.fields.items() if part.dtype.kind == "f"]
         self._proof = NOT_ASKED
         self.caveat = f"{NEW_EPISODES}: {NOT_ASKED.reason}"  # in what a resumed vector differs; "" if in nothing
 
@@ -117,10 +118,10 @@ class Vector:
 
     def _require_finite(self, action: Array, ended: Collection[int] = ()) -> None:
         """EnvError if an observation is not a number, or infinite; `ended` have been reset."""
-        if self._floats is None or _finite(self._floats):
+        if self._is_finite(self.obs) if self._floats is None else _finite(self._floats):
             return
         for e, obs in enumerate(self.obs):
-            if not _finite(obs.ravel()):
+            if not self._is_finite(obs):
                 raise self._not_finite(e, "reset()" if e in ended else step_of(action[e]), obs)
 
     def _final(self, env: int, action: Array, obs: Any) -> Array:
@@ -128,9 +129,15 @@ class Vector:
         last = np.array(obs, self.obs.dtype)
         if last.shape != self.obs.shape[1:]:
             raise EnvError(f"{self.spec.id}: the last observation of environment {env} has shape {last.shape}")
-        if self._floats is not None and not _finite(last.ravel()):
+        if not self._is_finite(last):
             raise self._not_finite(env, step_of(action[env]), last)
         return last
+
+    def _is_finite(self, obs: Array) -> bool:
+        """Whether all floating-point numbers of one observation or of several are finite."""
+        if self._float_fields:
+            return all(np.isfinite(obs[name]).all() for name in self._float_fields)
+        return self._floats is None or _finite(obs.ravel())
 
     def _not_finite(self, env: int, call: str, obs: Array) -> EnvError:
         when = moment(self._seeds[env], self._episodes[env], int(self._length[env]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +31,7 @@ class InProcess(Vector):
         actions: how an agent's actions become the environments'; by default Box actions are clipped.
         make: makes another such environment, to find out whether its state can be saved in mid-episode.
         info_keys: of `info`, reported as `rollout/info/...`.
+        masks: where the environments tell which actions can be taken, as `mask_source` found it.
 
     Raises:
         ValueError: the same environment stands twice in `envs`.
@@ -42,16 +43,17 @@ class InProcess(Vector):
         actions: ActionMap | None = None,
         make: Callable[[], gym.Env] | None = None,
         info_keys: Sequence[str] = (),
+        masks: str = "",
     ):
         if len({id(env.unwrapped) for env in envs}) < len(envs):
             raise ValueError("the same environment stands twice in the list: each must be one of its own")
-        self._contacts = [Contact(env, e) for e, env in enumerate(envs)]
+        self._contacts = [Contact(env, e, masks) for e, env in enumerate(envs)]
         self.envs = [contact.env for contact in self._contacts]
         actions = actions or action_map(envs[0].action_space)
-        super().__init__(read_spec(self.envs[0], self.envs[0].observation_space, actions, len(envs)), actions)
+        spec = read_spec(self.envs[0], self.envs[0].observation_space, actions, len(envs), bool(masks))
+        super().__init__(spec, actions)
         self._make = make
         self._tables = [env_state.tables(env) for env in self.envs]
-        self._whole_numbers = self.spec.action_space.kind == "discrete"
         self._reward = np.zeros(self.num_envs, np.float32)
         self._terminated = np.zeros(self.num_envs, bool)
         self._truncated = np.zeros(self.num_envs, bool)
@@ -82,8 +84,7 @@ class InProcess(Vector):
         if self._any_ended:
             terminated[:] = truncated[:] = self._any_ended = False
         actions = self._actions(action)
-        # ints rather than NumPy's: environments look actions up in lists and dicts
-        for e, one in enumerate(actions.tolist() if self._whole_numbers else self._singly(actions)):
+        for e, one in enumerate(self._actions.singly(actions)):
             next_obs, r, over, cut, info = contacts[e].step(one)
             if info and "regret" in info:
                 self._account(e, action[e], r, info["regret"])
@@ -114,7 +115,7 @@ class InProcess(Vector):
     def load_state_dict(self, state: StateDict) -> None:
         super().load_state_dict(state)
         if "regret" in state:
-            self._meter = RegretMeter(self.spec.num_actions)
+            self._meter = self._new_meter()
             self._meter.load_state_dict(state["regret"])
         for meter, saved in zip(self._infos, state.get("infos", ()), strict=False):
             meter.load_state_dict(saved)
@@ -123,18 +124,17 @@ class InProcess(Vector):
         for contact in self._contacts:
             contact.close()
 
-    def _singly(self, actions: Array) -> Iterable[Array]:
-        """Continuous actions [E, *action] one by one, as arrays also where they have no dimension."""
-        return actions if actions.ndim > 1 else (actions[e, ...] for e in range(len(actions)))
-
     def _account(self, env: int, action: Array, reward: float, regret: Any) -> None:
         try:
             regret = real(regret, "info['regret']")
         except Nonsense as error:
             raise self._contacts[env].failure(step_of(action), error) from error
-        arm = action if self._whole_numbers else 0
-        self._meter = self._meter or RegretMeter(self.spec.num_actions)
+        arm = action if self.spec.num_actions else 0
+        self._meter = self._meter or self._new_meter()
         self._meter.add(*(np.array([value]) for value in (arm, reward, regret)))
+
+    def _new_meter(self) -> RegretMeter:
+        return RegretMeter(self.spec.num_actions or self.spec.action_space.size)
 
     def _find_proof(self, check: Callable[[], None] | None) -> Proof:
         return env_state.prove(self._make, check) if self._make else Proof("another one like it cannot be made")
