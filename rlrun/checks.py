@@ -1,10 +1,24 @@
-"""Checks: config values against their bounds, with messages that name the key; saved arrays against their shapes."""
+"""Checks: config values against their bounds, with messages that name the key; saved arrays against their shapes.
+
+The bounds of an option stand in the annotation of its field, where the check, the help and whoever searches for good
+values find them:
+
+    @dataclass
+    class DQNConfig(Bounded):
+        gamma: Share = 0.99  # discount factor per step
+        max_grad_norm: Positive | None = None  # null is not asked
+        hidden: list[Annotated[int, Within(1, 10**6)]] = ...  # of a list: its elements
+        epsilon: Annotated[ScheduleConfig, Within(0, 1)] = ...  # of a schedule: where it starts and ends
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -36,6 +50,108 @@ def countable(key: str, value: float, largest: float | None = None) -> None:
     largest = largest or (LARGEST_INT if isinstance(value, int) else LARGEST_FLOAT)
     if abs(value) > largest:
         raise ConfigError(key, f"must be at most {largest:g} in size, got {_number(value)}")
+
+
+class Bound(Protocol):
+    """What an annotation says of the values of its field; `str` has it in words, for the help."""
+
+    def check(self, key: str, value: Any) -> None:
+        """Raise ConfigError, with the key, for a value that is out of bounds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Within:
+    """`low <= value <= high`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def check(self, key: str, value: float) -> None:
+        within(key, value, self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"at least {self.low:,}" if self.high == math.inf else f"{self.low:,} to {self.high:,}"
+
+
+@dataclass(frozen=True)
+class Above0:
+    """`0 < value <= high`, and finite."""
+
+    high: float = math.inf
+
+    def check(self, key: str, value: float) -> None:
+        positive(key, value)
+        within(key, value, 0, self.high)
+
+    def __str__(self) -> str:
+        return "above 0" if self.high == math.inf else f"above 0, at most {self.high:,}"
+
+
+class OneOf:
+    """One of these words."""
+
+    def __init__(self, *words: str):
+        self.words = words
+
+    def check(self, key: str, value: str) -> None:
+        one_of(key, value, self.words)
+
+    def __str__(self) -> str:
+        return " | ".join(self.words)
+
+
+Share = Annotated[float, Within(0, 1)]
+Positive = Annotated[float, Above0()]
+NotNegative = Annotated[float, Within(0)]
+Natural = Annotated[int, Within(0)]
+Count = Annotated[int, Within(1)]
+
+
+class Bounded:
+    """Base of config dataclasses: their values are held to their bounds when they are made."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+def check_bounds(config: Any) -> None:
+    """ConfigError for the first field of a dataclass that is out of its bounds."""
+    schema: type = type(config)
+    for name, found in bounds(schema).items():
+        for key, value in _bounded(name, getattr(config, name)):
+            for bound in found:
+                bound.check(key, value)
+
+
+@functools.cache
+def bounds(schema: type) -> Mapping[str, tuple[Bound, ...]]:
+    """The bounds of the fields of a dataclass, of those that have any."""
+    hints = get_type_hints(schema, include_extras=True)
+    found = {field.name: tuple(_stated(hints[field.name])) for field in fields(schema)}
+    return {name: bounds for name, bounds in found.items() if bounds}
+
+
+def _stated(hint: Any) -> Iterator[Bound]:
+    """The bounds in an annotation, wherever in it they stand."""
+    if get_origin(hint) is Annotated:
+        yield from (extra for extra in hint.__metadata__ if hasattr(extra, "check"))
+        yield from _stated(hint.__origin__)
+    else:
+        for inner in get_args(hint):
+            yield from _stated(inner)
+
+
+def _bounded(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What of a value is held to its field's bounds, by key: elements of a list, extremes of a schedule, no null."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _bounded(key, item)
+    elif hasattr(value, "extremes"):
+        for part in value.extremes:
+            yield from _bounded(f"{key}.{part}", getattr(value, part))
+    elif value is not None:
+        yield key, value
 
 
 def _number(value: float) -> str:
