@@ -16,8 +16,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -33,7 +33,8 @@ LARGEST_FLOAT = 1e15
 def within(key: str, value: float | None, low: float = -math.inf, high: float = math.inf) -> None:
     """`low <= value <= high`; None passes, NaN does not."""
     if value is not None and not low <= value <= high:
-        bound = f"at least {_number(low)}" if high == math.inf else f"in [{_number(low)}, {_number(high)}]"
+        only_low = high > LARGEST_FLOAT and not value > high  # nobody is helped by a bound that large
+        bound = f"at least {_number(low)}" if only_low else f"in [{_number(low)}, {_number(high)}]"
         raise ConfigError(key, f"must be {bound}, got {_number(value)}")
 
 
@@ -53,7 +54,10 @@ def countable(key: str, value: float, largest: float | None = None) -> None:
 
 
 class Bound(Protocol):
-    """What an annotation says of the values of its field; `str` has it in words, for the help."""
+    """What an annotation says of the values of its field; `str` has it for the help, unless that has its `words`."""
+
+    @property
+    def words(self) -> Sequence[str]: ...
 
     def check(self, key: str, value: Any) -> None:
         """Raise ConfigError, with the key, for a value that is out of bounds."""
@@ -70,8 +74,12 @@ class Within:
     def check(self, key: str, value: float) -> None:
         within(key, value, self.low, self.high)
 
+    @property
+    def words(self) -> Sequence[str]:
+        return (str(self),)
+
     def __str__(self) -> str:
-        return f"at least {self.low:,}" if self.high == math.inf else f"{self.low:,} to {self.high:,}"
+        return f"at least {self.low:,.15g}" if self.high > LARGEST_FLOAT else f"{self.low:,.15g} to {self.high:,.15g}"
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,12 @@ class Above0:
         positive(key, value)
         within(key, value, 0, self.high)
 
+    @property
+    def words(self) -> Sequence[str]:
+        return (str(self),)
+
     def __str__(self) -> str:
-        return "above 0" if self.high == math.inf else f"above 0, at most {self.high:,}"
+        return "above 0" if self.high == math.inf else f"above 0, at most {self.high:,.15g}"
 
 
 class OneOf:
@@ -130,6 +142,15 @@ def bounds(schema: type) -> Mapping[str, tuple[Bound, ...]]:
     hints = get_type_hints(schema, include_extras=True)
     found = {field.name: tuple(_stated(hints[field.name])) for field in fields(schema)}
     return {name: bounds for name, bounds in found.items() if bounds}
+
+
+def largest(schema: Any, name: str) -> float | None:
+    """How large a number in a field of a dataclass may be, where its bound lets it be larger than `LARGEST_INT`."""
+    if not is_dataclass(schema):
+        return None
+    found: type = schema  # type: ignore[assignment]
+    highs = (getattr(bound, "high", 0) for bound in bounds(found).get(name, ()))
+    return next((high for high in highs if LARGEST_INT < high < math.inf), None)
 
 
 def _stated(hint: Any) -> Iterator[Bound]:

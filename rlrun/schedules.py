@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
-from rlrun import checks
+from rlrun.checks import Above0, Bounded, OneOf, Positive, within
 from rlrun.errors import ConfigError
 from rlrun.types import StateDict
 
@@ -65,26 +66,24 @@ _SPANS = {"constant": (), "linear": ("fraction", "steps"), "exponential": ("rate
 
 
 @dataclass
-class ScheduleConfig:
+class ScheduleConfig(Bounded):
     """A schedule as the user writes it; `make` turns it into a function of env steps."""
 
-    kind: str = "constant"  # constant | linear (end; fraction or steps) | exponential (end; rate or time_constant)
+    # constant | linear (end; fraction or steps) | exponential (end; rate or time_constant)
+    kind: Annotated[str, OneOf(*_SPANS)] = "constant"
     start: float = 1.0  # value at the first env step
     end: float | None = None  # value that a linear schedule ends on and an exponential one approaches
-    fraction: float | None = None  # linear: share of total_timesteps after which `end` is reached
-    steps: int | None = None  # linear: env steps after which `end` is reached
-    rate: float | None = None  # exponential: share of the distance to `end` that each env step takes off
-    time_constant: float | None = None  # exponential: env steps until 37 % of the distance to `end` is left
+    # linear: share of total_timesteps after which `end` is reached
+    fraction: Annotated[float, Above0(1)] | None = None
+    steps: Annotated[int, Above0()] | None = None  # linear: env steps after which `end` is reached
+    rate: Positive | None = None  # exponential: share of the distance to `end` that each env step takes off
+    time_constant: Positive | None = None  # exponential: env steps until 37 % of the distance to `end` is left
+
+    extremes = ("start", "end")  # its values lie between these, which a bound on the whole is asked of
 
     def __post_init__(self) -> None:
-        checks.one_of("kind", self.kind, _SPANS)
-        self._check_fields()
-        checks.within("fraction", self.fraction, 0, 1)
-        for key in ("fraction", "steps", "rate", "time_constant"):
-            checks.positive(key, getattr(self, key))
-
-    def _check_fields(self) -> None:
-        """The fields of the kind are there, once; those of other kinds are not, since they would be silently unread."""
+        super().__post_init__()
+        # The fields of the kind are there, once; those of other kinds are not, since they would be silently unread.
         spans = _SPANS[self.kind]
         needed = ("end", *spans) if spans else ()
         given = [key for key in ("end", "fraction", "steps", "rate", "time_constant") if getattr(self, key) is not None]
@@ -99,8 +98,8 @@ class ScheduleConfig:
 
     def within(self, key: str, low: float = -math.inf, high: float = math.inf) -> None:
         """ConfigError unless the schedule under `key` stays in [low, high]; its ends are its extremes."""
-        checks.within(f"{key}.start", self.start, low, high)
-        checks.within(f"{key}.end", self.end, low, high)
+        within(f"{key}.start", self.start, low, high)
+        within(f"{key}.end", self.end, low, high)
 
 
 def make(cfg: ScheduleConfig, total_timesteps: int) -> Schedule:

@@ -21,7 +21,7 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from rlrun import registry
-from rlrun.checks import within
+from rlrun.checks import Bounded, Count, NotNegative
 from rlrun.commands.train import command_line
 from rlrun.config import compose, fit, memory, validate
 from rlrun.config.values import from_words
@@ -41,16 +41,12 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass
-class CheckOptions:
+class CheckOptions(Bounded):
     """Try an environment: its spaces, its returns under random play, what fits, whether a resume is exact."""
 
     json: bool = False  # print one JSON object
-    steps: int = 10_000  # of random play, at most
-    seconds: float = 10.0  # of random play, at most
-
-    def __post_init__(self) -> None:
-        within("steps", self.steps, 1)
-        within("seconds", self.seconds, 0)
+    steps: Count = 10_000  # of random play, at most
+    seconds: NotNegative = 10.0  # of random play, at most
 
 
 @dataclass

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rlrun import files
-from rlrun.checks import within
+from rlrun.checks import Count, Within
 from rlrun.config.values import from_words
 from rlrun.run import evaluation, film
 from rlrun.run.restore import PlayingOptions, restore
@@ -24,14 +24,10 @@ from rlrun.seeding import Role
 class EvalOptions(PlayingOptions):
     """Evaluate a checkpoint of a run on fresh episodes."""
 
-    episodes: int = 100  # how many to play
-    num_envs: int | None = None  # environments stepped together; null = as in the run's own evaluations
+    episodes: Annotated[int, Within(1, 10**6)] = 100  # how many to play
+    num_envs: Count | None = None  # environments stepped together; null = as in the run's own evaluations
     video: bool = False  # film the first episode
     json: bool = False  # print one JSON object
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("num_envs", self.num_envs, 1)
 
 
 def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:

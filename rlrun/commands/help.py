@@ -9,7 +9,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any, get_type_hints
 
 from rlrun import text
-from rlrun.checks import one_of
+from rlrun.checks import Bound, bounds, one_of
 from rlrun.commands.table import TRAIN, VERBS, found
 from rlrun.config import compose, dialects, plugins, validate, values
 from rlrun.config import folders as choices
@@ -137,12 +137,26 @@ def options(data: Mapping[str, Any], choices: Mapping[str, str]) -> Iterator[tup
             yield f"{kind}={choices[kind]}: {top[kind]}", list(rows(schema, fields, kind))
 
 
-def rows(schema: Any, values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """`key=value` and help of the fields of a config dataclass."""
-    comments, types = field_comments(schema), get_type_hints(schema)
+def rows(
+    schema: Any, values: Mapping[str, Any], prefix: str = "", around: Sequence[Bound] = ()
+) -> Iterator[tuple[str, str]]:
+    """`key=value` of the fields of a config dataclass, and their help: the comment and the bounds.
+
+    Args:
+        around: bounds of the field that holds the dataclass, if it is a schedule.
+    """
+    comments, types, found = field_comments(schema), get_type_hints(schema), bounds(schema)
     for name, value in values.items():
         key = f"{prefix}.{name}" if prefix else name
+        own = found.get(name, ())
         if is_dataclass(types.get(name)) and isinstance(value, Mapping):
-            yield from rows(types[name], value, key)
+            yield from rows(types[name], value, key, own)
         else:
-            yield f"{key}={literal(value)}", comments.get(name, "")
+            own = (*own, *around) if name in getattr(schema, "extremes", ()) else own
+            yield f"{key}={literal(value)}", described(comments.get(name, ""), own)
+
+
+def described(comment: str, own: Iterable[Bound]) -> str:
+    """A comment and the bounds that it does not tell itself."""
+    untold = "; ".join(str(bound) for bound in own if not all(word in comment for word in bound.words))
+    return f"{comment} ({untold})" if untold else comment

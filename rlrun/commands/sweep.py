@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 from unittest import mock
 
 import hydra
@@ -32,7 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlrun import checks
+from rlrun.checks import Bounded, OneOf
 from rlrun.commands.resume import resume as resume_run
 from rlrun.commands.train import command_line
 from rlrun.config import compose, launcher, refusals, values
@@ -54,14 +54,12 @@ SHOWN = 5  # different mistakes that an error lists
 
 
 @dataclass
-class ResumeSweepOptions:
+class ResumeSweepOptions(Bounded):
     """Complete a sweep: finished jobs are kept, interrupted ones go on, missing ones start."""
 
-    retry: str = "none"  # failed: failed and diverged jobs too, from their last checkpoint or else from the beginning
+    # none | failed: failed and diverged jobs too, from their last checkpoint or else from the beginning
+    retry: Annotated[str, OneOf("none", "failed")] = "none"
     sweep: SweepConfig = field(default_factory=SweepConfig)  # as it was, unless it is given
-
-    def __post_init__(self) -> None:
-        checks.one_of("retry", self.retry, ("none", "failed"))
 
 
 class AllIsWell(Exception):

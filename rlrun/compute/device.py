@@ -7,11 +7,11 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 
-from rlrun.checks import one_of, within
+from rlrun.checks import Bounded, OneOf, Within
 from rlrun.compute.update import Adam, GraphAdam, LossFn
 from rlrun.errors import ConfigError
 from rlrun.ops.fields import tensors
@@ -26,23 +26,22 @@ COMPILE_PAYS_AFTER = 300_000
 
 
 @dataclass
-class DeviceConfig:
+class DeviceConfig(Bounded):
     """Hardware and numerics."""
 
     name: str = "torch"  # registered kind of device
     accelerator: str = "auto"  # auto (a GPU if there is one) | cpu | cuda | cuda:N
-    threads: int = 1  # torch threads; more than 1 helps from about 256-wide layers at batch 256, and for CNNs
-    compile: str = (
-        "auto"  # true | false | auto: one compiled graph per update, auto if the run has 300k updates or more
-    )
-    matmul_precision: str = "highest"  # float32 products on a GPU: highest | high (TF32) | medium (bfloat16)
+    # torch threads; more than 1 helps from about 256-wide layers at batch 256, and for CNNs
+    threads: Annotated[int, Within(1, 1024)] = 1
+    # true | false | auto: one compiled graph per update, auto if the run has 300k updates or more
+    compile: Annotated[str, OneOf("auto", "true", "false")] = "auto"
+    # float32 products on a GPU: highest | high (TF32) | medium (bfloat16)
+    matmul_precision: Annotated[str, OneOf("highest", "high", "medium")] = "highest"
     deterministic: bool = True  # choose GPU kernels whose results repeat, and warn where there are none
 
     def __post_init__(self) -> None:
-        within("threads", self.threads, 1, 1024)
         self.compile = self.compile.lower()
-        one_of("compile", self.compile, ("auto", "true", "false"))
-        one_of("matmul_precision", self.matmul_precision, ("highest", "high", "medium"))
+        super().__post_init__()
         if not (self.accelerator in ("auto", "cpu", "cuda") or self.accelerator.removeprefix("cuda:").isdecimal()):
             raise ConfigError("accelerator", f"there is no {self.accelerator!r}", "choose auto, cpu, cuda or cuda:N")
 

@@ -1,4 +1,4 @@
-"""The comment behind a field of a config dataclass is its help."""
+"""The comment behind a field of a config dataclass is its help; where the line is too long, that above it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import functools
 import inspect
 import io
+import itertools
 import sys
 import textwrap
 import tokenize
@@ -15,7 +16,7 @@ from dataclasses import is_dataclass
 
 @functools.cache
 def field_comments(schema: type) -> Mapping[str, str]:
-    """The comment behind each field of a dataclass, inherited fields included."""
+    """The comment of each field of a dataclass, inherited fields included."""
     comments: dict[str, str] = {}
     for base in reversed(schema.__mro__):
         if is_dataclass(base):
@@ -24,15 +25,18 @@ def field_comments(schema: type) -> Mapping[str, str]:
 
 
 def _comments(schema: type) -> dict[str, str]:
-    """Field name -> the last comment on its lines; nothing where there is no source."""
+    """Field name -> the last comment on its lines, or the lines of comment above; nothing where there is no source."""
     lines, classes = _module(schema.__module__)
     comments: dict[str, str] = {}
     for node in classes[schema.__qualname__].body if schema.__qualname__ in classes else ():
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            above = itertools.takewhile(lambda line: line.startswith("#"), map(str.strip, lines[node.lineno - 2 :: -1]))
+            said = " ".join(line.lstrip("# ") for line in reversed([*above]))
             source = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno]))
             for token in tokenize.generate_tokens(io.StringIO(source).readline):
                 if token.type == tokenize.COMMENT:
-                    comments[node.target.id] = token.string.lstrip("# ")
+                    said = token.string.lstrip("# ")
+            comments |= {node.target.id: said} if said else {}
     return comments
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from rlrun import registry
-from rlrun.checks import within
+from rlrun.checks import Bounded, Count, Within
 from rlrun.errors import ConfigError
 from rlrun.seeding import SeedTree
 
@@ -16,37 +16,31 @@ MISSING = "???"
 
 
 @dataclass
-class StopConfig:
+class StopConfig(Bounded):
     """When to stop before total_timesteps."""
 
     mean_return: float | None = None  # stop once the mean return of the last `window` training episodes reaches this
-    window: int = 100  # episodes averaged
-
-    def __post_init__(self) -> None:
-        within("window", self.window, 1, 10**7)
+    window: Annotated[int, Within(1, 10**7)] = 100  # episodes averaged
 
 
 @dataclass
-class SweepConfig:
+class SweepConfig(Bounded):
     """How the jobs of a sweep (`rlrun -m`) are run; it makes no difference to what one of them computes."""
 
-    jobs: int = 1  # jobs at a time, each in a process of its own; several GPUs are dealt out among them
-    time_limit: float | None = (
-        None  # seconds after which a job is ended and counts as failed; null = as long as it takes
-    )
-
-    def __post_init__(self) -> None:
-        within("jobs", self.jobs, 1, 1024)
-        within("time_limit", self.time_limit, 1, 1e9)
+    # jobs at a time, each in a process of its own; several GPUs are dealt out among them
+    jobs: Annotated[int, Within(1, 1024)] = 1
+    # seconds after which a job is ended and counts as failed; null = as long as it takes
+    time_limit: Annotated[float, Within(1, 1e9)] | None = None
 
 
 @dataclass
-class RunConfig:
+class RunConfig(Bounded):
     """One run. The nodes are config groups; `validate` replaces them by their components' dataclasses."""
 
-    seed: int = field(default=0, metadata={"largest": 2**63 - 1})  # all random streams of the run grow from it
-    seed_tree: int = 2  # how they grow; a run keeps its own: 1 had seeds of 32 bits, 2 has 31, which all libraries take
-    total_timesteps: int = 50_000  # env steps to train for, summed over all environments
+    seed: Annotated[int, Within(0, 2**63 - 1)] = 0  # all random streams of the run grow from it
+    # how they grow; a run keeps its own: 1 had seeds of 32 bits, 2 has 31, which all libraries take
+    seed_tree: Annotated[int, Within(1, 2)] = 2
+    total_timesteps: Count = 50_000  # env steps to train for, summed over all environments
     algo: Any = None  # what learns
     network: Any = None  # what it learns with; null if it needs none
     buffer: Any = None  # what it learns from; null if it needs none
@@ -61,11 +55,6 @@ class RunConfig:
     callbacks: list[Any] = field(default_factory=list)  # callbacks of yours, in order: [my.module.Class, {_target_: …}]
     sweep: SweepConfig = field(default_factory=SweepConfig)  # of `rlrun -m`, not part of a run
     imports: list[str] = field(default_factory=list)  # modules to import first; they register components of yours
-
-    def __post_init__(self) -> None:
-        within("seed", self.seed, 0)
-        within("seed_tree", self.seed_tree, 1, 2)
-        within("total_timesteps", self.total_timesteps, 1)
 
     @functools.cached_property
     def environments(self) -> Any:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import registry
-from rlrun.checks import countable
+from rlrun.checks import check_bounds, countable, largest
 from rlrun.config import dialects, plugins
 from rlrun.config.schema import KINDS, MISSING, RunConfig
 from rlrun.config.words import assigned
@@ -148,9 +148,8 @@ def _check_values(hint: Any, value: Any, key: str, largest: float | None = None)
 def _check_mapping(hint: Any, value: Mapping[str, Any], key: str) -> None:
     """The same for all values of a mapping. The arguments of an environment are its own to judge."""
     types = get_type_hints(hint) if is_dataclass(hint) else {}
-    bounds = {f.name: f.metadata.get("largest") for f in fields(hint)} if is_dataclass(hint) else {}
     for name, item in value.items():
-        _check_values(types.get(name, object), item, _join(key, str(name)), bounds.get(name))
+        _check_values(types.get(name, object), item, _join(key, str(name)), largest(hint, name))
 
 
 def _is_optional(hint: Any) -> bool:
@@ -273,7 +272,9 @@ def _construct(schema: type[C], data: Any, prefix: str) -> C:
             raise needs_value(key)
         values[name] = _construct(types[name], value, key) if is_dataclass(types[name]) else value
     try:
-        return schema(**values)
+        made = schema(**values)
+        check_bounds(made)  # of a dataclass that does not do it itself, too
+        return made
     except ConfigError as error:
         raise ConfigError(_join(prefix, error.key), error.problem, error.hint) from error
 

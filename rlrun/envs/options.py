@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rlrun import custom
-from rlrun.checks import positive, within
+from rlrun.checks import Bounded, Count, Positive, Within
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
 from rlrun.registry import register
@@ -17,40 +17,33 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class NormalizeConfig:
+class NormalizeConfig(Bounded):
     """Which streams are normalised by running statistics."""
 
     obs: bool = False  # observations to mean 0 and standard deviation 1; frozen in evaluation
     reward: bool = False  # rewards divided by the standard deviation of the discounted return
-    clip: float = 10.0  # both are limited to +-this
-
-    def __post_init__(self) -> None:
-        positive("clip", self.clip)
+    clip: Positive = 10.0  # both are limited to +-this
 
 
 @dataclass
-class EnvConfig:
+class EnvConfig(Bounded):
     """Options of a Gymnasium environment."""
 
     name: str = "gym"
     id: str = "???"  # any Gymnasium id; `module:Id` imports the module that registers Id
-    num_envs: int = 1  # environments stepped together
+    num_envs: Annotated[int, Within(1, 10**6)] = 1  # environments stepped together
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment: +env.kwargs.key=value
     wrappers: list[Any] = field(default_factory=list)  # around each environment: [my.module.W, {_target_: …, arg: 1}]
-    time_limit: int | None = None  # steps after which an episode is truncated, in place of the id's own limit
-    frame_stack: int = 1  # last observations seen as one, oldest first
+    time_limit: Count | None = None  # steps after which an episode is truncated, in place of the id's own limit
+    frame_stack: Annotated[int, Within(1, 1000)] = 1  # last observations seen as one, oldest first
     clip_action: bool = True  # bring continuous actions inside the environment's bounds
     rescale_action: list[float] | None = None  # [low, high] agents act in, mapped onto the environment's bounds
-    reward_scale: float = 1.0  # factor on the training reward
-    reward_clip: float | None = None  # training reward limited to +-this, after scaling
+    reward_scale: Positive = 1.0  # factor on the training reward
+    reward_clip: Positive | None = None  # training reward limited to +-this, after scaling
     normalize: NormalizeConfig = field(default_factory=NormalizeConfig)  # running normalisation
 
     def __post_init__(self) -> None:
-        within("num_envs", self.num_envs, 1, 10**6)
-        within("time_limit", self.time_limit, low=1)
-        within("frame_stack", self.frame_stack, 1, 1000)
-        positive("reward_scale", self.reward_scale)
-        positive("reward_clip", self.reward_clip)
+        super().__post_init__()
         for item in self.wrappers:
             custom.entry("wrappers", item)
         bounds = self.rescale_action

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
-from rlrun import checks, files
+from rlrun import files
+from rlrun.checks import Bounded, Natural, OneOf, Within
 from rlrun.loggers import console
 from rlrun.loggers.csv import CsvLogger
 from rlrun.loggers.jsonl import JsonlLogger
@@ -20,22 +21,19 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class LoggerConfig:
+class LoggerConfig(Bounded):
     """What is written while a run goes on, and how often."""
 
     name: str = "default"
-    freq: int = 1000  # env steps between two rows; 0 = one row at the end
-    window: int = 100  # training episodes that rollout/ep_rew_mean and rollout/ep_len_mean look back on
-    console: str = "auto"  # auto | rich (live panel) | plain (lines) | off; auto: rich on a terminal, otherwise plain
+    freq: Natural = 1000  # env steps between two rows; 0 = one row at the end
+    # training episodes that rollout/ep_rew_mean and rollout/ep_len_mean look back on
+    window: Annotated[int, Within(1, 10**7)] = 100
+    # auto | rich (live panel) | plain (lines) | off; auto: rich on a terminal, otherwise plain
+    console: Annotated[str, OneOf("auto", "rich", "plain", "off")] = "auto"
     info_keys: list[str] = field(default_factory=list)  # numbers in the environment's `info`: means as rollout/info/KEY
     csv: bool = True  # write metrics.csv
     jsonl: bool = True  # write metrics.jsonl
     tensorboard: bool = True  # write tb/
-
-    def __post_init__(self) -> None:
-        checks.within("freq", self.freq, 0)
-        checks.within("window", self.window, 1, 10**7)
-        checks.one_of("console", self.console, ("auto", "rich", "plain", "off"))
 
 
 class FileLogger(Logger, Protocol):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 
 from rlrun import networks
-from rlrun.checks import one_of, within
+from rlrun.checks import Bounded, OneOf, Within
 from rlrun.errors import ConfigError
 from rlrun.registry import register
 from rlrun.types import MASK, HeadSpec, Space
@@ -24,24 +24,23 @@ ACTIVATIONS = ("relu", "tanh", "elu", "silu", "gelu")
 
 
 @dataclass
-class NetworkConfig:
+class NetworkConfig(Bounded):
     """Multi-layer perceptron."""
 
     name: str = "mlp"  # registered kind of network
-    hidden: list[int] = field(default_factory=lambda: [64, 64])  # widths of the hidden layers
-    activation: str = "relu"  # relu | tanh | elu | silu | gelu
+    # widths of the hidden layers
+    hidden: list[Annotated[int, Within(1, 10**6)]] = field(default_factory=lambda: [64, 64])
+    activation: Annotated[str, OneOf(*ACTIVATIONS)] = "relu"  # relu | tanh | elu | silu | gelu
     layer_norm: bool = False  # LayerNorm before each activation
     shared: bool = False  # one torso for all heads; otherwise each head has its own
-    features: int = 64  # of a Dict observation: numbers that each of its fields becomes, before they are joined
+    # of a Dict observation: numbers that each of its fields becomes, before they are joined
+    features: Annotated[int, Within(1, 10**6)] = 64
     scale: bool = True  # bring observations of uint8, such as pictures, from their bounds to [0, 1]
-    init: str = "default"  # default (torch's) | orthogonal (gain sqrt 2, policy head 0.01, other heads 1; zero biases)
+    # default (torch's) | orthogonal (gain sqrt 2, policy head 0.01, other heads 1; zero biases)
+    init: Annotated[str, OneOf("default", "orthogonal")] = "default"
 
     def __post_init__(self) -> None:
-        one_of("activation", self.activation, ACTIVATIONS)
-        one_of("init", self.init, ("default", "orthogonal"))
-        for width in self.hidden:
-            within("hidden", width, 1, 10**6)
-        within("features", self.features, 1, 10**6)
+        super().__post_init__()
         if len(self.hidden) > 1000:
             raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
 

@@ -6,20 +6,19 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
 
 from rlrun.agents.q import EpsilonAgent
+from rlrun.checks import OneOf
+from rlrun.errors import ConfigError
 from rlrun.interrupt import Interrupt
 from rlrun.text import mean_and_std
 from rlrun.types import Agent, Array, EnvSpec, VectorEnv
 
-if TYPE_CHECKING:
-    pass
-
-
 log = logging.getLogger(__name__)
+Policy = Annotated[str, OneOf("greedy", "stochastic")]
 UNLIMITED = 10_000  # steps after which an evaluation cuts an episode that nothing else limits
 
 
@@ -67,6 +66,12 @@ class EvalResult:
     def __str__(self) -> str:
         text = f"mean {mean_and_std(self.mean, self.std)} over {len(self.returns)} episodes"
         return f"{text}; {self.cuts}" if self.cut else text
+
+
+def check_policy(policy: str, epsilon: float | None) -> None:
+    """Random actions take the place of greedy ones; a stochastic policy has its own."""
+    if epsilon is not None and policy != "greedy":
+        raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")
 
 
 def step_limit(max_steps: int | None, spec: EnvSpec) -> int | None:

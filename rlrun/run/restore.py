@@ -7,9 +7,9 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rlrun.checks import one_of, within
+from rlrun.checks import Bounded, Count, Share, Within
 from rlrun.config.fit import check_epsilon
 from rlrun.config.schema import RunConfig
 from rlrun.config.unresolved import looked_up
@@ -17,32 +17,27 @@ from rlrun.config.validate import validate
 from rlrun.errors import ConfigError
 from rlrun.run import build, evaluation
 from rlrun.run.build import Parts
+from rlrun.run.evaluation import Policy, check_policy
 from rlrun.rundir import checkpoints
 from rlrun.rundir.layout import RunDir
 from rlrun.rundir.trust import read_config
 from rlrun.seeding import Role
 from rlrun.types import Agent, Progress, StateDict, Stateful, VectorEnv
 
-POLICIES = ("greedy", "stochastic")
-
 
 @dataclass
-class PlayingOptions:
+class PlayingOptions(Bounded):
     """How a checkpoint's agent plays: what `eval` and `play` have in common."""
 
     ckpt: str = "last"  # last | best | env steps of a checkpoint
-    episodes: int = 1  # how many to play
-    policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
-    epsilon: float | None = None  # probability of a random action in place of the greedy one; null = none
-    max_steps: int | None = None  # cut an episode after so many env steps; null = as the run's own evaluations do
+    episodes: Annotated[int, Within(1, 10**6)] = 1  # how many to play
+    policy: Policy = "greedy"  # greedy | stochastic (acts as in training, exploration included)
+    epsilon: Share | None = None  # probability of a random action in place of the greedy one; null = none
+    max_steps: Count | None = None  # cut an episode after so many env steps; null = as the run's own evaluations do
 
     def __post_init__(self) -> None:
-        within("episodes", self.episodes, 1, 10**6)
-        one_of("policy", self.policy, POLICIES)
-        within("epsilon", self.epsilon, 0, 1)
-        within("max_steps", self.max_steps, 1)
-        if self.epsilon is not None and self.policy != "greedy":
-            raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")
+        super().__post_init__()
+        check_policy(self.policy, self.epsilon)
 
 
 @dataclass

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import numpy as np
 
-from rlrun.checks import digest, one_of, within
+from rlrun.checks import Bounded, NotNegative, OneOf, Within, digest
 from rlrun.envs.bandits.regret import RegretMeter
 from rlrun.errors import ConfigError
 from rlrun.files import of_user
@@ -23,27 +23,23 @@ from rlrun.registry import register
 from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, Space, StateDict, Step, VectorEnv
 
+Million = Annotated[int, Within(1, 10**6)]
+
 
 @dataclass
-class BanditConfig:
+class BanditConfig(Bounded):
     """Options of every bandit."""
 
     name: str = "bandit"
     id: str = "Bandit"  # what the run is filed under
-    num_envs: int = 1  # copies played side by side
-    bandits: int | None = None  # number of problems; 1 unless the parameters say otherwise
-    arms: int | None = None  # arms of each problem; 5 unless the parameters say otherwise
-    context: str = "int"  # the problem as a number (int) or as a vector (one_hot)
-    assign: str = "random"  # who plays what: a random problem each step, or fixed: environment e has problem e
-    drift: float = 0.0  # standard deviation of the step that every arm's mean takes with each sweep; 0 = stationary
-
-    def __post_init__(self) -> None:
-        within("num_envs", self.num_envs, 1, 10**6)
-        within("bandits", self.bandits, 1, 10**6)
-        within("arms", self.arms, 1, 10**6)
-        within("drift", self.drift, 0, 10**6)
-        one_of("context", self.context, ("int", "one_hot"))
-        one_of("assign", self.assign, ("random", "fixed"))
+    num_envs: Million = 1  # copies played side by side
+    bandits: Million | None = None  # number of problems; 1 unless the parameters say otherwise
+    arms: Million | None = None  # arms of each problem; 5 unless the parameters say otherwise
+    context: Annotated[str, OneOf("int", "one_hot")] = "int"  # the problem as a number (int) or as a vector (one_hot)
+    # who plays what: a random problem each step, or fixed: environment e has problem e
+    assign: Annotated[str, OneOf("random", "fixed")] = "random"
+    # standard deviation of the step that every arm's mean takes with each sweep; 0 = stationary
+    drift: Annotated[float, Within(0, 10**6)] = 0.0
 
 
 @dataclass
@@ -68,15 +64,15 @@ class GaussianConfig(BanditConfig):
     name: str = "bandit/gaussian"
     id: str = "GaussianBandit"  # what the run is filed under
     means: Any = None  # mean reward of each arm, a row of them per problem, or a CSV file; null: from the prior
-    std: float = 1.0  # standard deviation of every reward
-    prior: str = "uniform"  # means are drawn from U(0, 1) (uniform) or N(prior_mean, 1) (normal)
+    std: NotNegative = 1.0  # standard deviation of every reward
+    prior: Annotated[str, OneOf("uniform", "normal")] = (
+        "uniform"  # means are drawn from U(0, 1) (uniform) or N(prior_mean, 1) (normal)
+    )
     prior_mean: float = 0.0  # of the normal prior
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _table("means", self.means, self)
-        within("std", self.std, low=0)
-        one_of("prior", self.prior, ("uniform", "normal"))
 
 
 def _table(key: str, values: Any, cfg: BanditConfig) -> Array | None:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from rlrun.checks import digest, one_of, within
+from rlrun.checks import Bounded, OneOf, Share, Within, digest
 from rlrun.envs.bandits import datasets
 from rlrun.envs.bandits.datasets import BUNDLED, UCI, Dataset, Table
 from rlrun.envs.bandits.regret import RegretMeter
@@ -204,18 +204,14 @@ def _box(size: int) -> Space:
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Bounded):
     """Options of every data bandit."""
 
     name: str = "bandit/data"
     id: str = "Data"  # what the run is filed under
-    num_envs: int = 1  # copies played side by side
+    num_envs: Annotated[int, Within(1, 10**6)] = 1  # copies played side by side
     standardize: bool = True  # scale numbers to mean 0 and standard deviation 1
-    rows: int | None = None  # keep so many rows, drawn at random; null: all
-
-    def __post_init__(self) -> None:
-        within("num_envs", self.num_envs, 1, 10**6)
-        within("rows", self.rows, low=2)
+    rows: Annotated[int, Within(2)] | None = None  # keep so many rows, drawn at random; null: all
 
 
 @dataclass
@@ -224,11 +220,7 @@ class BundledConfig(DataConfig):
 
     name: str = "bandit/sklearn"
     id: str = "Wine"  # what the run is filed under
-    dataset: str = "wine"  # breast_cancer, digits, iris or wine
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("dataset", self.dataset, BUNDLED)
+    dataset: Annotated[str, OneOf(*BUNDLED)] = "wine"  # breast_cancer, digits, iris or wine
 
 
 @dataclass
@@ -245,12 +237,9 @@ class UCIConfig(FileConfig):
 
     name: str = "bandit/uci"
     id: str = "Covertype"  # what the run is filed under
-    dataset: str = "covertype"  # adult, census, covertype, magic or shuttle
+    # adult, census, covertype, magic or shuttle
+    dataset: Annotated[str, OneOf(*(UCI.keys() - {"mushroom"}))] = "covertype"
     label: str | None = None  # the column to predict; null: the data set's usual one
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("dataset", self.dataset, UCI.keys() - {"mushroom"})
 
 
 @dataclass
@@ -263,11 +252,7 @@ class MushroomConfig(FileConfig):
     r_edible: float = 5.0  # reward for eating an edible one
     r_lucky: float = 5.0  # reward for eating a poisonous one that does no harm
     r_poisoned: float = -35.0  # reward for eating a poisonous one that does
-    p_lucky: float = 0.5  # how probable it is that a poisonous one does no harm
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("p_lucky", self.p_lucky, 0, 1)
+    p_lucky: Share = 0.5  # how probable it is that a poisonous one does no harm
 
 
 @dataclass

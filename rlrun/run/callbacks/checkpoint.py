@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rlrun import checks
+from rlrun.checks import Bounded, Natural, OneOf, Within
 from rlrun.errors import Diverged
 from rlrun.registry import register
 from rlrun.run.callbacks.callback import Callback
@@ -22,24 +22,20 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class CheckpointConfig:
+class CheckpointConfig(Bounded):
     """What is saved, and when."""
 
     name: str = "default"  # registered name
     enabled: bool = True  # false: save nothing; such a run cannot be resumed, evaluated or played
-    freq: int = 10_000  # env steps between two checkpoints; 0 = only at the end
+    freq: Natural = 10_000  # env steps between two checkpoints; 0 = only at the end
     at_start: bool = False  # save one before the first step as well; it counts in keep_last
-    keep_last: int = 3  # how many of the newest stay; 0 = all
+    keep_last: Natural = 3  # how many of the newest stay; 0 = all
     keep_best: bool = True  # keep one more: that of the best evaluation
     replay: bool = True  # save what a replay buffer holds; without it a resumed run has to collect anew
-    grace: float = 5.0  # seconds from a signal to the end; what takes longer is given up for the last checkpoint
-    env_state: str = "auto"  # auto (try on two more environments if it can be saved) | off (new episodes at resume)
-
-    def __post_init__(self) -> None:
-        checks.one_of("env_state", self.env_state, ("auto", "off"))
-        checks.within("freq", self.freq, 0)
-        checks.within("keep_last", self.keep_last, 0)
-        checks.within("grace", self.grace, 0, 86_400)
+    # seconds from a signal to the end; what takes longer is given up for the last checkpoint
+    grace: Annotated[float, Within(0, 86_400)] = 5.0
+    # auto (try on two more environments if it can be saved) | off (new episodes at resume)
+    env_state: Annotated[str, OneOf("auto", "off")] = "auto"
 
 
 @register("checkpoint", "default", config=CheckpointConfig)

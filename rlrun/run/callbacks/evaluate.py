@@ -6,15 +6,14 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from rlrun import checks
-from rlrun.errors import ConfigError
+from rlrun.checks import Bounded, Count, Natural, Share, Within
 from rlrun.loggers.csv import CsvTable
 from rlrun.registry import register
 from rlrun.run.callbacks.callback import Callback, tell
 from rlrun.run.callbacks.checkpoint import Checkpoint
-from rlrun.run.evaluation import EvalResult, evaluate, player, step_limit
+from rlrun.run.evaluation import EvalResult, Policy, check_policy, evaluate, player, step_limit
 from rlrun.schedules import Every
 from rlrun.seeding import Role, aside
 from rlrun.types import Chunk, Metrics, StateDict
@@ -26,26 +25,22 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class EvalConfig:
+class EvalConfig(Bounded):
     """Evaluation while training and at the end, on environments and seeds of its own."""
 
     name: str = "default"  # registered name
-    freq: int = 10_000  # env steps between two evaluations; 0 = only at the end
-    episodes: int = 20  # per evaluation, always from the same seeds, the final one from its own; 0 = no evaluation
-    policy: str = "greedy"  # greedy | stochastic (acts as in training, exploration included)
-    num_envs: int = 5  # environments stepped together; results of the greedy policy do not depend on it
-    epsilon: float | None = None  # probability of a random action in place of the greedy one; null = none
-    max_steps: int | None = None  # cut an episode after so many steps; null = 10000 if the environment has no limit
+    freq: Natural = 10_000  # env steps between two evaluations; 0 = only at the end
+    # per evaluation, always from the same seeds, the final one from its own; 0 = no evaluation
+    episodes: Annotated[int, Within(0, 10**6)] = 20
+    policy: Policy = "greedy"  # greedy | stochastic (acts as in training, exploration included)
+    # environments stepped together; results of the greedy policy do not depend on it
+    num_envs: Annotated[int, Within(1, 10**4)] = 5
+    epsilon: Share | None = None  # probability of a random action in place of the greedy one; null = none
+    max_steps: Count | None = None  # cut an episode after so many steps; null = 10000 if the environment has no limit
 
     def __post_init__(self) -> None:
-        checks.within("freq", self.freq, 0)
-        checks.within("episodes", self.episodes, 0, 10**6)
-        checks.one_of("policy", self.policy, ("greedy", "stochastic"))
-        checks.within("num_envs", self.num_envs, 1, 10**4)
-        checks.within("epsilon", self.epsilon, 0, 1)
-        if self.epsilon is not None and self.policy != "greedy":
-            raise ConfigError("epsilon", "goes with the greedy policy", "policy=stochastic explores as in training")
-        checks.within("max_steps", self.max_steps, 1)
+        super().__post_init__()
+        check_policy(self.policy, self.epsilon)
 
 
 @register("eval", "default", config=EvalConfig)
