@@ -1,13 +1,15 @@
-"""Shared by all tests: one torch thread, no display, and the real console command in a process of its own."""
+"""Shared by all tests: one torch thread, no display, and the command in this process and in one of its own."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +26,35 @@ os.environ.pop("DISPLAY", None)
 os.environ.pop("RLRUN_CONF", None)
 os.environ.pop("RLRUN_DEBUG", None)
 sys.path[:0] = [str(SUPPORT), str(ROOT / "scripts")]
+
+
+BUDGET = 5.0  # CPU seconds of a test, its processes included: what costs more is told at the end
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--costs", type=int, default=0, help="name the tests that cost most CPU time, so many of them")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Note what a test costs in CPU seconds: on a busy machine they are the same, unlike the clock's."""
+    before = sum(os.times()[:4])
+    try:
+        return (yield)
+    finally:
+        item.user_properties.append(("cpu", sum(os.times()[:4]) - before))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    costs = sorted(
+        ((cost, r.nodeid) for r in reports for name, cost in r.user_properties if name == "cpu"), reverse=True
+    )
+    dear = [(cost, test) for cost, test in costs if cost > BUDGET]
+    if shown := costs[: max(config.getoption("--costs"), len(dear))]:
+        terminalreporter.section(f"{len(dear)} tests cost more than {BUDGET:g} CPU seconds")
+    for cost, test in shown:
+        terminalreporter.line(f"{cost:6.2f}s {test}")
 
 
 def algorithms() -> dict[str, str]:
@@ -54,24 +85,54 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-Rlrun = Callable[..., subprocess.CompletedProcess[str]]
+class Said(NamedTuple):
+    """What a command wrote."""
+
+    stdout: str
+    stderr: str
+
+
+Rlrun = Callable[..., Said]
 
 
 @pytest.fixture
-def rlrun(tmp_path: Path) -> Rlrun:
-    """`rlrun("algo=dqn", …)` in `tmp_path`; `code` is the exit code it must have, other keywords are environment."""
+def rlrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rlrun:
+    """`rlrun("algo=dqn", …)` in `tmp_path` and in this process; `code` is the exit code it must have."""
+    from rlrun import cli
 
-    def run(*args: str, code: int = 0, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*RLRUN, *args],
-            cwd=tmp_path,
-            env={**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        assert done.returncode == code, f"exit {done.returncode}, wanted {code}\n{done.stdout}\n{done.stderr}"
-        return done
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str, code: int = 0) -> Said:
+        capsys.readouterr()
+        found = cli.main(args)
+        said = Said(*capsys.readouterr())
+        assert found == code, f"exit {found}, wanted {code}\n{said.stdout}\n{said.stderr}"
+        return said
 
     return run
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Rlrun:
+    """The console script in `tmp_path` and in a process of its own, where every start costs two seconds."""
+
+    def run(*args: str, code: int = 0) -> Said:
+        done = subprocess.run([*RLRUN, *args], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert done.returncode == code, f"exit {done.returncode}, wanted {code}\n{done.stdout}\n{done.stderr}"
+        return Said(done.stdout, done.stderr)
+
+    return run
+
+
+def session(folder: Path, *commands: Sequence[str], **environment: str) -> list[tuple[int, Said]]:
+    """Commands one after the other in one process of their own, in a folder: exit codes and what each wrote."""
+    done = subprocess.run(
+        [sys.executable, str(SUPPORT / "session.py")],
+        input=json.dumps(commands),
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [(code, Said(*said)) for code, *said in json.loads(done.stdout)]

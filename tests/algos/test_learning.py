@@ -16,9 +16,9 @@ from conftest import Rlrun
 pytestmark = pytest.mark.slow
 
 
-def final(rlrun: Rlrun, folder: Path, name: str, *words: str) -> float:
+def final(process: Rlrun, folder: Path, name: str, *words: str) -> float:
     """Mean return of a run's final evaluation."""
-    rlrun(*words, f"hydra.run.dir={name}", "eval.freq=0", timeout=1200)
+    process(*words, f"hydra.run.dir={name}", "eval.freq=0")
     return json.loads((folder / name / "summary.json").read_text())["final_eval"]["mean"]
 
 
@@ -33,17 +33,17 @@ def final(rlrun: Rlrun, folder: Path, name: str, *words: str) -> float:
     ],
     ids=lambda value: "-".join(word.partition("=")[2] for word in value[:2]) if isinstance(value, list) else "",
 )
-def test_presets_learn(words: list[str], seeds: int, mean: float, worst: float, rlrun: Rlrun, tmp_path: Path) -> None:
+def test_presets_learn(words: list[str], seeds: int, mean: float, worst: float, process: Rlrun, tmp_path: Path) -> None:
     episodes = [] if any(word.startswith("eval.episodes") for word in words) else ["eval.episodes=100"]
-    reached = [final(rlrun, tmp_path, f"seed_{seed}", *words, *episodes, f"seed={seed}") for seed in range(seeds)]
+    reached = [final(process, tmp_path, f"seed_{seed}", *words, *episodes, f"seed={seed}") for seed in range(seeds)]
     assert np.mean(reached) >= mean, reached
     assert min(reached) >= worst, reached
 
 
-def test_a_short_horizon_caps_frozenlake(rlrun: Rlrun, tmp_path: Path) -> None:
+def test_a_short_horizon_caps_frozenlake(process: Rlrun, tmp_path: Path) -> None:
     """With gamma .6 even the optimal policy of that discount succeeds in only .45 of the episodes of 100 steps."""
     success = final(
-        rlrun, tmp_path, "short", "algo=q_learning", "env=frozenlake", "algo.gamma=0.6", "eval.episodes=1000"
+        process, tmp_path, "short", "algo=q_learning", "env=frozenlake", "algo.gamma=0.6", "eval.episodes=1000"
     )
     assert success <= 0.5
 
@@ -53,7 +53,7 @@ def test_a_short_horizon_caps_frozenlake(rlrun: Rlrun, tmp_path: Path) -> None:
     [("cartpole", 3000, 22.1, 0.8), ("pendulum", 300, -1230, 120), ("frozenlake", 3000, 0.0139, 0.006)],
 )
 def test_random_play_scores_what_is_known(
-    env: str, episodes: int, expected: float, tolerance: float, rlrun: Rlrun, tmp_path: Path
+    env: str, episodes: int, expected: float, tolerance: float, process: Rlrun, tmp_path: Path
 ) -> None:
     words = ["algo=random", f"env={env}", "total_timesteps=100", f"eval.episodes={episodes}"]
-    assert final(rlrun, tmp_path, env, *words) == pytest.approx(expected, abs=tolerance)
+    assert final(process, tmp_path, env, *words) == pytest.approx(expected, abs=tolerance)

@@ -1,4 +1,4 @@
-"""What the command promises, tried through the command: the run directory, determinism, help."""
+"""What the command promises: the console script, determinism, and directories that no two runs share."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from kill_and_resume import table
 SMOKE = ["algo=dqn", "env=cartpole", "+smoke=on"]
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes(rlrun: Rlrun, tmp_path: Path) -> None:
+def test_same_seed_same_bytes_other_seed_other_bytes(rlrun: Rlrun, process: Rlrun, tmp_path: Path) -> None:
+    done = process(*SMOKE, "hydra.run.dir=one")
+    assert "\x1b" not in done.stdout + done.stderr, "no colours in a pipe"
     for name, words in {
-        "one": [],
         "two": [],
         "other": ["seed=1"],
         "watched": ["eval.freq=100", "checkpoint.freq=50", "logger.tensorboard=false"],
         "four": ["env.num_envs=4"],
         "four_again": ["env.num_envs=4"],
     }.items():
-        done = rlrun(*SMOKE, *words, f"hydra.run.dir={name}")
-        assert "\x1b" not in done.stdout + done.stderr, "no colours in a pipe"
+        rlrun(*SMOKE, *words, f"hydra.run.dir={name}")
     one, two, other, four, four_again = (
         table(tmp_path / name / "metrics.csv") for name in ("one", "two", "other", "four", "four_again")
     )
@@ -63,46 +63,44 @@ def test_tensorboard_reads_what_metrics_csv_says(rlrun: Rlrun, tmp_path: Path) -
 
 
 def test_runs_of_the_same_instant_share_no_directory(tmp_path: Path) -> None:
-    command = [*RLRUN, "algo=random", "env=cartpole", "+smoke=on"]
-    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(4)]
-    assert [process.wait(120) for process in processes] == [0] * 4
-    assert len(list((tmp_path / "outputs" / "cartpole" / "random").iterdir())) == 4
+    command = [*RLRUN, "algo=random", "env=toy", "+smoke=on"]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert len(list((tmp_path / "outputs" / "toy" / "random").iterdir())) == 2
 
 
 def test_a_sweep_has_a_directory_for_each_job(rlrun: Rlrun, tmp_path: Path) -> None:
-    rlrun("-m", "algo=random,fixed", "seed=range(2)", "+smoke=on")
+    rlrun("-m", "algo=random,fixed", "env=toy", "+smoke=on")
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     configs = [path for path in sweep.iterdir() if (path / "config.yaml").exists()]
-    assert len(configs) == 4
+    assert len(configs) == 2
     assert all(json_of(path / "status.json")["state"] == "finished" for path in configs)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["algo=dpn"], "did you mean 'dqn'?"),
+        (["algo.lr=1e-3"], "algo.learning_rate"),
+        (["algo.learning_rate=fast"], "algo.learning_rate"),
+        (["algo.gamma=2"], "algo.gamma: must be in [0, 1], got 2"),
+        (["env=pendulum"], "ppo"),  # dqn is discrete; what fits is named
+        (["env.id=CartPole-v9"], "CartPole-v1"),
+        (["resum", "x"], "resume"),
+        (["resume", "no_such_run"], "no_such_run"),
+        (["--lr", "1"], "algo.learning_rate"),
+    ],
+)
+def test_a_mistake_is_answered_in_a_few_lines(rlrun: Rlrun, words: list[str], answer: str, tmp_path: Path) -> None:
+    refused = rlrun(*words, code=2)
+    assert answer in refused.stderr
+    assert 1 <= len(refused.stderr.strip().split("\n")) <= 5
+    assert not (tmp_path / "outputs").exists(), "a mistake leaves no directory behind"
 
 
 def test_readme_names_every_algorithm() -> None:
     table = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert sorted(table) == sorted(algorithms())
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "answer"),
-    [
-        (["algo=dpn"], 2, "did you mean 'dqn'?"),
-        (["algo.lr=1e-3"], 2, "algo.learning_rate"),
-        (["algo.learning_rate=fast"], 2, "algo.learning_rate"),
-        (["algo.gamma=2"], 2, "algo.gamma: must be in [0, 1], got 2"),
-        (["env=pendulum"], 2, "ppo"),  # dqn is discrete; what fits is named
-        (["env.id=CartPole-v9"], 2, "CartPole-v1"),
-        (["resum", "x"], 2, "resume"),
-        (["resume", "no_such_run"], 2, "no_such_run"),
-        (["--lr", "1"], 2, "algo.learning_rate"),
-    ],
-)
-def test_a_mistake_is_answered_in_a_few_lines(
-    rlrun: Rlrun, words: list[str], code: int, answer: str, tmp_path: Path
-) -> None:
-    refused = rlrun(*words, code=code)
-    assert answer in refused.stderr
-    assert 1 <= len(refused.stderr.strip().split("\n")) <= 5
-    assert not (tmp_path / "outputs").exists(), "a mistake leaves no directory behind"
 
 
 def cpu_seconds(*command: str) -> float:
@@ -113,10 +111,8 @@ def cpu_seconds(*command: str) -> float:
 
 
 def test_the_command_answers_at_once() -> None:
-    """One second of CPU time beyond `import torch`; the better of two tries, for the first may read cold files."""
-    torch = min(cpu_seconds(sys.executable, "-c", "import torch") for _ in range(2))
-    for words in (["--help"], ["list"], ["algo.lr=1"]):
-        assert min(cpu_seconds(*RLRUN, *words) for _ in range(2)) < torch + 1, words
+    """In less CPU time than `import torch` takes, which is what it does without."""
+    assert cpu_seconds(*RLRUN, "list") < cpu_seconds(sys.executable, "-c", "import torch")
 
 
 def rows(path: Path) -> list[dict[str, str]]:
