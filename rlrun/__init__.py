@@ -15,11 +15,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlrun.registry import register as register
     from rlrun.report.table import runs as runs
+    from rlrun.run.callbacks.callback import Callback as Callback
 
 __version__ = "0.2.0.dev0"
 
-_FACE = {"runs": "rlrun.report.table:runs"}  # what a user of Python needs, and where it is
+_FACE = {  # what a user of Python needs, and where it is
+    "Callback": "rlrun.run.callbacks.callback:Callback",
+    "register": "rlrun.registry:register",
+    "runs": "rlrun.report.table:runs",
+}
 
 
 def __getattr__(name: str) -> Any:

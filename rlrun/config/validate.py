@@ -66,7 +66,7 @@ def callback_factory(item: Any) -> Callable[[], Any]:
         raise ConfigError("callbacks", f"{own.path} is not registered; a dotted path needs no registration", hint)
     factory = registry.get("callback", own.path).factory if own.path in known else own.factory()
     if isinstance(factory, type) and not hasattr(factory, "on_chunk"):
-        raise ConfigError("callbacks", f"{own.path} is no callback", "derive it from rlrun.callbacks.Callback")
+        raise ConfigError("callbacks", f"{own.path} is no callback", "derive it from rlrun.Callback")
     own.check(factory)
     return functools.partial(factory, **own.arguments)
 

@@ -342,7 +342,8 @@ def test_a_job_that_does_not_answer_a_signal_does_not_stay_running(folder, fake,
 def test_a_sweep_that_is_killed_takes_its_jobs_along_and_nothing_is_done_twice(folder, fake, capsys):
     fake((1, "work"), (2, "work"))
     words = [*SMOKE, "seed=range(4)", "hydra.sweep.dir=sweep", "sweep.jobs=2"]
-    driver = f"import sys; from rlrun import cli, pool; pool.COMMAND = {pool.COMMAND!r}; cli.main(sys.argv[1:])"
+    imports = "import sys; from rlrun import cli; from rlrun.sweeps import pool"
+    driver = f"{imports}; pool.COMMAND = {pool.COMMAND!r}; cli.main(sys.argv[1:])"
     process = subprocess.Popen([sys.executable, "-c", driver, "-m", *words], stdout=subprocess.DEVNULL)
     while len(list((folder / "sweep").glob("*/at_work"))) < 2:
         assert process.poll() is None

@@ -306,7 +306,7 @@ def test_every_word_of_another_library_leads_to_a_key_that_some_component_has():
 MODULE = '''
 """A component of somebody else's."""
 from dataclasses import dataclass
-from rlrun.algos.random import Random
+from rlrun.algos.baselines.random import Random
 from rlrun.checks import within
 from rlrun.registry import register
 
@@ -403,5 +403,5 @@ def test_no_rate_is_infinite():
 
 def test_the_keys_of_a_run_are_known_in_a_process_that_has_composed_nothing():
     """As `rlrun resume RUN key=value` needs them."""
-    code = "from rlrun import config; print('algo.tau' in config.keys({'algo': {'name': 'dqn'}}))"
+    code = "from rlrun.config import values; print('algo.tau' in values.keys({'algo': {'name': 'dqn'}}))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "True\n"

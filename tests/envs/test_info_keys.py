@@ -20,7 +20,7 @@ MODULE = """
 import gymnasium as gym
 import numpy as np
 import signal
-from rlrun.callbacks import Callback
+from rlrun import Callback
 
 class Telling(gym.Env):
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)

@@ -515,7 +515,7 @@ from pathlib import Path
 from rlrun import loggers
 from rlrun.loggers.console import mode
 from rlrun.loggers.runlog import run_log
-from rlrun.rundir import RunDir
+from rlrun.rundir.layout import RunDir
 METRICS = {"rollout/ep_rew_mean": 187.32, "rollout/ep_len_mean": 187.32, "train/loss": 0.0132}
 run_dir = RunDir(Path("run"))
 run_dir.path.mkdir()

@@ -233,10 +233,10 @@ def endless_from(saved: int, function: Callable[..., Any]) -> Callable[..., Any]
 @pytest.mark.parametrize(
     ("training", "where", "saved"),
     [
-        ([*PPO, *RULED], "rlrun.buffers.rollout.RolloutBuffer.minibatches", 20),
-        ([*DQN, *RULED], "rlrun.buffers.uniform.UniformRing.batches", 20),
-        (["algo=neural_greedy", "env=bandit/iris"], "rlrun.algos.neural_bandit.NeuralLearner.batches", 20),
-        (["algo=value_iteration", "env=frozenlake"], "rlrun.algos.planning.MDP.backup", 20),
+        ([*PPO, *RULED], "rlrun.buffers.minibatches.RolloutBuffer.minibatches", 20),
+        ([*DQN, *RULED], "rlrun.buffers.replay.UniformRing.batches", 20),
+        (["algo=neural_greedy", "env=bandit/iris"], "rlrun.algos.contextual.neural.NeuralLearner.batches", 20),
+        (["algo=value_iteration", "env=frozenlake"], "rlrun.algos.tabular.planning.MDP.backup", 20),
     ],
 )
 def test_an_update_that_takes_long(

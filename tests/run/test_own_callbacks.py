@@ -13,8 +13,7 @@ from rlrun import cli
 MODULE = '''
 import json
 import signal
-from rlrun.callbacks import Callback
-from rlrun.registry import register
+from rlrun import Callback, register
 
 
 class Diary(Callback):
@@ -150,7 +149,7 @@ def test_a_callback_that_fails_is_named(module: str, capsys: pytest.CaptureFixtu
     [
         ("[nowhere.Diary]", 2, "callbacks: 'nowhere.Diary' cannot be imported"),
         ("[MODULE.Nothing]", 2, "'MODULE.Nothing' cannot be imported"),
-        ("[MODULE.NoCallback]", 2, "derive it from rlrun.callbacks.Callback"),
+        ("[MODULE.NoCallback]", 2, "derive it from rlrun.Callback"),
         ("[MODULE.number]", 2, "#1 MODULE.number made a int"),
         ("[MODULE.broken]", 1, "callback #1 MODULE.broken cannot be used: OSError: no diary"),
         ("[MODULE.Unsaveable]", 1, "cannot be used: TypeError: state.x: a object cannot be saved"),

@@ -102,7 +102,7 @@ def test_what_fails_while_a_run_is_built(kind: str, monkeypatch: pytest.MonkeyPa
 def test_what_fails_while_a_state_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train(*unruly("crash")) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("rlrun.runner.Run.load_state_dict", lambda run, state: 1 / 0)
+        patch.setattr("rlrun.run.run.Run.load_state_dict", lambda run, state: 1 / 0)
         assert cli.main(["resume", "disturbed"]) in (1, 2)
     assert status()["state"] == "failed"
     assert "ZeroDivisionError" in log()

@@ -265,9 +265,9 @@ def test_nothing_imports_torch_before_a_tensor_is_read(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
-from rlrun import checkpoint
-path = checkpoint.save(Path({str(tmp_path)!r}), {{"a": np.zeros(3)}}, 0)
-checkpoint.load(path)
+from rlrun.rundir import checkpoints
+path = checkpoints.save(Path({str(tmp_path)!r}), {{"a": np.zeros(3)}}, 0)
+checkpoints.load(path)
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], env=ENV, check=True)
@@ -749,7 +749,7 @@ EVERYWHERE = """
 import json, os, shutil, sys
 from pathlib import Path
 import numpy as np
-from rlrun.checkpoint import find, load, load_latest, save
+from rlrun.rundir.checkpoints import find, load, load_latest, save
 
 EVENTS = {"open", "os.rename", "os.mkdir", "os.symlink", "os.remove", "os.rmdir", "os.chmod"}
 base, same_step, earlier = Path(sys.argv[1]), sys.argv[2] == "same", json.loads(sys.argv[3])
@@ -822,7 +822,7 @@ FOREVER = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from rlrun.checkpoint import load_latest, save
+from rlrun.rundir.checkpoints import load_latest, save
 
 root = Path(sys.argv[1])
 start = load_latest(root, print)[1]["progress"]["env_steps"]

@@ -33,7 +33,7 @@ SEVERAL = """
 import sys, time
 from pathlib import Path
 from rlrun.errors import RlrunError
-from rlrun.rundir import RunDir
+from rlrun.rundir.layout import RunDir
 
 root, me, other, rounds = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 for i in range(rounds):
@@ -295,7 +295,7 @@ def test_attempts_are_counted(run: RunDir) -> None:
 
 WORK = """
 import sys
-from rlrun.rundir import RunDir
+from rlrun.rundir.layout import RunDir
 RunDir(sys.argv[1]).begin_attempt()
 print("working", flush=True)
 sys.stdin.read()
