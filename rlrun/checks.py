@@ -1,4 +1,4 @@
-"""Checks: config values against their bounds, with messages that name the key; saved arrays against their shapes.
+"""Checks: config values against their bounds, with messages that name the key; and hashes of arrays.
 
 The bounds of an option stand in the annotation of its field, where the check, the help and whoever searches for good
 values find them:
@@ -177,13 +177,6 @@ def _bounded(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
-
-
-def overwrite(array: np.ndarray, saved: np.ndarray) -> None:
-    """`array[:] = saved` without broadcasting; ValueError if the saved one is of another shape."""
-    if array.shape != np.shape(saved):
-        raise ValueError(f"an array of shape {np.shape(saved)} was saved, expected {array.shape}")
-    array[:] = saved
 
 
 def one_of(key: str, value: str, choices: Iterable[str]) -> None:

@@ -1,33 +1,59 @@
-"""Every component by kind and name: what it builds, its config dataclass, what it is able to do.
+"""Every component by kind and name: what it builds, its config dataclass, what it needs and what it is able to do.
 
-    @register("algo", "dqn", config=DQNConfig, action={"discrete"}, memory="replay")
-    class DQN: ...
+    @register("algo", DQNConfig, needs=Needs(action={"discrete"}, memory="replay"), network="mlp")
+    class DQN(ReplayLearner): ...
 
-Capabilities are plain data. `config.validate` reads them to say what fits before anything is built; no other code asks
-what class a component has.
+The name is the config's, and a registration is a choice: `algo=dqn` composes with the network and the buffer that are
+declared here. What is declared is plain data. `config.fit` reads it to say what fits before anything is built; no
+other code asks what class a component has.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rlrun.errors import UnknownName
 
 T = TypeVar("T")
 
+ANY_SPACE = frozenset(("discrete", "box", "multi_discrete", "multi_binary", "dict"))
+PLAIN_SPACE = frozenset(("discrete", "box"))
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an algorithm asks of the run that it is part of."""
+
+    action: Set[str] = PLAIN_SPACE  # kinds of action space that it can take
+    obs: Set[str] = PLAIN_SPACE  # kinds of observation space that it can read
+    memory: str | None = None  # what it learns from: "replay", or nothing that is kept
+    model: bool = False  # plans on the environment's model
+    one_step: bool = False  # is for bandits, whose episodes are one step
+
+    def __post_init__(self) -> None:
+        for kind in (*self.action, *self.obs):
+            if kind not in ANY_SPACE:
+                raise ValueError(f"there is no space of kind {kind!r}; {did_you_mean(kind, ANY_SPACE)}")
+
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered component."""
+    """One registered component; `register` says what the declarations mean."""
 
     kind: str
     name: str
     factory: Callable[..., Any]
     config: type | None
-    capabilities: Mapping[str, Any]
+    needs: Needs = Needs()
+    network: str | None = None
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+    footprint: Any = None
+    weights: Sequence[str] = ()
+    table: bool = False
+    keeps: str | None = None
 
     @property
     def ours(self) -> bool:
@@ -44,29 +70,74 @@ _ENTRIES: dict[str, dict[str, Entry]] = {}
 _ON_DEMAND: dict[str, Callable[[str | None], object]] = {}
 
 
-def register(kind: str, name: str, *, config: type | None = None, **capabilities: Any) -> Callable[[T], T]:
+def register(
+    kind: str,
+    config: type | None = None,
+    /,
+    *,
+    name: str = "",
+    needs: Needs = Needs(),
+    network: str | None = None,
+    smoke: Mapping[str, Any] | None = None,
+    footprint: Any = None,
+    weights: Sequence[str] = (),
+    table: bool = False,
+    keeps: str | None = None,
+    **other: Any,
+) -> Callable[[T], T]:
     """Decorator: make a class or function available as `kind=name`.
 
     Args:
         kind: config group: algo, network, buffer, env, experience, ...
-        name: what the user types.
-        config: dataclass that types and documents the options.
-        capabilities: declared facts, such as `action={"discrete"}` or `memory="replay"`.
+        config: dataclass that types and documents the options; its field `name` is what the user types.
+        name: that, for a kind without options, such as "callback".
+        needs: algo: what it asks of the environment and of the run.
+        network: algo: the choice of network that it is composed with; None if it builds none.
+        smoke: values of options that a smoke run puts in place of all others; a class attribute `smoke` of a base comes
+            first.
+        footprint: the memory it will allocate, see footprint.py.
+        weights: algo: the entries of its state that `init_from` takes over, as dotted paths.
+        table: algo: it keeps a table of action values, which `inspect` shows.
+        keeps: buffer: what algorithms say they need as `memory`.
 
     Raises:
+        TypeError: a declaration that does not exist.
         ValueError: the name is taken by another component of this kind.
     """
+    if isinstance(config, str) or other:
+        raise TypeError(_misused(kind, config, other))
+    known_as = name or getattr(config, "name", "")
+    if not isinstance(known_as, str) or not known_as:
+        raise TypeError(f'register("{kind}", …): its config has no field `name` with the name as its default')
 
     def add(factory: T) -> T:
         if _origin(factory)[0].partition(".")[0] != __package__:
-            has(kind, name)  # one of ours of that name is found out now, not when it is imported
-        known = _ENTRIES.get(kind, {}).get(name)
+            has(kind, known_as)  # one of ours of that name is found out now, not when it is imported
+        known = _ENTRIES.get(kind, {}).get(known_as)
         if known is not None and _origin(known.factory) != _origin(factory):
-            raise ValueError(f"{kind} {name!r} is already registered by {'.'.join(_origin(known.factory))}")
-        _ENTRIES.setdefault(kind, {})[name] = Entry(kind, name, factory, config, capabilities)  # type: ignore[arg-type]
+            raise ValueError(f"{kind} {known_as!r} is already registered by {'.'.join(_origin(known.factory))}")
+        shrunk = {**getattr(factory, "smoke", {}), **(smoke or {})}
+        build: Any = factory
+        _ENTRIES.setdefault(kind, {})[known_as] = Entry(
+            kind, known_as, build, config, needs, network, shrunk, footprint, weights, table, keeps
+        )
         return factory
 
     return add
+
+
+def _misused(kind: str, config: Any, other: Mapping[str, Any]) -> str:
+    """What is wrong with a registration in an earlier form, or with a word that does not exist."""
+    if not isinstance(config, str):
+        wrong = next(iter(other))
+        return f"register has no {wrong!r}: {did_you_mean(wrong, register.__kwdefaults__ or ())}"
+    if "config" not in other:
+        return f'register("{kind}", "{config}") is written register("{kind}", name="{config}")'
+    written = [f'"{kind}"', getattr(other["config"], "__name__", "ItsConfig")]
+    asked = [f"{key}={value!r}" for key, value in other.items() if key in Needs.__dataclass_fields__ and value]
+    written += [f"needs=Needs({', '.join(asked)})"] if asked else []
+    now = f"register({', '.join(written)}): the name is the config's"
+    return f'register("{kind}", "{config}", config=…) is written {now}'
 
 
 def _origin(factory: Any) -> tuple[str, str]:

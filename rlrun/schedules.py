@@ -12,7 +12,7 @@ from typing import Annotated
 
 from rlrun.checks import Above0, Bounded, OneOf, Positive, within
 from rlrun.errors import ConfigError
-from rlrun.types import StateDict
+from rlrun.state import Stateful
 
 Schedule = Callable[[float], float]  # env steps -> value
 
@@ -116,7 +116,7 @@ def annealed(start: float, kind: str, total_timesteps: int) -> Schedule:
     return Linear(start, 0.0, total_timesteps) if kind == "linear" else Constant(start)
 
 
-class Every:
+class Every(Stateful):
     """Fires once a multiple of `interval` env steps has been crossed; 0 never fires.
 
     Crossing, not `%`: chunks of any size fire at the same places, and a chunk that crosses several fires once.
@@ -125,6 +125,8 @@ class Every:
     Args:
         interval: env steps between two firings.
     """
+
+    state = ("_consumed",)
 
     def __init__(self, interval: int):
         if interval < 0:
@@ -138,14 +140,8 @@ class Every:
     def consume(self, env_steps: int) -> None:
         self._consumed = env_steps
 
-    def state_dict(self) -> StateDict:
-        return {"consumed": self._consumed}
 
-    def load_state_dict(self, state: StateDict) -> None:
-        self._consumed = state["consumed"]
-
-
-class Ratio:
+class Ratio(Stateful):
     """`gradient_steps` updates for every `per` env steps, however the env steps arrive.
 
     The remainder is kept as an integer, so updates per env step do not depend on the number of environments.
@@ -154,6 +150,8 @@ class Ratio:
         gradient_steps: updates per round, at least 0.
         per: env steps per round (`train_freq`), at least 1.
     """
+
+    state = ("_remainder",)
 
     def __init__(self, gradient_steps: int, per: int = 1):
         if gradient_steps < 0 or per < 1:
@@ -165,9 +163,3 @@ class Ratio:
         """Updates to make now that `env_steps` more were taken."""
         rounds, self._remainder = divmod(self._remainder + env_steps, self.per)
         return rounds * self.gradient_steps
-
-    def state_dict(self) -> StateDict:
-        return {"remainder": self._remainder}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self._remainder = state["remainder"]

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rlrun.types import StateDict
-
 LARGEST = 2**31 - 1  # seed for environments and other libraries
 
 
@@ -58,16 +56,6 @@ class SeedTree:
 
     def _sequence(self, role: Role, index: int) -> np.random.SeedSequence:
         return np.random.SeedSequence(self.seed, spawn_key=(int(role), index))
-
-
-def generator_state(rng: np.random.Generator) -> StateDict:
-    """A generator's position as plain data."""
-    return dict(rng.bit_generator.state)
-
-
-def restore_generator(rng: np.random.Generator, state: StateDict) -> None:
-    """Put a generator back to a saved position."""
-    rng.bit_generator.state = state
 
 
 @contextmanager

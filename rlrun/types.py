@@ -198,13 +198,6 @@ class Progress:
         self.gradient_steps, self.wall_seconds = state["gradient_steps"], state["wall_seconds"]
 
 
-class Stateful(Protocol):
-    """Anything a checkpoint must hold: RNG streams and counters included."""
-
-    def state_dict(self) -> StateDict: ...
-    def load_state_dict(self, state: StateDict) -> None: ...
-
-
 class Agent(Protocol):
     """Turns observations into actions."""
 
@@ -222,20 +215,6 @@ class Agent(Protocol):
     def fork(self, rng: np.random.Generator) -> Agent:
         """The same policy on the same weights with a random stream of its own, for evaluation."""
         ...
-
-
-class Algorithm(Protocol):
-    """A learner and the agent it teaches."""
-
-    agent: Agent
-    rollout_steps: int  # sweeps over all environments per chunk
-
-    def learn(self, data: Any, progress: Progress) -> Metrics:
-        """Take in a chunk's data and make 0..n gradient steps (counted in `progress.gradient_steps`)."""
-        ...
-
-    def state_dict(self) -> StateDict: ...
-    def load_state_dict(self, state: StateDict) -> None: ...
 
 
 class VectorEnv(Protocol):

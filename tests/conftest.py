@@ -69,7 +69,7 @@ def algorithms() -> dict[str, str]:
     for entry in (registry.get("algo", name) for name in registry.names("algo")):
         if entry.factory.__module__.startswith("rlrun."):
             envs = [pair.removeprefix(f"{entry.name}-") for pair in pairs if pair.startswith(f"{entry.name}-")]
-            fitting = "cartpole" if "box" in entry.capabilities.get("obs", {"box"}) else "frozenlake"
+            fitting = "cartpole" if "box" in entry.needs.obs else "frozenlake"
             found[entry.name] = envs[0] if envs else fitting
     return found
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from rlrun.agents.q import NOTHING, Forward
 from rlrun.ops.distributions import Distribution
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import MASK, Array, State, StateDict
+from rlrun.state import Stateful
+from rlrun.types import MASK, Array, State
 
 
-class ActorCriticAgent:
+class ActorCriticAgent(Stateful):
     """Samples the policy while exploring, takes its mode otherwise; records log-probability and value of each step.
 
     Args:
@@ -21,6 +21,8 @@ class ActorCriticAgent:
         rng: the random stream of the samples.
         masked: obeys the mask that stands in the observations.
     """
+
+    state = ("rng",)
 
     def __init__(self, forward: Forward, policy: Distribution, rng: np.random.Generator, masked: bool = False):
         self.forward, self.policy, self.rng, self.masked = forward, policy, rng, masked
@@ -44,9 +46,3 @@ class ActorCriticAgent:
 
     def fork(self, rng: np.random.Generator) -> ActorCriticAgent:
         return ActorCriticAgent(self.forward, self.policy, rng, self.masked)
-
-    def state_dict(self) -> StateDict:
-        return {"rng": generator_state(self.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        restore_generator(self.rng, state["rng"])

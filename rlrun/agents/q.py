@@ -12,14 +12,14 @@ import numpy as np
 
 from rlrun.agents.selectors import ArgmaxSelector, EpsilonGreedySelector
 from rlrun.schedules import Schedule
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Agent, Array, State, StateDict
+from rlrun.state import Stateful
+from rlrun.types import Agent, Array, State
 
 Forward = Callable[[Array], Any]  # obs [E, *obs] -> outputs of the network's heads
 NOTHING: Mapping[str, Array] = {}
 
 
-class DQNAgent:
+class DQNAgent(Stateful):
     """Epsilon-greedy on action values while exploring, their argmax otherwise.
 
     Args:
@@ -28,6 +28,8 @@ class DQNAgent:
         rng: the exploration's random stream.
         random_steps: env steps at the start during which every action is random.
     """
+
+    state = ("rng",)
 
     def __init__(self, scores: Forward, epsilon: Schedule, rng: np.random.Generator, random_steps: int = 0):
         self.scores, self.random_steps, self.rng = scores, random_steps, rng
@@ -50,12 +52,6 @@ class DQNAgent:
 
     def fork(self, rng: np.random.Generator) -> DQNAgent:
         return DQNAgent(self.scores, self.schedule, rng, self.random_steps)
-
-    def state_dict(self) -> StateDict:
-        return {"rng": generator_state(self.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        restore_generator(self.rng, state["rng"])
 
 
 class EpsilonAgent:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from rlrun.buffers.replay import UniformRing
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.checks import one_of, positive, within
 from rlrun.compute.update import Aux, UpdateMeans
 from rlrun.errors import ConfigError
@@ -69,14 +69,18 @@ def round_footprint(cfg: ReplayConfig, env: EnvSpec) -> list[Need]:
     ]
 
 
-class ReplayLearner:
+class ReplayLearner(Algorithm):
     """Stores every rollout and makes `gradient_steps` updates per `train_freq` env steps once learning has started.
 
     Metrics are means over all updates of a chunk. A subclass sets `agent` and implements `update`.
     """
 
-    def __init__(self, cfg: Any, env: EnvSpec, buffer: UniformRing, total_timesteps: int):
-        self.cfg, self.buffer = cfg, buffer
+    smoke: ClassVar = {"learning_starts": 64, "random_steps": 64, "batch_size": 32}
+
+    def __init__(self, cfg: Any, kit: Kit):
+        super().__init__(cfg, kit)
+        self.buffer = buffer = kit.replay(cfg.gamma)
+        env, total_timesteps = kit.env, kit.total_timesteps
         if cfg.batch_size > buffer.capacity:
             raise ConfigError(
                 "algo.batch_size", f"{cfg.batch_size} transitions can't be drawn from a buffer of {buffer.capacity}"

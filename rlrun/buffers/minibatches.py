@@ -10,7 +10,7 @@ import numpy as np
 from rlrun.compute.device import Device
 from rlrun.ops.fields import rows
 from rlrun.registry import register
-from rlrun.seeding import generator_state, restore_generator
+from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array, EnvSpec, StateDict, Tensor
 
 
@@ -21,7 +21,7 @@ class RolloutBufferConfig:
     name: str = "rollout"  # registered kind of buffer
 
 
-@register("buffer", "rollout", config=RolloutBufferConfig, memory="rollout")
+@register("buffer", RolloutBufferConfig, keeps="rollout")
 class RolloutBuffer:
     """Cuts the columns of a rollout into minibatches."""
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from rlrun.checks import overwrite, within
+from rlrun.checks import within
 from rlrun.compute.device import Device
 from rlrun.errors import RlrunError
 from rlrun.footprint import Need, transition
 from rlrun.ops.fields import rows
 from rlrun.registry import register
-from rlrun.seeding import generator_state, restore_generator
+from rlrun.state import generator_state, overwrite, restore_generator
 from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def footprint(cfg: UniformConfig, env: EnvSpec) -> list[Need]:
     return [Need("buffer.capacity", cfg.capacity * each, f"a replay of {cfg.capacity:,} transitions", each)]
 
 
-@register("buffer", "uniform", config=UniformConfig, memory="replay", footprint=footprint)
+@register("buffer", UniformConfig, keeps="replay", smoke={"capacity": 1000}, footprint=footprint)
 class UniformRing:
     """The newest `capacity` transitions, every one equally likely.
 

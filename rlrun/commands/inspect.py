@@ -46,7 +46,7 @@ def read(parts: Parts, name: str) -> Table:
     """The table that an algorithm's agent plays from; ConfigError if it has none."""
     preferences = getattr(parts.algo.agent, "values", None)  # [S, A] a TableAgent's; the highest of a row is played
     if not isinstance(preferences, np.ndarray):
-        shown = [n for n in registry.names("algo") if registry.get("algo", n).capabilities.get("table")]
+        shown = [name for name in registry.names("algo") if registry.get("algo", name).table]
         raise ConfigError("inspect", f"{name} keeps no table to show", f"these do: {', '.join(shown)}")
     q = getattr(parts.algo, "q", preferences)
     return Table(q, preferences.argmax(axis=1), np.ptp(preferences, axis=1) > 0)

@@ -46,7 +46,7 @@ class DeviceConfig(Bounded):
             raise ConfigError("accelerator", f"there is no {self.accelerator!r}", "choose auto, cpu, cuda or cuda:N")
 
 
-@register("device", "torch", config=DeviceConfig)
+@register("device", DeviceConfig)
 class Device:
     """The torch device of a run, and the process set up for it."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 from rlrun import registry
 from rlrun.config.schema import RunConfig
 from rlrun.errors import ConfigError
@@ -13,20 +11,19 @@ from rlrun.types import EnvSpec
 
 def check_network(algo: str, network: str | None) -> None:
     """An algorithm that takes a network has one."""
-    taken = inspect.signature(registry.get("algo", algo).factory).parameters.get("network")
-    if network is None and taken is not None and taken.default is taken.empty:
+    if network is None and registry.get("algo", algo).network is not None:
         raise ConfigError("network", f"{algo} needs one", f"choose one of: {', '.join(registry.names('network'))}")
 
 
 def check_buffer(algo: str, buffer: str | None) -> None:
     """The algorithm and the buffer agree on how experience is kept."""
-    needs = registry.get("algo", algo).capabilities.get("memory")
-    has = buffer and registry.get("buffer", buffer).capabilities.get("memory")
+    needs = registry.get("algo", algo).needs.memory
+    has = buffer and registry.get("buffer", buffer).keeps
     if needs == has:
         return
     if needs is None:
         raise ConfigError("buffer", f"{algo} keeps no experience, {buffer} would stay empty", "write buffer=null")
-    fitting = [n for n in registry.names("buffer") if registry.get("buffer", n).capabilities.get("memory") == needs]
+    fitting = [name for name in registry.names("buffer") if registry.get("buffer", name).keeps == needs]
     raise ConfigError("buffer", f"{algo} needs a {needs} buffer, not {buffer}", f"these fit: {', '.join(fitting)}")
 
 
@@ -53,16 +50,15 @@ def misfits(env: EnvSpec) -> dict[str, str]:
 
 def _misfit(algo: Entry, env: EnvSpec) -> str:
     """Why an algorithm does not fit an environment; "" if it does."""
-    for role, kind in (("action", env.action_space.kind), ("obs", env.obs_space.unmasked.kind)):
-        if kind not in _able(algo, role):
-            return f"handles {' and '.join(sorted(_able(algo, role)))} {role} spaces, {env.id} has a {kind} one"
-    if algo.capabilities.get("model") and env.model is None:
+    needs = algo.needs
+    for role, able, kind in (
+        ("action", needs.action, env.action_space.kind),
+        ("obs", needs.obs, env.obs_space.unmasked.kind),
+    ):
+        if kind not in able:
+            return f"handles {' and '.join(sorted(able))} {role} spaces, {env.id} has a {kind} one"
+    if needs.model and env.model is None:
         return f"plans on the environment's model, {env.id} does not tell it"
-    if algo.capabilities.get("one_step") and env.max_episode_steps != 1:
+    if needs.one_step and env.max_episode_steps != 1:
         return "is for bandits, whose episodes are one step (max_episode_steps=1)"
     return ""
-
-
-def _able(algo: Entry, role: str) -> set[str]:
-    """Kinds of space an algorithm declares for a role; all if it declares none."""
-    return set(algo.capabilities.get(role, ("discrete", "box")))

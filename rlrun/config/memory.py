@@ -24,11 +24,10 @@ NOTABLE = 100e6  # bytes from which on it is said at the start of a run
 
 def of_environments(config: Any) -> list[Need]:
     """What the environments ask for: known before one is opened."""
-    entry = registry.get("env", config.env.name)
-    footprint = entry.capabilities.get("footprint")
+    footprint = registry.get("env", config.env.name).footprint
     if footprint is None:
         return []
-    each = registry.get("experience", config.experience.name).capabilities.get("footprint", 0)
+    each = registry.get("experience", config.experience.name).footprint or 0
     tested = min(getattr(config.eval, "num_envs", 0), getattr(config.eval, "episodes", 0))
     evaluation = Need("eval.num_envs", tested * each, f"{tested:,} environments for evaluation", each)
     return [*footprint(config.env, each), evaluation]
@@ -43,15 +42,15 @@ def of_run(config: Any, env: EnvSpec, learns: bool = True) -> list[Need]:
     """
     found = of_environments(config)
     if learns and config.buffer is not None:
-        footprint = registry.get("buffer", config.buffer.name).capabilities.get("footprint")
+        footprint = registry.get("buffer", config.buffer.name).footprint
         found += footprint(config.buffer, env) if footprint else []
-    footprint = registry.get("algo", config.algo.name).capabilities.get("footprint")
+    footprint = registry.get("algo", config.algo.name).footprint
     return found + list(footprint(config.algo, env, functools.partial(_parameters, config, env)) if footprint else [])
 
 
 def _parameters(config: Any, env: EnvSpec, *heads: HeadSpec) -> int:
     """How many parameters the run's network has with these heads; 0 if it does not say."""
-    footprint = config.network and registry.get("network", config.network.name).capabilities.get("footprint")
+    footprint = config.network and registry.get("network", config.network.name).footprint
     return footprint(config.network, env.obs_space, *heads) if footprint else 0
 
 

@@ -34,6 +34,7 @@ MODULES = {
     "checkpoint": ["run.callbacks.checkpoint"],
 }
 ENTRY_POINTS = "rlrun.plugins"
+ADOPTED = ("needs", "network", "footprint", "weights")  # attributes of a class named by `_target_`
 
 
 @functools.cache
@@ -83,7 +84,8 @@ def load_named(modules: Sequence[str]) -> None:
 def entry_of(kind: str, node: dict[str, Any]) -> Entry:
     """The component that a config node describes: by its registered `name`, or by `_target_: module.Class`.
 
-    A class that is not registered needs an attribute `config`, a dataclass with a field `name`.
+    A class that is not registered needs an attribute `config`, a dataclass with a field `name`; what it would declare
+    at its registration may stand beside it.
 
     Raises:
         ConfigError: there is no such component.
@@ -101,9 +103,10 @@ def _adopt(kind: str, path: str, factory: Any) -> Entry:
     config = getattr(factory, "config", None)
     name = getattr(config, "name", None)
     if not (isinstance(config, type) and is_dataclass(config) and isinstance(name, str)):
-        hint = f'decorate it with @register("{kind}", "its_name", config=ItsConfig); its config has a field `name`'
+        hint = f'decorate it with @register("{kind}", ItsConfig); its config has a field `name`'
         raise ConfigError(f"{kind}._target_", f"{path} is not a component", hint)
-    registry.register(kind, name, config=config, **getattr(factory, "capabilities", {}))(factory)
+    declared = {key: getattr(factory, key) for key in ADOPTED if hasattr(factory, key)}
+    registry.register(kind, config, **declared)(factory)
     return registry.get(kind, name)
 
 

@@ -15,7 +15,7 @@ from typing import Any, get_origin, get_type_hints
 
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import registry
@@ -23,12 +23,9 @@ from rlrun.config import plugins, yamlfile
 from rlrun.config.schema import KINDS, RunConfig
 from rlrun.config.values import module_names
 from rlrun.errors import ConfigError
+from rlrun.registry import Entry
 
-# What a smoke run puts in place of a component's own values, where the component has the key.
-SMOKE = {
-    "algo": {"learning_starts": 64, "random_steps": 64, "batch_size": 32, "n_steps": 32, "n_epochs": 2},
-    "buffer": {"capacity": 1000},
-}
+BUFFERS = {"replay": "uniform", "rollout": "rollout"}  # what an algorithm needs as memory -> the usual choice
 
 GLOBAL = {"experiment", "tuned"}  # groups whose files are about the whole run, whether or not they say so
 
@@ -93,11 +90,16 @@ class Components(ConfigSource):
             node = schema("run", RunConfig)
         elif path.startswith("schema/"):
             _, kind, name = path.split("/", 2)
-            node = schema(f"{kind}={name}", registry.get(kind, name).config)
+            entry = registry.get(kind, name)
+            node = schema(f"{kind}={name}", entry.config)
+            if kind == "algo":
+                with open_dict(node):
+                    node["defaults"] = _chosen_with(entry)
         elif path.startswith("smoke/"):
             kind, name = smoke(path)
-            keys = {f.name for f in fields(registry.get(kind, name).config)}  # type: ignore[arg-type]
-            node = OmegaConf.create({key: value for key, value in SMOKE[kind].items() if key in keys})
+            entry = registry.get(kind, name)
+            keys = {f.name for f in fields(entry.config)}  # type: ignore[arg-type]
+            node = OmegaConf.create({key: value for key, value in entry.smoke.items() if key in keys})
         else:
             kind, name = path.split("/", 1)
             node = OmegaConf.create({"defaults": [{f"/schema/{kind}@_here_": name}, "_self_"]})
@@ -121,7 +123,7 @@ class Components(ConfigSource):
             return path == "schema/run" or (kind in KINDS and registry.has(kind, name))
         if group == "smoke":
             kind, name = smoke(path)
-            return kind in SMOKE and registry.has(kind, name)
+            return kind in KINDS and registry.has(kind, name)
         return group in KINDS and name in registry.foreign(group)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
@@ -131,6 +133,14 @@ class Components(ConfigSource):
         if group == "schema" and kind in KINDS:
             return registry.names(kind)
         return registry.foreign(group) if config_path in KINDS else []
+
+
+def _chosen_with(algo: Entry) -> list[dict[str, str | None]]:
+    """The part of a defaults list that chooses an algorithm's network and buffer, unless something else is chosen."""
+    return [
+        {"override /network@_global_.network": algo.network},
+        {"override /buffer@_global_.buffer": algo.needs.memory and BUFFERS[algo.needs.memory]},
+    ]
 
 
 def smoke(path: str) -> tuple[str, str]:

@@ -62,7 +62,7 @@ def callback_factory(item: Any) -> Callable[[], Any]:
     own = custom.entry("callbacks", item)
     known = registry.names("callback")
     if "." not in own.path and own.path not in known:
-        hint = f"these are: {', '.join(known)}" if known else '@register("callback", "its_name") does that'
+        hint = f"these are: {', '.join(known)}" if known else '@register("callback", name="its_name") does that'
         raise ConfigError("callbacks", f"{own.path} is not registered; a dotted path needs no registration", hint)
     factory = registry.get("callback", own.path).factory if own.path in known else own.factory()
     if isinstance(factory, type) and not hasattr(factory, "on_chunk"):

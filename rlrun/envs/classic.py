@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import AutoresetMode
 
-from rlrun.seeding import generator_state, restore_generator
+from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array, StateDict
 
 

@@ -56,7 +56,7 @@ def footprint(cfg: EnvConfig, each: int) -> list[Need]:
     return [Need("env.num_envs", cfg.num_envs * each, f"{cfg.num_envs:,} environments", each)]
 
 
-@register("env", "gym", config=EnvConfig, footprint=footprint)
+@register("env", EnvConfig, footprint=footprint)
 def gym(cfg: EnvConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99) -> GymEnvs:
     """Any Gymnasium environment, by id."""
     from rlrun.envs.make import GymEnvs

@@ -26,7 +26,8 @@ from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun.envs import faults
 from rlrun.envs.contact import Contact
-from rlrun.seeding import aside, generator_state, restore_generator
+from rlrun.seeding import aside
+from rlrun.state import generator_state, restore_generator
 from rlrun.types import StateDict
 
 TABLE = 256  # a container with more leaves than this is a table until it changes

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from rlrun.errors import ConfigError
-from rlrun.seeding import generator_state, restore_generator
+from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array, StateDict
 
 Info = dict[str, Any]

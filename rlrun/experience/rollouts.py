@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from rlrun.checks import overwrite
 from rlrun.interrupt import Interrupt
+from rlrun.state import overwrite
 from rlrun.types import Agent, Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
 
 

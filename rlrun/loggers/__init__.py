@@ -93,7 +93,7 @@ def _text(config: Path) -> str:
     return files.read(config).decode() if config.is_file() else ""
 
 
-@register("logger", "default", config=LoggerConfig)
+@register("logger", LoggerConfig)
 def build(cfg: LoggerConfig, run_dir: RunDir, title: str, total_timesteps: int) -> Loggers:
     """The loggers that a config asks for, writing into a run directory.
 

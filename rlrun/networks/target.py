@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rlrun.state import Stateful
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Target:
+class Target(Stateful):
     """A copy of `module` without gradients, called like the module.
 
     tau = 1: copied by `sync` whenever a multiple of `interval` env steps is crossed (Mnih et al. 2015).
@@ -33,6 +35,8 @@ class Target:
     Raises:
         ValueError: tau outside (0, 1], or an interval below 1.
     """
+
+    state = ("module", "_copied_at")
 
     def __init__(self, module: nn.Module, tau: float = 1.0, interval: int | None = None):
         if not 0 < tau <= 1:
@@ -81,10 +85,3 @@ class Target:
         """Looked up every time, as modules may replace their buffers; parameters stay the same objects."""
         if self._has_buffers:
             yield from zip(self.module.buffers(), self._source.buffers(), strict=True)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"module": dict(self.module.state_dict()), "copied_at": self._copied_at}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state["module"])
-        self._copied_at = state["copied_at"]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rlrun import registry
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.compute.device import Device
 from rlrun.config import schema
 from rlrun.config.schema import RunConfig
@@ -30,7 +31,7 @@ from rlrun.run.run import Run
 from rlrun.rundir.codec import encode
 from rlrun.rundir.layout import RunDir
 from rlrun.seeding import Role, SeedTree
-from rlrun.types import Algorithm, Buffer, EnvSpec, Progress, VectorEnv
+from rlrun.types import Buffer, EnvSpec, Progress, VectorEnv
 
 
 @dataclass
@@ -77,20 +78,18 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     environments = config.environments
     spec = environments.spec(config.env.num_envs)
     device = make("device", config.device)
-    network = config.network and functools.partial(make, "network", config.network)
-    buffer = config.buffer and make(
-        "buffer", config.buffer, spec, gamma=config.algo.gamma, rng=seeds.generator(Role.BUFFER), device=device
-    )
-    algo = make(
-        "algo",
-        config.algo,
+    sampling = seeds.generator(Role.BUFFER)
+    buffer = config.buffer and make("buffer", config.buffer, spec, gamma=config.algo.gamma, rng=sampling, device=device)
+    kit = Kit(
         spec,
-        network=network,
+        network=functools.partial(make, "network", config.network) if config.network else none_chosen,
         buffer=buffer,
         device=device,
         rng=seeds.generator(Role.AGENT),
+        sampling=sampling,
         total_timesteps=config.total_timesteps,
     )
+    algo = make("algo", config.algo, kit)
     envs = environments.train(config.env.num_envs)
     interrupt = interrupt or Interrupt()
     source = Rollouts(
@@ -131,9 +130,14 @@ def build(config: RunConfig, made: Parts, own: dict[str, Callback], run_dir: Run
 
 def _caveats(config: RunConfig, device: Device) -> list[str]:
     """In what a resumed run will differ from an undisturbed one, the environments aside."""
-    replays = registry.get("algo", config.algo.name).capabilities.get("memory") == "replay"
+    replays = registry.get("algo", config.algo.name).needs.memory == "replay"
     anew = replays and not config.checkpoint.replay
     return ["replay is collected anew"] * anew + ["a GPU may round differently"] * (not device.is_cpu)
+
+
+def none_chosen(*_: Any) -> Any:
+    """In place of a network builder where the config has `network: null`."""
+    raise ConfigError("network", "the algorithm builds one and none is chosen", "declare one: register(…, network=…)")
 
 
 def make(kind: str, cfg: Any, *args: Any, **parts: Any) -> Any:

@@ -22,7 +22,7 @@ from rlrun.rundir import checkpoints
 from rlrun.rundir.layout import RunDir
 from rlrun.rundir.trust import read_config
 from rlrun.seeding import Role
-from rlrun.types import Agent, Progress, StateDict, Stateful, VectorEnv
+from rlrun.types import Agent, Progress, StateDict, VectorEnv
 
 
 @dataclass
@@ -102,7 +102,7 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
     parts.must_show_data_of(run_dir)
     progress = Progress(cfg.total_timesteps)
     with checkpoints.must_fit(found), closing(parts.envs):  # only their statistics are still wanted
-        own: dict[str, Stateful] = {"algo": parts.algo, "source": parts.source, "progress": progress}
+        own: dict[str, Any] = {"algo": parts.algo, "source": parts.source, "progress": progress}
         checkpoints.must_resemble(state, {name: part.state_dict() for name, part in own.items()})
         progress.load_state_dict(state["progress"])
         parts.algo.load_state_dict(state["algo"])

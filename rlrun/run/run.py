@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlrun.algos.algorithm import Algorithm
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import Loggers
 from rlrun.run.callbacks.callback import Callback
 from rlrun.run.evaluation import Kept
 from rlrun.rundir.layout import RunDir
 from rlrun.seeding import SeedTree
-from rlrun.types import Algorithm, Buffer, EnvSpec, Progress, Source, StateDict
+from rlrun.types import Buffer, EnvSpec, Progress, Source, StateDict
 
 
 @dataclass

@@ -41,9 +41,9 @@ def start(parts: Parts, algo: str, word: str | None) -> dict[str, Any]:
     """
     if word is None:
         return {}
-    names = registry.get("algo", algo).capabilities.get("weights", ())
+    names = registry.get("algo", algo).weights
     if not names:
-        known = [name for name in registry.names("algo") if registry.get("algo", name).capabilities.get("weights")]
+        known = [name for name in registry.names("algo") if registry.get("algo", name).weights]
         raise ConfigError(KEY, f"{algo} has no weights to start with", f"these have: {', '.join(known)}")
     found, other = find(word)
     if other != algo:

@@ -1,23 +1,22 @@
 """An agent of your own: the arm whose average winning context is nearest.
 
     cd scripts/examples
-    rlrun imports=[own_agent] algo=nearest_mean env=bandit/wine network=null buffer=null total_timesteps=2000
+    rlrun imports=[own_agent] algo=nearest_mean env=bandit/wine total_timesteps=2000
 
 An algorithm has an `agent`, which acts, and `learn`, which takes in what happened. Fields of its config are options,
-here algo.epsilon, with the comment as their help; what `state_dict` holds is what a resumed run goes on with.
+here algo.epsilon, with the comment as their help; the attributes named in `state` are what a resumed run goes on with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from rlrun.registry import register
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout, State, StateDict
+from rlrun.algos.algorithm import Algorithm, Kit
+from rlrun.registry import Needs, register
+from rlrun.types import Array, Metrics, Progress, Rollout, State
 
 
 @dataclass
@@ -50,16 +49,17 @@ class NearestMeanAgent:
         return NearestMeanAgent(self.means, self.epsilon, rng)
 
 
-@register("algo", "nearest_mean", config=NearestMeanConfig, action={"discrete"}, obs={"box"}, memory=None)
-class NearestMean:
+@register("algo", NearestMeanConfig, needs=Needs(action={"discrete"}, obs={"box"}, one_step=True))
+class NearestMean(Algorithm):
     """Contextual bandit: the arm whose average winning context is nearest."""
 
-    rollout_steps = 1  # learn after every step
+    state = ("wins", "means", "rng")
 
-    def __init__(self, cfg: NearestMeanConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        self.wins = np.zeros((env.num_actions, 1))
-        self.means = np.zeros((env.num_actions, *env.obs_space.shape))
-        self.agent = NearestMeanAgent(self.means, cfg.epsilon, rng)
+    def __init__(self, cfg: NearestMeanConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        arms, space = kit.env.num_actions, kit.env.obs_space
+        self.wins, self.means, self.rng = np.zeros((arms, 1)), np.zeros((arms, *space.shape)), kit.rng
+        self.agent = NearestMeanAgent(self.means, cfg.epsilon, kit.rng)
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         for context, arm, reward in zip(rollout.obs[0], rollout.action[0], rollout.reward[0], strict=True):
@@ -67,10 +67,3 @@ class NearestMean:
                 self.wins[arm] += 1
                 self.means[arm] += (context - self.means[arm]) / self.wins[arm]
         return {}
-
-    def state_dict(self) -> StateDict:
-        return {"wins": self.wins.copy(), "means": self.means.copy(), "rng": generator_state(self.agent.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.wins[:], self.means[:] = state["wins"], state["means"]
-        restore_generator(self.agent.rng, state["rng"])

@@ -16,7 +16,7 @@ from rlrun.agents.selectors import (
     random_argmax,
 )
 from rlrun.schedules import Linear
-from rlrun.seeding import generator_state, restore_generator
+from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array
 
 SCORES = np.array([[0.0, 3.0, 1.0], [5.0, 5.0, 2.0], [-1.0, -3.0, -2.0]])

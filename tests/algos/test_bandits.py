@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.eps_greedy import EpsGreedy, EpsGreedyConfig
 from rlrun.algos.bandits.ucb import UCB, UCBConfig
 from rlrun.algos.baselines.fixed import Fixed, FixedConfig
 from rlrun.algos.baselines.random import Random, RandomConfig
 from rlrun.errors import ConfigError
-from rlrun.seeding import generator_state
+from rlrun.state import generator_state
 from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout, Space
 
 
@@ -33,12 +34,15 @@ def eps_greedy(
     contexts: int = 1, arms: int = 2, epsilon: float = 0.1, seed: int = 0, obs: Space | None = None
 ) -> EpsGreedy:
     return EpsGreedy(
-        EpsGreedyConfig(epsilon=epsilon), EnvSpec("bandit", obs or discrete(contexts), discrete(arms)), rng=rng(seed)
+        EpsGreedyConfig(epsilon=epsilon),
+        Kit(EnvSpec("bandit", obs or discrete(contexts), discrete(arms)), rng=rng(seed)),
     )
 
 
 def ucb(contexts: int = 1, arms: int = 2, confidence: float = 1.0, seed: int = 0) -> UCB:
-    return UCB(UCBConfig(confidence=confidence), EnvSpec("bandit", discrete(contexts), discrete(arms)), rng=rng(seed))
+    return UCB(
+        UCBConfig(confidence=confidence), Kit(EnvSpec("bandit", discrete(contexts), discrete(arms)), rng=rng(seed))
+    )
 
 
 def pull(algo: Any, context: Any, arm: Any, reward: Any, next_context: Any = None) -> Metrics:
@@ -96,7 +100,7 @@ def test_the_same_arm_several_times_in_one_sweep() -> None:
 def test_always_one_bernoulli_arm(arm: int, p: float) -> None:
     """Arms with success probabilities .1 and .9: 20 000 pulls of either average to it."""
     env = EnvSpec("bandit", discrete(1), discrete(2))
-    fixed, algo = Fixed(FixedConfig(action=arm), env, rng=rng()), eps_greedy()
+    fixed, algo = Fixed(FixedConfig(action=arm), Kit(env, rng=rng())), eps_greedy()
     world, successes = rng(1), np.array([0.1, 0.9])
     for _ in range(1000):
         arms = choose(fixed, np.zeros(20, np.int64))
@@ -198,7 +202,7 @@ def test_impossible_options_name_their_key() -> None:
 
 
 def uniform(action_space: Space, seed: int = 0) -> Random:
-    return Random(RandomConfig(), EnvSpec("test", discrete(1), action_space), rng=rng(seed))
+    return Random(RandomConfig(), Kit(EnvSpec("test", discrete(1), action_space), rng=rng(seed)))
 
 
 @pytest.mark.parametrize("explore", [True, False])
@@ -236,7 +240,7 @@ def test_random_resumes_and_forks() -> None:
 
 
 def fixed(action: Any, action_space: Space) -> Fixed:
-    return Fixed(FixedConfig(action=action), EnvSpec("test", discrete(1), action_space), rng=rng())
+    return Fixed(FixedConfig(action=action), Kit(EnvSpec("test", discrete(1), action_space), rng=rng()))
 
 
 def test_fixed_plays_its_action() -> None:
@@ -277,7 +281,7 @@ def test_fixed_refuses_actions_outside_the_space(action: Any, space: Space, says
 
 
 def mixed(p: Any, action_space: Space | None = None) -> Fixed:
-    return Fixed(FixedConfig(p=p), EnvSpec("test", discrete(1), action_space or discrete(3)), rng=rng(1))
+    return Fixed(FixedConfig(p=p), Kit(EnvSpec("test", discrete(1), action_space or discrete(3)), rng=rng(1)))
 
 
 def test_fixed_probabilities() -> None:

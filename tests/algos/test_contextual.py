@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.bootstrap import Bootstrap, BootstrapConfig
 from rlrun.algos.contextual.lin_ucb import LinUCB, LinUCBConfig
 from rlrun.algos.contextual.linear_posterior import LinearPosterior, LinearPosteriorConfig
@@ -27,7 +28,7 @@ from rlrun.errors import ConfigError
 from rlrun.networks.builder import NetworkConfig, build_mlp
 from rlrun.rundir.codec import decode, encode
 from rlrun.schedules import ScheduleConfig
-from rlrun.seeding import generator_state
+from rlrun.state import generator_state
 from rlrun.types import Array, EnvSpec, Progress, Rollout, Space
 
 LINEAR = {"linear_posterior": (LinearPosterior, LinearPosteriorConfig), "lin_ucb": (LinUCB, LinUCBConfig)}
@@ -64,8 +65,9 @@ def make(
     factory, config = ALL[name]
     torch.manual_seed(seed)
     network = functools.partial(build_mlp, NetworkConfig(hidden=list(hidden)))
-    parts = {"network": network, "device": Device(DeviceConfig(accelerator="cpu")), "buffer": None}
-    return factory(config(**options), env or spec(), rng=rng(seed), total_timesteps=total, **parts)
+    device = Device(DeviceConfig(accelerator="cpu"))
+    kit = Kit(env or spec(), network=network, device=device, rng=rng(seed), total_timesteps=total)
+    return factory(config(**options), kit)
 
 
 def steps(count: int) -> ScheduleConfig:
@@ -250,7 +252,7 @@ def spy(algo: Any) -> list[dict[str, Any]]:
         calls.append({"batch": batch, "learning_rate": learning_rate})
         return {}
 
-    algo.optimise = optimise
+    algo.optimiser = optimise
     return calls
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.value.dqn import DQN, DQNConfig
 from rlrun.buffers import UniformConfig, UniformRing
 from rlrun.compute.device import Device, DeviceConfig
@@ -32,7 +33,8 @@ def dqn(num_envs: int = 1, total_timesteps: int = 1000, capacity: int = 100, **o
     )
     network = partial(build_mlp, NetworkConfig(hidden=[16]))
     rng = np.random.default_rng(1)
-    return DQN(cfg, spec, network=network, buffer=buffer, device=device, rng=rng, total_timesteps=total_timesteps)
+    kit = Kit(spec, network=network, buffer=buffer, device=device, rng=rng, total_timesteps=total_timesteps)
+    return DQN(cfg, kit)
 
 
 def batch(seed: int = 0) -> Batch:
@@ -147,13 +149,13 @@ def first_weight(network: Any) -> torch.Tensor:
 def test_a_hard_copy_is_the_network_as_it_was_when_the_env_step_was_crossed() -> None:
     """And every update of the burst that follows looks at it, the first one included."""
     algo = dqn(batch_size=4, learning_starts=4, train_freq=4, gradient_steps=3, target_update_interval=12)
-    progress, seen, loss = Progress(1000), [], algo.optimise.loss
+    progress, seen, loss = Progress(1000), [], algo.optimiser.loss
 
     def spy(q: Any, data: Batch) -> Any:
         seen.append(first_weight(algo.q_target.module))
         return loss(q, data)
 
-    algo.optimise.loss = spy
+    algo.optimiser.loss = spy
     expected = first_weight(algo.q)
     for env_steps in range(4, 32, 4):
         progress.env_steps = env_steps

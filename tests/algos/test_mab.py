@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages
 from rlrun.algos.bandits.bayes_ucb import BayesUCB, BayesUCBConfig
 from rlrun.algos.bandits.beliefs import BeliefConfig
@@ -47,7 +48,7 @@ def spec(contexts: int = 1, arms: int = 2, rewards: tuple[float, float] | None =
 
 
 def make(factory: Any, cfg: Any, env: EnvSpec | None = None, seed: int = 0) -> Any:
-    return factory(cfg, env or spec(), rng=np.random.default_rng(seed), total_timesteps=1000)
+    return factory(cfg, Kit(env or spec(), rng=np.random.default_rng(seed), total_timesteps=1000))
 
 
 def add(memory: Any, *pulls: tuple[int, int, float]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.policy.ppo import PPO, PPOConfig, explained_variance
 from rlrun.buffers import RolloutBuffer, RolloutBufferConfig
 from rlrun.compute.device import Device, DeviceConfig
@@ -28,15 +29,9 @@ def ppo(action: Space = DISCRETE, **options: Any) -> PPO:
     options = {"n_steps": T, "batch_size": T * E, "n_epochs": 1} | options
     cfg, device = PPOConfig(**options), Device(DeviceConfig(accelerator="cpu"))
     buffer = RolloutBuffer(RolloutBufferConfig(), spec, gamma=cfg.gamma, rng=np.random.default_rng(0), device=device)
-    return PPO(
-        cfg,
-        spec,
-        network=partial(build_mlp, NetworkConfig(activation="tanh")),
-        buffer=buffer,
-        device=device,
-        rng=np.random.default_rng(1),
-        total_timesteps=1000,
-    )
+    network = partial(build_mlp, NetworkConfig(activation="tanh"))
+    rng = np.random.default_rng(1)
+    return PPO(cfg, Kit(spec, network=network, buffer=buffer, device=device, rng=rng, total_timesteps=1000))
 
 
 def rollout(algo: PPO, ends: dict[tuple[int, int], str] | None = None) -> Rollout:
@@ -168,13 +163,13 @@ def test_rates_fall_to_nothing() -> None:
 
 def test_losses_are_means_over_all_updates_of_a_rollout() -> None:
     algo, seen = ppo(batch_size=8, n_epochs=3), []
-    optimise = algo.optimise
+    optimise = algo.optimiser
 
     def spy(*args: Any, **rates: Any) -> Any:
         seen.append(optimise(*args, **rates))
         return seen[-1]
 
-    algo.optimise = spy  # type: ignore[assignment]
+    algo.optimiser = spy  # type: ignore[assignment]
     metrics = algo.learn(rollout(algo), Progress(1000, env_steps=T * E))
     assert len({float(aux["loss"]) for aux in seen}) == 6
     for key in ("loss", "value_loss", "policy_gradient_loss"):

@@ -8,10 +8,11 @@ from tabular import discrete, sweeps
 
 from rlrun.agents.selectors import RandomArgmaxSelector
 from rlrun.agents.table import Rows, TableAgent
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.q_learning import QLearning, QLearningConfig
 from rlrun.errors import ConfigError
 from rlrun.schedules import ScheduleConfig
-from rlrun.seeding import generator_state
+from rlrun.state import generator_state
 from rlrun.types import EnvSpec, Metrics, Progress, Space
 
 
@@ -22,7 +23,9 @@ def box(low: Any, high: Any) -> Space:
 
 def build(states: int = 4, actions: int = 2, total_timesteps: int = 1000, seed: int = 0, **options: Any) -> QLearning:
     env = EnvSpec("test", discrete(states), discrete(actions))
-    return QLearning(QLearningConfig(**options), env, rng=np.random.default_rng(seed), total_timesteps=total_timesteps)
+    return QLearning(
+        QLearningConfig(**options), Kit(env, rng=np.random.default_rng(seed), total_timesteps=total_timesteps)
+    )
 
 
 def learn(algo: QLearning, *rollout: Any, **kwargs: Any) -> Metrics:

@@ -341,8 +341,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_an_imported_component_is_a_choice_like_ours(elsewhere):
-    write_module(elsewhere, "lazy_one", '@register("algo", "lazy", config=LazyConfig, memory=None)')
-    words = ["imports=[lazy_one]", "algo=lazy", "network=null", "buffer=null"]
+    write_module(elsewhere, "lazy_one", '@register("algo", LazyConfig)')
+    words = ["imports=[lazy_one]", "algo=lazy"]
     compose.set_up(words)
     assert validate(data(*words, "algo.laziness=0.25")).algo.laziness == 0.25
     assert "did you mean algo.laziness?" in str(refused(*words, "algo.lazines=0.25"))
@@ -351,7 +351,7 @@ def test_an_imported_component_is_a_choice_like_ours(elsewhere):
 
 
 def test_a_target_in_a_yaml_file_is_checked_like_ours(elsewhere):
-    write_module(elsewhere, "lazy_two", attributes='config = LazyConfig; capabilities = {"memory": None}')
+    write_module(elsewhere, "lazy_two", attributes="config = LazyConfig")
     (elsewhere / "conf" / "algo").mkdir(parents=True)
     (elsewhere / "conf" / "algo" / "idle.yaml").write_text("# Idle\n_target_: lazy_two.Lazy\nlaziness: 0.75\n")
     compose.set_up([], ["conf"])

@@ -92,7 +92,7 @@ class Thin(nn.Module):
 def test_a_module_named_in_imports(tmp_path: Path) -> None:
     decorated = {
         "imports": "from rlrun.registry import register",
-        "decorator": "@register('network', 'thin', config=ThinConfig)",
+        "decorator": "@register('network', ThinConfig)",
     }
     (tmp_path / "my_network.py").write_text(NETWORK.format(**decorated))
     (tmp_path / "broken.py").write_text("import there_is_no_such_module\n")

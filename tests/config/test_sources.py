@@ -107,7 +107,7 @@ class {name}Config(NetworkConfig):
     name: str = "{name}"
     odd: int = 1  # an option of its own
 
-register("network", "{name}", config={name}Config)(lambda cfg, obs, *heads: build_mlp(cfg, obs, *heads))
+register("network", {name}Config)(lambda cfg, obs, *heads: build_mlp(cfg, obs, *heads))
 """
 
 

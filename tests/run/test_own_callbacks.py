@@ -57,7 +57,7 @@ class Diary(Callback):
         self.episodes, self.preempt_at = state["episodes"], state["preempt_at"]
 
 
-@register("callback", "early")
+@register("callback", name="early")
 class Early(Callback):
     """Stops the run."""
 

@@ -29,7 +29,8 @@ from rlrun.errors import CheckpointError
 from rlrun.rundir import checkpoints, codec
 from rlrun.rundir.checkpoints import SaveError, find, load, load_latest, save
 from rlrun.rundir.codec import decode, encode
-from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
+from rlrun.seeding import Role, SeedTree
+from rlrun.state import generator_state, restore_generator
 
 ENV = os.environ | {"PYTHONPATH": str(Path(rlrun.__file__).parents[1])}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlrun import registry
+from rlrun.algos.algorithm import Kit
 from rlrun.config import plugins
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig
@@ -28,7 +29,7 @@ def make(algo: str, env: EnvSpec, seed: int = 0, total_timesteps: int = 1000, **
     entry = registry.get("algo", algo)
     assert entry.config is not None
     rng = SeedTree(seed).generator(Role.AGENT)
-    return entry.factory(entry.config(**options), env, rng=rng, total_timesteps=total_timesteps)
+    return entry.factory(entry.config(**options), Kit(env, rng=rng, total_timesteps=total_timesteps))
 
 
 def small(algo: str, states: int = 4, actions: int = 2, num_envs: int = 1, **options: Any) -> Any:

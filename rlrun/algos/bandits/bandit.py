@@ -11,15 +11,14 @@ Letters: S contexts, A arms, E environments.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from rlrun.agents.table import Rows
-from rlrun.checks import overwrite
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError, RlrunError
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Agent, Array, EnvSpec, Metrics, Progress, Rollout, StateDict
+from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout
 
 
 class Memory(Protocol):
@@ -32,30 +31,22 @@ class Memory(Protocol):
         ...
 
 
-class BanditLearner:
+class BanditLearner(Algorithm):
     """Learner that puts every reward into a memory. A subclass sets `agent`."""
 
-    agent: Agent
     rollout_steps = 1  # every pull sees the memory as the sweep before left it
+    state = ("tables", "rng")
 
-    def __init__(self, env: EnvSpec, rng: np.random.Generator, memory: Memory):
-        self.rng, self.memory = rng, memory
-        self.rows = Rows(env)
+    def __init__(self, cfg: Any, kit: Kit, memory: Memory):
+        super().__init__(cfg, kit)
+        self.rng, self.memory, self.tables = kit.rng, memory, memory.tables
+        self.rows = Rows(kit.env)
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         """Credit each reward to the context that was acted on."""
         context = self.rows(rollout.obs[:-1])
         self.memory.add(context.ravel(), rollout.action.ravel(), rollout.reward.ravel().astype(np.float64))
         return {}
-
-    def state_dict(self) -> StateDict:
-        tables = {name: table.copy() for name, table in self.memory.tables.items()}
-        return {"tables": tables, "rng": generator_state(self.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        for name, table in self.memory.tables.items():
-            overwrite(table, state["tables"][name])
-        restore_generator(self.rng, state["rng"])
 
 
 def table_shape(env: EnvSpec) -> tuple[int, int]:

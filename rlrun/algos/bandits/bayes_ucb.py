@@ -12,19 +12,19 @@ Ties are broken at random. Evaluation takes the highest posterior mean. The beli
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlrun.agents.selectors import RandomArgmaxSelector
 from rlrun.agents.table import TableAgent
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits import beliefs
 from rlrun.algos.bandits.bandit import BanditLearner
 from rlrun.algos.bandits.beliefs import BeliefConfig
 from rlrun.checks import one_of, within
 from rlrun.footprint import tables
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec
+from rlrun.registry import Needs, register
+from rlrun.types import Array
 
 
 @dataclass
@@ -41,26 +41,17 @@ class BayesUCBConfig(BeliefConfig):
         within("confidence", self.confidence, 0)
 
 
-@register(
-    "algo",
-    "bayes_ucb",
-    config=BayesUCBConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=tables(6),
-)
+@register("algo", BayesUCBConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(6))
 class BayesUCB(BanditLearner):
     """Bandit: the arm with the highest upper bound of its posterior (Kaufmann et al. 2012)."""
 
-    def __init__(self, cfg: BayesUCBConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        self.belief, self.confidence = beliefs.make(cfg, env), cfg.confidence
-        super().__init__(env, rng, self.belief)
+    def __init__(self, cfg: BayesUCBConfig, kit: Kit):
+        self.belief, self.confidence = beliefs.make(cfg, kit.env), cfg.confidence
+        super().__init__(cfg, kit, self.belief)
         if cfg.index == "quantile":
             beliefs.special_functions()  # refuse now rather than at the first pull
         index = self.quantiles if cfg.index == "quantile" else self.bounds
-        self.agent = TableAgent(self.rows, self.belief.mean, RandomArgmaxSelector(rng), index)
+        self.agent = TableAgent(self.rows, self.belief.mean, RandomArgmaxSelector(kit.rng), index)
 
     def bounds(self, context: Array) -> Array:
         """mean + c * standard deviation [E, A] in contexts [E]."""

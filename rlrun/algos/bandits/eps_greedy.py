@@ -7,17 +7,14 @@ pulled; ties are broken at random.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from rlrun.agents.selectors import EpsilonGreedySelector, RandomArgmaxSelector
 from rlrun.agents.table import TableAgent
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape
 from rlrun.checks import within
 from rlrun.footprint import tables
-from rlrun.registry import register
-from rlrun.types import EnvSpec
+from rlrun.registry import Needs, register
 
 
 @dataclass
@@ -31,21 +28,12 @@ class EpsGreedyConfig:
         within("epsilon", self.epsilon, 0, 1)
 
 
-@register(
-    "algo",
-    "eps_greedy",
-    config=EpsGreedyConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=tables(4),
-)
+@register("algo", EpsGreedyConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(4))
 class EpsGreedy(BanditLearner):
     """Bandit: mostly the arm with the best average, sometimes any (Sutton & Barto 2018)."""
 
-    def __init__(self, cfg: EpsGreedyConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        self.averages = Averages(table_shape(env))
-        super().__init__(env, rng, self.averages)
-        selector = EpsilonGreedySelector(cfg.epsilon, rng, RandomArgmaxSelector(rng))
+    def __init__(self, cfg: EpsGreedyConfig, kit: Kit):
+        self.averages = Averages(table_shape(kit.env))
+        super().__init__(cfg, kit, self.averages)
+        selector = EpsilonGreedySelector(cfg.epsilon, kit.rng, RandomArgmaxSelector(kit.rng))
         self.agent = TableAgent(self.rows, self.averages.mean, selector)

@@ -15,18 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlrun.agents.selectors import ProbabilitySelector
 from rlrun.agents.table import TableAgent
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import BanditLearner, RewardRange, table_shape
 from rlrun.checks import within
 from rlrun.errors import ConfigError
 from rlrun.footprint import tables
 from rlrun.ops.distributions import softmax
-from rlrun.registry import register
+from rlrun.registry import Needs, register
 from rlrun.types import Array, EnvSpec
 
 ADVICE = "write algo.reward_range=[LOW,HIGH]"
@@ -72,25 +72,16 @@ class Gains:
         np.add.at(self.values, (context, arm), self.rewards.scaled(reward) / chance)
 
 
-@register(
-    "algo",
-    "exp3",
-    config=Exp3Config,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=tables(3),
-)
+@register("algo", Exp3Config, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(3))
 class Exp3(BanditLearner):
     """Bandit: exponential weights, for rewards of any origin (Auer et al. 2002)."""
 
-    def __init__(self, cfg: Exp3Config, env: EnvSpec, *, rng: np.random.Generator, total_timesteps: int, **_: Any):
-        contexts, arms = table_shape(env)
-        mixing = best_mixing(arms, total_timesteps / contexts) if cfg.mixing is None else cfg.mixing
-        self.gains = Gains((contexts, arms), mixing, reward_range(cfg, env))
-        super().__init__(env, rng, self.gains)
-        self.agent = TableAgent(self.rows, self.gains.values, ProbabilitySelector(rng), self.gains.probabilities)
+    def __init__(self, cfg: Exp3Config, kit: Kit):
+        contexts, arms = table_shape(kit.env)
+        mixing = best_mixing(arms, kit.total_timesteps / contexts) if cfg.mixing is None else cfg.mixing
+        self.gains = Gains((contexts, arms), mixing, reward_range(cfg, kit.env))
+        super().__init__(cfg, kit, self.gains)
+        self.agent = TableAgent(self.rows, self.gains.values, ProbabilitySelector(kit.rng), self.gains.probabilities)
 
 
 def best_mixing(arms: int, pulls: float) -> float:

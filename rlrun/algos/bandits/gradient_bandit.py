@@ -18,18 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlrun.agents.selectors import ProbabilitySelector
 from rlrun.agents.table import TableAgent
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import BanditLearner, table_shape
 from rlrun.checks import positive
 from rlrun.footprint import tables
 from rlrun.ops.distributions import softmax
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec
+from rlrun.registry import Needs, register
+from rlrun.types import Array
 
 
 @dataclass
@@ -77,22 +77,13 @@ class Preferences:
         return self.total[context] / np.maximum(self.count[context], 1)
 
 
-@register(
-    "algo",
-    "gradient_bandit",
-    config=GradientBanditConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=tables(3),
-)
+@register("algo", GradientBanditConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(3))
 class GradientBandit(BanditLearner):
     """Bandit: a softmax of preferences that follow the policy gradient (Sutton & Barto 2018)."""
 
-    def __init__(self, cfg: GradientBanditConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        self.preferences = Preferences(cfg, table_shape(env))
-        super().__init__(env, rng, self.preferences)
+    def __init__(self, cfg: GradientBanditConfig, kit: Kit):
+        self.preferences = Preferences(cfg, table_shape(kit.env))
+        super().__init__(cfg, kit, self.preferences)
         self.agent = TableAgent(
-            self.rows, self.preferences.values, ProbabilitySelector(rng), self.preferences.probabilities
+            self.rows, self.preferences.values, ProbabilitySelector(kit.rng), self.preferences.probabilities
         )

@@ -15,17 +15,17 @@ Arms never pulled come first; ties are broken at random. Evaluation takes the hi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlrun.agents.selectors import RandomArgmaxSelector
 from rlrun.agents.table import TableAgent
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape, unit_rewards
 from rlrun.checks import one_of, within
 from rlrun.footprint import tables
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout
+from rlrun.registry import Needs, register
+from rlrun.types import Array, Metrics, Progress, Rollout
 
 EPS = 1e-16  # stands for a probability of 0, where logarithms end
 NEWTON_STEPS = 8  # enough for double precision
@@ -46,26 +46,17 @@ class KLUCBConfig:
         within("c", self.c, 0)
 
 
-@register(
-    "algo",
-    "kl_ucb",
-    config=KLUCBConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=tables(4),
-)
+@register("algo", KLUCBConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(4))
 class KLUCB(BanditLearner):
     """Bandit: the arm with the highest Kullback-Leibler upper confidence bound (Garivier & Cappé 2011)."""
 
-    def __init__(self, cfg: KLUCBConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        self.cfg, self.averages = cfg, Averages(table_shape(env))
-        super().__init__(env, rng, self.averages)
+    def __init__(self, cfg: KLUCBConfig, kit: Kit):
+        self.averages = Averages(table_shape(kit.env))
+        super().__init__(cfg, kit, self.averages)
         self.bernoulli = cfg.divergence == "bernoulli"
         if self.bernoulli:
-            self.range = unit_rewards(env, "algo.divergence", "bernoulli", "write algo.divergence=gaussian")
-        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxSelector(rng), self.bounds)
+            self.range = unit_rewards(kit.env, "algo.divergence", "bernoulli", "write algo.divergence=gaussian")
+        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxSelector(kit.rng), self.bounds)
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         if self.bernoulli:

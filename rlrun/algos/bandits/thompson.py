@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlrun.agents.table import NOTHING, Rows
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits import beliefs
 from rlrun.algos.bandits.bandit import BanditLearner
 from rlrun.algos.bandits.beliefs import Belief, BeliefConfig
 from rlrun.footprint import tables
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, State
+from rlrun.registry import Needs, register
+from rlrun.types import Array, State
 
 
 @dataclass
@@ -51,20 +51,11 @@ class ThompsonAgent:
         return ThompsonAgent(self.rows, self.belief, rng)
 
 
-@register(
-    "algo",
-    "thompson",
-    config=ThompsonConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=tables(6),
-)
+@register("algo", ThompsonConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(6))
 class Thompson(BanditLearner):
     """Bandit: the arm that is best in a draw from the posterior (Thompson 1933)."""
 
-    def __init__(self, cfg: ThompsonConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        self.belief = beliefs.make(cfg, env)
-        super().__init__(env, rng, self.belief)
-        self.agent = ThompsonAgent(self.rows, self.belief, rng)
+    def __init__(self, cfg: ThompsonConfig, kit: Kit):
+        self.belief = beliefs.make(cfg, kit.env)
+        super().__init__(cfg, kit, self.belief)
+        self.agent = ThompsonAgent(self.rows, self.belief, kit.rng)

@@ -11,17 +11,17 @@ random. Evaluation takes the highest average. Sutton & Barto 2018 (eq. 2.10) lea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlrun.agents.selectors import RandomArgmaxSelector
 from rlrun.agents.table import TableAgent
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape
 from rlrun.checks import within
 from rlrun.footprint import tables
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec
+from rlrun.registry import Needs, register
+from rlrun.types import Array
 
 
 @dataclass
@@ -35,24 +35,15 @@ class UCBConfig:
         within("confidence", self.confidence, 0)
 
 
-@register(
-    "algo",
-    "ucb",
-    config=UCBConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=tables(4),
-)
+@register("algo", UCBConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(4))
 class UCB(BanditLearner):
     """Bandit: the arm with the highest upper confidence bound, UCB1 (Auer et al. 2002)."""
 
-    def __init__(self, cfg: UCBConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        self.averages = Averages(table_shape(env))
-        super().__init__(env, rng, self.averages)
+    def __init__(self, cfg: UCBConfig, kit: Kit):
+        self.averages = Averages(table_shape(kit.env))
+        super().__init__(cfg, kit, self.averages)
         self.confidence = cfg.confidence
-        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxSelector(rng), self.bounds)
+        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxSelector(kit.rng), self.bounds)
 
     def bounds(self, context: Array) -> Array:
         """Upper confidence bounds [E, A] of the arms in contexts [E]; infinite for an arm never pulled."""

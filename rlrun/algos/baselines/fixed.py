@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from rlrun.agents.selectors import ProbabilitySelector
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
 from rlrun.registry import register
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Agent, Array, EnvSpec, Metrics, Progress, Rollout, Space, State, StateDict
+from rlrun.types import Array, Metrics, Progress, Rollout, Space, State
 
 
 @dataclass
@@ -62,28 +62,22 @@ class MixedAgent:
         return MixedAgent(self.p, rng)
 
 
-@register("algo", "fixed", config=FixedConfig, action={"discrete", "box"}, obs={"discrete", "box"}, memory=None)
-class Fixed:
+@register("algo", FixedConfig)
+class Fixed(Algorithm):
     """The same action, or the same probabilities, always; learns nothing."""
 
-    agent: Agent
-    rollout_steps = 1
+    state = ("rng",)
 
-    def __init__(self, cfg: FixedConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        self.rng = rng
+    def __init__(self, cfg: FixedConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        self.rng = kit.rng
         if cfg.p is None:
-            self.agent = FixedAgent(to_action(cfg.action, env.action_space))
+            self.agent = FixedAgent(to_action(cfg.action, kit.env.action_space))
         else:
-            self.agent = MixedAgent(to_probabilities(cfg.p, env.action_space), rng)
+            self.agent = MixedAgent(to_probabilities(cfg.p, kit.env.action_space), kit.rng)
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         return {}
-
-    def state_dict(self) -> StateDict:
-        return {"rng": generator_state(self.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        restore_generator(self.rng, state["rng"])
 
 
 def to_action(value: Any, space: Space) -> Array:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
 from rlrun.registry import register
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout, Space, State, StateDict
+from rlrun.types import Array, Metrics, Progress, Rollout, Space, State
 
 
 @dataclass
@@ -46,23 +45,19 @@ class RandomAgent:
         return RandomAgent(self.space, rng)
 
 
-@register("algo", "random", config=RandomConfig, action={"discrete", "box"}, obs={"discrete", "box"}, memory=None)
-class Random:
+@register("algo", RandomConfig)
+class Random(Algorithm):
     """Uniformly random actions; learns nothing."""
 
-    rollout_steps = 1
+    state = ("rng",)
 
-    def __init__(self, cfg: RandomConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        space = env.action_space
+    def __init__(self, cfg: RandomConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        space = kit.env.action_space
         if space.kind == "box" and not np.isfinite(np.array([space.low, space.high])).all():
-            raise ConfigError("env.id", f"{env.id} has unbounded actions: there is no uniform draw from them")
-        self.agent = RandomAgent(space, rng)
+            raise ConfigError("env.id", f"{kit.env.id} has unbounded actions: there is no uniform draw from them")
+        self.rng = kit.rng
+        self.agent = RandomAgent(space, kit.rng)
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         return {}
-
-    def state_dict(self) -> StateDict:
-        return {"rng": generator_state(self.agent.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        restore_generator(self.agent.rng, state["rng"])

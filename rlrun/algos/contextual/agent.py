@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from rlrun.agents.selectors import ArgmaxSelector, Selector
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Array, State, StateDict
+from rlrun.state import Stateful
+from rlrun.types import Array, State
 
 NOTHING: Mapping[str, Array] = {}
 Values = Callable[[Array], Array]  # contexts [E, *obs] -> scores [E, K]
 Draws = Callable[[Array, "np.random.Generator"], Array]  # the same with what is uncertain drawn at random
 
 
-class ContextualAgent:
+class ContextualAgent(Stateful):
     """Plays every arm `init_pulls` times in turn, then the arm with the highest score; has no memory.
 
     Args:
@@ -31,6 +31,8 @@ class ContextualAgent:
         rng: the exploration's random stream.
         selector: chooses from the scores; by default the highest.
     """
+
+    state = ("rng",)
 
     def __init__(
         self,
@@ -63,9 +65,3 @@ class ContextualAgent:
 
     def fork(self, rng: np.random.Generator) -> ContextualAgent:
         return ContextualAgent(self.values, self.scores, self.arms, self.init_pulls, rng, self.selector.fork(rng))
-
-    def state_dict(self) -> StateDict:
-        return {"rng": generator_state(self.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        restore_generator(self.rng, state["rng"])

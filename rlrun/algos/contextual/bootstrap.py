@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from rlrun import networks
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.neural import Batch, NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
-from rlrun.compute.device import Device
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, Need, Parameters, q_network
 from rlrun.ops.losses import gather
-from rlrun.registry import register
+from rlrun.registry import Needs, register
 from rlrun.types import Array, EnvSpec, HeadSpec, Rollout, Tensor
 
 
@@ -53,12 +52,9 @@ def footprint(cfg: BootstrapConfig, env: EnvSpec, parameters: Parameters) -> lis
 
 @register(
     "algo",
-    "bootstrap",
-    config=BootstrapConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
+    BootstrapConfig,
+    needs=Needs(action={"discrete"}, one_step=True),
+    network="bandit_mlp",
     footprint=footprint,
     weights=("network",),
 )
@@ -67,27 +63,17 @@ class Bootstrap(NeuralLearner):
 
     cfg: BootstrapConfig
 
-    def __init__(
-        self,
-        cfg: BootstrapConfig,
-        env: EnvSpec,
-        *,
-        network: networks.NetworkBuilder,
-        device: Device,
-        rng: np.random.Generator,
-        total_timesteps: int,
-        **_: Any,
-    ):
+    def __init__(self, cfg: BootstrapConfig, kit: Kit):
+        self.rng, self.arms = kit.rng, kit.env.num_actions
+
         def member() -> networks.Dropout:
-            layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
-            return networks.Dropout(layers, cfg.dropout).to(device.torch)
+            layers = networks.chain(kit.module(HeadSpec("q", self.arms)))
+            return networks.Dropout(layers, cfg.dropout).to(kit.device.torch)
 
         members = [member() for _ in range(cfg.n_members)]
-        batch_shape = (cfg.n_members, cfg.batch_size)
-        super().__init__(cfg, networks.Ensemble(members), device, rng, total_timesteps, batch_shape)
-        self.rng, self.arms = rng, env.num_actions
+        super().__init__(cfg, kit, networks.Ensemble(members), batch_shape=(cfg.n_members, cfg.batch_size))
         self.members = [networks.DropoutInference(member, cfg.dropout_when_acting) for member in members]
-        self.agent = ContextualAgent(self.values, self.scores, env.num_actions, cfg.init_pulls, rng)
+        self.agent = ContextualAgent(self.values, self.scores, self.arms, cfg.init_pulls, kit.rng)
 
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> tuple[Tensor, Aux]:
         """Sum over the members of their mean squared errors on what is in their history.

@@ -11,15 +11,15 @@ penalty is an option. Draws nothing. Evaluation plays the highest x . theta.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.linear import Features, LinearLearner, footprint
 from rlrun.algos.contextual.regression import LinearRegressions
 from rlrun.checks import positive, within
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec
+from rlrun.registry import Needs, register
+from rlrun.types import Array
 
 
 @dataclass
@@ -37,23 +37,14 @@ class LinUCBConfig:
         positive("ridge", self.ridge)
 
 
-@register(
-    "algo",
-    "lin_ucb",
-    config=LinUCBConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=footprint,
-)
+@register("algo", LinUCBConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=footprint)
 class LinUCB(LinearLearner):
     """Contextual bandit: the arm with the highest linear upper confidence bound (Li et al. 2010)."""
 
-    def __init__(self, cfg: LinUCBConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        regressions = LinearRegressions(env.num_actions, Features(env.obs_space).size, cfg.ridge)
+    def __init__(self, cfg: LinUCBConfig, kit: Kit):
+        regressions = LinearRegressions(kit.env.num_actions, Features(kit.env.obs_space).size, cfg.ridge)
         self.alpha = cfg.alpha
-        super().__init__(env, regressions, self.bounds, cfg.init_pulls, rng)
+        super().__init__(cfg, kit, regressions, self.bounds)
 
     def bounds(self, x: Array, rng: np.random.Generator | None = None) -> Array:
         """Upper confidence bounds [E, K] in contexts with features [E, D]."""

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from rlrun.agents.selectors import RandomArgmaxSelector
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.algos.contextual.agent import ContextualAgent, Draws
 from rlrun.algos.contextual.regression import LinearRegressions
 from rlrun.footprint import Need, Parameters
-from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout, Space, StateDict
+from rlrun.types import Array, EnvSpec, Metrics, Progress, Rollout, Space
 
 
 class Features:
@@ -38,29 +39,28 @@ def footprint(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
     return [Need("env.id", 16 * env.num_actions * size**2, what, advice="a network needs no matrix per arm")]
 
 
-class LinearLearner:
+class LinearLearner(Algorithm):
     """Takes every reward into the posterior of its arm, at once and exactly.
 
     Args:
         regressions: the posteriors.
         scores: compares the arms while exploring, given the features of the contexts.
-        init_pulls: how often every arm is played first.
     """
 
     rollout_steps = 1  # every pull sees the posteriors as the one before left them
+    state = ("regressions", "agent")
 
-    def __init__(
-        self, env: EnvSpec, regressions: LinearRegressions, scores: Draws, init_pulls: int, rng: np.random.Generator
-    ):
-        self.features = features = Features(env.obs_space)
+    def __init__(self, cfg: Any, kit: Kit, regressions: LinearRegressions, scores: Draws):
+        super().__init__(cfg, kit)
+        self.features = features = Features(kit.env.obs_space)
         self.regressions = regressions
         self.agent = ContextualAgent(
             values=lambda obs: regressions.predict(features(obs)),
             scores=lambda obs, rng: scores(features(obs), rng),
-            arms=env.num_actions,
-            init_pulls=init_pulls,
-            rng=rng,
-            selector=RandomArgmaxSelector(rng),  # bounds of arms about which as much is known are equal
+            arms=kit.env.num_actions,
+            init_pulls=cfg.init_pulls,
+            rng=kit.rng,
+            selector=RandomArgmaxSelector(kit.rng),  # bounds of arms about which as much is known are equal
         )
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
@@ -69,10 +69,3 @@ class LinearLearner:
         for x, arm, reward in zip(contexts, arms, rewards, strict=True):
             self.regressions.add(arm, x, reward)
         return {}
-
-    def state_dict(self) -> StateDict:
-        return {"regressions": self.regressions.state_dict(), "agent": self.agent.state_dict()}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.regressions.load_state_dict(state["regressions"])
-        self.agent.load_state_dict(state["agent"])

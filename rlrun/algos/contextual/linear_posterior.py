@@ -8,15 +8,12 @@ arm with the highest x . beta is played. Evaluation plays the posterior's mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.linear import Features, LinearLearner, footprint
 from rlrun.algos.contextual.regression import LinearRegressions
 from rlrun.checks import positive, within
-from rlrun.registry import register
-from rlrun.types import EnvSpec
+from rlrun.registry import Needs, register
 
 
 @dataclass
@@ -35,20 +32,11 @@ class LinearPosteriorConfig:
             positive(key, getattr(self, key))
 
 
-@register(
-    "algo",
-    "linear_posterior",
-    config=LinearPosteriorConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
-    footprint=footprint,
-)
+@register("algo", LinearPosteriorConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=footprint)
 class LinearPosterior(LinearLearner):
     """Contextual bandit: Thompson sampling on exact Bayesian linear regressions (Riquelme et al. 2018)."""
 
-    def __init__(self, cfg: LinearPosteriorConfig, env: EnvSpec, *, rng: np.random.Generator, **_: Any):
-        size = Features(env.obs_space).size
-        regressions = LinearRegressions(env.num_actions, size, cfg.lambda_prior, cfg.a0, cfg.b0)
-        super().__init__(env, regressions, regressions.sample, cfg.init_pulls, rng)
+    def __init__(self, cfg: LinearPosteriorConfig, kit: Kit):
+        size = Features(kit.env.obs_space).size
+        regressions = LinearRegressions(kit.env.num_actions, size, cfg.lambda_prior, cfg.a0, cfg.b0)
+        super().__init__(cfg, kit, regressions, regressions.sample)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.checks import positive, within
-from rlrun.compute.device import Device
 from rlrun.compute.update import Aux, UpdateMeans
 from rlrun.ops.losses import gather
 from rlrun.schedules import Ratio, ScheduleConfig, make
@@ -93,7 +92,7 @@ class History:
         self.size = len(next(iter(self._storage.values()), ()))
 
 
-class NeuralLearner:
+class NeuralLearner(Algorithm):
     """Stores every reward and trains the network at the configured times.
 
     Metrics are means over all updates of a chunk. A subclass sets `agent`; it may put another loss in place of the
@@ -106,28 +105,31 @@ class NeuralLearner:
 
     agent: ContextualAgent
     rollout_steps = 1  # every pull sees what the learner knows after the one before
+    smoke: ClassVar = {"learning_starts": 64, "batch_size": 32}
+    state: ClassVar[tuple[str, ...]] = (
+        "network",
+        "optimiser",
+        "history",
+        "generator",
+        "rounds",
+        "gradient_steps",
+        "agent",
+    )
 
-    def __init__(
-        self,
-        cfg: NeuralConfig,
-        network: Any,
-        device: Device,
-        rng: np.random.Generator,
-        total_timesteps: int,
-        batch_shape: tuple[int, ...] | None = None,
-    ):
-        self.cfg, self.network = cfg, network
+    def __init__(self, cfg: NeuralConfig, kit: Kit, network: Any, batch_shape: tuple[int, ...] | None = None):
+        super().__init__(cfg, kit)
+        self.network = network
         self.batch_shape = batch_shape or (cfg.batch_size,)
-        self.history = History(device.torch)
-        self.generator = torch.Generator(device.torch).manual_seed(int(rng.integers(2**63)))
+        self.history = History(kit.device.torch)
+        self.generator = kit.generator
         self.rounds = Ratio(1, cfg.update_interval)
-        self.train_steps = make(cfg.train_steps, total_timesteps)
+        self.train_steps = make(cfg.train_steps, kit.total_timesteps)
         self.gradient_steps = 0
         most = max(cfg.train_steps.start, cfg.train_steps.end or 0)
-        self.optimise = device.optimiser(
+        self.optimiser = kit.device.optimiser(
             self.loss,
             network,
-            updates_ahead=int(total_timesteps * most / cfg.update_interval),
+            updates_ahead=int(kit.total_timesteps * most / cfg.update_interval),
             max_grad_norm=cfg.max_grad_norm,
             eps=cfg.adam_eps,
         )
@@ -161,7 +163,7 @@ class NeuralLearner:
         """One round of so many gradient steps; returns what is to be said of the round as a whole."""
         for i, batch in enumerate(self.batches(steps), start=0 if self.cfg.lr_reset else self.gradient_steps):
             learning_rate = self.cfg.learning_rate / (1 + self.cfg.lr_decay * i)
-            self.means.add(self.optimise(batch, learning_rate=learning_rate) | {"learning_rate": learning_rate})
+            self.means.add(self.optimiser(batch, learning_rate=learning_rate) | {"learning_rate": learning_rate})
         self.gradient_steps += steps
         return {}
 
@@ -177,23 +179,3 @@ class NeuralLearner:
         """The network's noise for as many rows."""
         noise: Tensor = self.network.noise(shape, self.generator)
         return noise
-
-    def state_dict(self) -> StateDict:
-        return {
-            "network": self.network.state_dict(),
-            "optimiser": self.optimise.state_dict(),
-            "history": self.history.state_dict(),
-            "generator": self.generator.get_state(),
-            "rounds": self.rounds.state_dict(),
-            "gradient_steps": self.gradient_steps,
-            "agent": self.agent.state_dict(),
-        }
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimise.load_state_dict(state["optimiser"])
-        self.history.load_state_dict(state["history"])
-        self.generator.set_state(state["generator"])
-        self.rounds.load_state_dict(state["rounds"])
-        self.gradient_steps = state["gradient_steps"]
-        self.agent.load_state_dict(state["agent"])

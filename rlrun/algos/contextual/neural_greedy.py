@@ -8,19 +8,16 @@ Differs from the paper: Adam in place of RMSProp.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
 
 from rlrun import networks
 from rlrun.agents.selectors import EpsilonGreedySelector
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dropout
-from rlrun.compute.device import Device
 from rlrun.footprint import TRAINED, q_network
-from rlrun.registry import register
+from rlrun.registry import Needs, register
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.types import EnvSpec, HeadSpec, Metrics
+from rlrun.types import HeadSpec, Metrics
 
 
 @dataclass
@@ -40,35 +37,23 @@ class NeuralGreedyConfig(NeuralConfig):
 
 @register(
     "algo",
-    "neural_greedy",
-    config=NeuralGreedyConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
+    NeuralGreedyConfig,
+    needs=Needs(action={"discrete"}, one_step=True),
+    network="bandit_mlp",
     footprint=q_network(TRAINED),
     weights=("network",),
 )
 class NeuralGreedy(NeuralLearner):
     """Contextual bandit: epsilon-greedy on a network's predictions, or MC-dropout (Riquelme et al. 2018)."""
 
-    def __init__(
-        self,
-        cfg: NeuralGreedyConfig,
-        env: EnvSpec,
-        *,
-        network: networks.NetworkBuilder,
-        device: Device,
-        rng: np.random.Generator,
-        total_timesteps: int,
-        **_: Any,
-    ):
-        layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
-        net = networks.Dropout(layers, cfg.dropout).to(device.torch)
-        super().__init__(cfg, net, device, rng, total_timesteps)
+    def __init__(self, cfg: NeuralGreedyConfig, kit: Kit):
+        arms = kit.env.num_actions
+        layers = networks.chain(kit.module(HeadSpec("q", arms)))
+        net = networks.Dropout(layers, cfg.dropout).to(kit.device.torch)
+        super().__init__(cfg, kit, net)
         predict = networks.DropoutInference(net, cfg.dropout_when_acting)
-        self.selector = EpsilonGreedySelector(make(cfg.epsilon, total_timesteps), rng)
-        self.agent = ContextualAgent(predict, predict.sample, env.num_actions, cfg.init_pulls, rng, self.selector)
+        self.selector = EpsilonGreedySelector(make(cfg.epsilon, kit.total_timesteps), kit.rng)
+        self.agent = ContextualAgent(predict, predict.sample, arms, cfg.init_pulls, kit.rng, self.selector)
 
     def train(self, steps: int) -> Metrics:
         return {**super().train(steps), "rollout/exploration_rate": self.selector.epsilon}

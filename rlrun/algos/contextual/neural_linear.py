@@ -10,22 +10,21 @@ far have moved too: they are computed anew, and the posteriors from them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from rlrun import networks
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.linear import with_intercept
 from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.algos.contextual.regression import LinearRegressions
 from rlrun.checks import positive, within
-from rlrun.compute.device import Device
 from rlrun.errors import ConfigError
 from rlrun.footprint import TRAINED, q_network
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict
+from rlrun.registry import Needs, register
+from rlrun.types import Array, HeadSpec, Metrics, Progress, Rollout
 
 
 @dataclass
@@ -50,12 +49,9 @@ class NeuralLinearConfig(NeuralConfig):
 
 @register(
     "algo",
-    "neural_linear",
-    config=NeuralLinearConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
+    NeuralLinearConfig,
+    needs=Needs(action={"discrete"}, one_step=True),
+    network="bandit_mlp",
     footprint=q_network(TRAINED),
     weights=("network",),
 )
@@ -63,28 +59,20 @@ class NeuralLinear(NeuralLearner):
     """Contextual bandit: Thompson sampling on a network's last hidden layer (Riquelme et al. 2018)."""
 
     cfg: NeuralLinearConfig
+    state = (*NeuralLearner.state, "regressions", "round")
 
-    def __init__(
-        self,
-        cfg: NeuralLinearConfig,
-        env: EnvSpec,
-        *,
-        network: networks.NetworkBuilder,
-        device: Device,
-        rng: np.random.Generator,
-        total_timesteps: int,
-        **_: Any,
-    ):
-        *hidden, head = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch))
+    def __init__(self, cfg: NeuralLinearConfig, kit: Kit):
+        arms = kit.env.num_actions
+        *hidden, head = networks.chain(kit.module(HeadSpec("q", arms)))
         if not any(True for layer in hidden for _ in layer.parameters()):
             raise ConfigError(
                 "network.hidden", "there is no hidden layer to regress on", "or choose algo=linear_posterior"
             )
-        super().__init__(cfg, networks.Dropout([*hidden, head], cfg.dropout), device, rng, total_timesteps)
+        super().__init__(cfg, kit, networks.Dropout([*hidden, head], cfg.dropout))
         self.features = networks.DropoutInference(networks.Dropout(hidden, cfg.dropout), cfg.dropout_when_acting)
         size = head.get_parameter("weight").shape[1] + 1
-        self.regressions = LinearRegressions(env.num_actions, size, cfg.lambda_prior, cfg.a0, cfg.b0)
-        self.agent = ContextualAgent(self.values, self.scores, env.num_actions, cfg.init_pulls, rng)
+        self.regressions = LinearRegressions(arms, size, cfg.lambda_prior, cfg.a0, cfg.b0)
+        self.agent = ContextualAgent(self.values, self.scores, arms, cfg.init_pulls, kit.rng)
         self.round = 0
 
     def values(self, obs: Array) -> Array:
@@ -116,11 +104,3 @@ class NeuralLinear(NeuralLearner):
             features = self.features.network(self.history["obs"])
         arm, x, reward = (column.cpu().numpy() for column in (self.history["action"], features, self.history["reward"]))
         self.regressions.fit(arm, with_intercept(x), reward.astype(np.float64))
-
-    def state_dict(self) -> StateDict:
-        return super().state_dict() | {"regressions": self.regressions.state_dict(), "round": self.round}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        super().load_state_dict(state)
-        self.regressions.load_state_dict(state["regressions"])
-        self.round = state["round"]

@@ -15,19 +15,18 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from rlrun import networks
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dropout
 from rlrun.checks import positive, within
-from rlrun.compute.device import Device
 from rlrun.footprint import TRAINED, q_network
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, StateDict, Tensor
+from rlrun.registry import Needs, register
+from rlrun.types import Array, HeadSpec, Metrics, Tensor
 
 STEP = 1.01  # factor by which the noise grows or shrinks
 
@@ -55,12 +54,9 @@ class ParameterNoiseConfig(NeuralConfig):
 
 @register(
     "algo",
-    "parameter_noise",
-    config=ParameterNoiseConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
+    ParameterNoiseConfig,
+    needs=Needs(action={"discrete"}, one_step=True),
+    network="bandit_mlp",
     footprint=q_network(TRAINED),
     weights=("network",),
 )
@@ -68,26 +64,18 @@ class ParameterNoise(NeuralLearner):
     """Contextual bandit: a network with noisy parameters acts (Plappert et al. 2017)."""
 
     cfg: ParameterNoiseConfig
+    state = (*NeuralLearner.state, "std", "epsilon")
+    scratch = ("noisy",)  # drawn anew before every use
 
-    def __init__(
-        self,
-        cfg: ParameterNoiseConfig,
-        env: EnvSpec,
-        *,
-        network: networks.NetworkBuilder,
-        device: Device,
-        rng: np.random.Generator,
-        total_timesteps: int,
-        **_: Any,
-    ):
-        layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)))
-        super().__init__(cfg, networks.Dropout(layers, cfg.dropout).to(device.torch), device, rng, total_timesteps)
-        self.rng, self.arms = rng, env.num_actions
+    def __init__(self, cfg: ParameterNoiseConfig, kit: Kit):
+        self.rng, self.arms = kit.rng, kit.env.num_actions
+        layers = networks.chain(kit.module(HeadSpec("q", self.arms)))
+        super().__init__(cfg, kit, networks.Dropout(layers, cfg.dropout).to(kit.device.torch))
         self.std, self.epsilon = cfg.noise_std, cfg.epsilon
         self.noisy = copy.deepcopy(self.network)
         self.predict_noisy = networks.DropoutInference(self.noisy, cfg.dropout_when_acting)
         predict = networks.DropoutInference(self.network, when_acting=False)
-        self.agent = ContextualAgent(predict, self.scores, env.num_actions, cfg.init_pulls, rng)
+        self.agent = ContextualAgent(predict, self.scores, self.arms, cfg.init_pulls, kit.rng)
 
     def scores(self, obs: Array, rng: np.random.Generator) -> Array:
         """Predictions [E, K] of a newly perturbed network."""
@@ -116,13 +104,6 @@ class ParameterNoise(NeuralLearner):
         self.std *= STEP if distance < target else 1 / STEP
         self.epsilon *= self.cfg.epsilon_decay
         return {"train/noise_std": self.std, "train/noise_kl": distance}
-
-    def state_dict(self) -> StateDict:
-        return super().state_dict() | {"std": self.std, "epsilon": self.epsilon}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        super().load_state_dict(state)
-        self.std, self.epsilon = state["std"], state["epsilon"]
 
 
 def policy_kl(values: Tensor, other: Tensor) -> Tensor:

@@ -18,15 +18,17 @@ Letters: K arms, D features, E contexts, N observations. Everything is float64.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from rlrun.state import Stateful
 
 if TYPE_CHECKING:
     Array = np.ndarray
 
 
-class LinearRegressions:
+class LinearRegressions(Stateful):
     """The posteriors of K arms that learn nothing from each other. An update costs O(D^2), however many came before.
 
     Args:
@@ -35,6 +37,8 @@ class LinearRegressions:
         precision: lambda of the prior, greater than 0.
         a0, b0: shape and scale of the prior of sigma^2.
     """
+
+    state = ("mean", "root", "count", "b")
 
     def __init__(self, arms: int, features: int, precision: float, a0: float = 1.0, b0: float = 1.0):
         self.precision, self.a0, self.b0 = precision, a0, b0
@@ -90,17 +94,3 @@ class LinearRegressions:
         mean = self.predict(x)
         sigma = np.sqrt(self.b / rng.standard_gamma(self.a, mean.shape))
         return mean + sigma * self.width(x) * rng.standard_normal(mean.shape)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {key: getattr(self, key).copy() for key in _STATE}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """ValueError if the saved posteriors have other shapes."""
-        for key in _STATE:
-            ours, saved = getattr(self, key), state[key]
-            if ours.shape != saved.shape:
-                raise ValueError(f"{key} of shape {saved.shape} was saved, expected {ours.shape}")
-            ours[...] = saved
-
-
-_STATE = ("mean", "root", "count", "b")

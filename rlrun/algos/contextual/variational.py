@@ -13,21 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from rlrun import networks
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.neural import Batch, NeuralConfig, NeuralLearner
 from rlrun.checks import positive
-from rlrun.compute.device import Device
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, q_network
 from rlrun.ops.losses import gather
-from rlrun.registry import register
-from rlrun.types import Array, EnvSpec, HeadSpec, Tensor
+from rlrun.registry import Needs, register
+from rlrun.types import Array, HeadSpec, Tensor
 
 
 @dataclass
@@ -47,12 +46,9 @@ class VariationalConfig(NeuralConfig):
 
 @register(
     "algo",
-    "variational",
-    config=VariationalConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory=None,
-    one_step=True,
+    VariationalConfig,
+    needs=Needs(action={"discrete"}, one_step=True),
+    network="bandit_mlp",
     footprint=q_network(2 * TRAINED),
     weights=("network",),
 )
@@ -62,22 +58,12 @@ class Variational(NeuralLearner):
     cfg: VariationalConfig
     network: networks.BayesianNetwork
 
-    def __init__(
-        self,
-        cfg: VariationalConfig,
-        env: EnvSpec,
-        *,
-        network: networks.NetworkBuilder,
-        device: Device,
-        rng: np.random.Generator,
-        total_timesteps: int,
-        **_: Any,
-    ):
-        layers = networks.chain(network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch))
-        network = networks.BayesianNetwork(layers, cfg.init_std, cfg.prior_std)
-        super().__init__(cfg, network, device, rng, total_timesteps)
+    def __init__(self, cfg: VariationalConfig, kit: Kit):
+        arms = kit.env.num_actions
+        layers = networks.chain(kit.module(HeadSpec("q", arms)))
+        super().__init__(cfg, kit, networks.BayesianNetwork(layers, cfg.init_std, cfg.prior_std))
         mean = networks.Inference(torch.nn.Sequential(*layers))
-        self.agent = ContextualAgent(mean, self.scores, env.num_actions, cfg.init_pulls, rng)
+        self.agent = ContextualAgent(mean, self.scores, arms, cfg.init_pulls, kit.rng)
 
     def loss(self, network: Callable[..., tuple[Tensor, Tensor]], batch: Batch) -> tuple[Tensor, Aux]:
         """-ELBO / N; `batch["observations"]` is N."""

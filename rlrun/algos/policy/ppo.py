@@ -23,18 +23,18 @@ import torch
 
 from rlrun import networks
 from rlrun.agents.policy import ActorCriticAgent
-from rlrun.buffers import RolloutBuffer
+from rlrun.algos.algorithm import Algorithm, Kit
+from rlrun.buffers import RolloutBuffer, RolloutBufferConfig
 from rlrun.checks import one_of, positive, within
-from rlrun.compute.device import Device
 from rlrun.compute.update import Aux, UpdateMeans
 from rlrun.errors import ConfigError
 from rlrun.footprint import FLOAT, TRAINED, Need, Parameters, transition, weights
 from rlrun.ops.distributions import distribution
 from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss
 from rlrun.ops.returns import gae
-from rlrun.registry import register
+from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.schedules import annealed
-from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
+from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, Tensor
 
 
 @dataclass
@@ -91,29 +91,25 @@ def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 
 @register(
     "algo",
-    "ppo",
-    config=PPOConfig,
-    action={"discrete", "box", "multi_discrete", "multi_binary", "dict"},
-    obs={"discrete", "box", "multi_discrete", "multi_binary", "dict"},
-    memory="rollout",
+    PPOConfig,
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, memory="rollout"),
+    network="mlp",
+    smoke={"n_steps": 32, "batch_size": 32, "n_epochs": 2},
     footprint=footprint,
     weights=("network",),
 )
-class PPO:
+class PPO(Algorithm):
     """Clipped policy gradient on fresh rollouts with a value baseline (Schulman et al. 2017)."""
 
-    def __init__(
-        self,
-        cfg: PPOConfig,
-        env: EnvSpec,
-        *,
-        network: networks.NetworkBuilder,
-        buffer: RolloutBuffer,
-        device: Device,
-        rng: np.random.Generator,
-        total_timesteps: int,
-    ):
-        self.cfg, self.buffer = cfg, buffer
+    agent: ActorCriticAgent
+    state = ("network", "optimiser", "agent")
+
+    def __init__(self, cfg: PPOConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        env, total_timesteps = kit.env, kit.total_timesteps
+        self.buffer: RolloutBuffer = kit.buffer or RolloutBuffer(
+            RolloutBufferConfig(), env, gamma=cfg.gamma, rng=kit.sampling, device=kit.device
+        )
         self.rollout_steps = cfg.n_steps
         if cfg.normalize_advantage and (cfg.n_steps * env.num_envs) % cfg.batch_size == 1:
             raise ConfigError(
@@ -124,13 +120,13 @@ class PPO:
 
         self.policy = distribution(env.action_space)
         policy_head = HeadSpec("policy", self.policy.size, self.policy.log_stds)
-        self.network = network(env.obs_space, policy_head, HeadSpec("value", 1)).to(device.torch)
+        self.network = kit.module(policy_head, HeadSpec("value", 1))
         self.masked = env.obs_space.masked
-        self.agent = ActorCriticAgent(networks.Inference(self.network), self.policy, rng, self.masked)
+        self.agent = ActorCriticAgent(networks.Inference(self.network), self.policy, kit.rng, self.masked)
 
         minibatches = -(-cfg.n_steps * env.num_envs // cfg.batch_size)  # rounded up
         rollouts = -(-total_timesteps // (cfg.n_steps * env.num_envs))
-        self.optimise = device.optimiser(
+        self.optimiser = kit.device.optimiser(
             self.loss,
             self.network,
             updates_ahead=rollouts * cfg.n_epochs * minibatches,
@@ -185,7 +181,7 @@ class PPO:
         learning_rate, clip_range = self.learning_rate(begun), self.clip_range(begun)
         normalize = "advantage" if self.cfg.normalize_advantage else None
         # The last rollout of a run is cut to what was left: its minibatches are not worth a graph of their own.
-        optimise = self.optimise if len(rollout.reward) == self.rollout_steps else self.optimise.eager
+        optimise = self.optimiser if len(rollout.reward) == self.rollout_steps else self.optimiser.eager
         for batch in self.buffer.minibatches(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize):
             means.add(optimise(batch, clip_range, learning_rate=learning_rate))
             progress.gradient_steps += 1
@@ -214,18 +210,6 @@ class PPO:
             self.cfg.gamma,
             self.cfg.gae_lambda,
         )
-
-    def state_dict(self) -> StateDict:
-        return {
-            "network": self.network.state_dict(),
-            "optimiser": self.optimise.state_dict(),
-            "agent": self.agent.state_dict(),
-        }
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimise.load_state_dict(state["optimiser"])
-        self.agent.load_state_dict(state["agent"])
 
 
 def explained_variance(value: Array, advantage: Array) -> float:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from rlrun.agents.selectors import EpsilonGreedySelector, RandomArgmaxSelector
 from rlrun.agents.table import Rows, TableAgent
-from rlrun.checks import overwrite, positive, within
+from rlrun.algos.algorithm import Algorithm, Kit
+from rlrun.checks import positive, within
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import EnvSpec, Metrics, Rollout, StateDict
+from rlrun.types import Metrics, Rollout
 
 
 @dataclass
@@ -37,20 +37,22 @@ class ControlConfig:
         self.epsilon.within("epsilon", 0, 1)
 
 
-class ControlLearner:
+class ControlLearner(Algorithm):
     """Base: Q [S, A] and an agent that is epsilon-greedy on it, ties broken at random as all entries start out equal.
 
     A subclass implements `learn`.
     """
 
     rollout_steps = 1  # every action sees the table as the step before left it
+    state: ClassVar[tuple[str, ...]] = ("q", "rng")
 
-    def __init__(self, cfg: ControlConfig, env: EnvSpec, *, rng: np.random.Generator, total_timesteps: int, **_: Any):
-        self.rng = rng
+    def __init__(self, cfg: ControlConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        self.rng = rng = kit.rng
         self.gamma, self.learning_rate = cfg.gamma, cfg.learning_rate
-        rows = Rows(env)
-        self.q = np.full((rows.count, env.num_actions), cfg.initial_value)  # [S, A]
-        self.selector = EpsilonGreedySelector(make(cfg.epsilon, total_timesteps), rng, RandomArgmaxSelector(rng))
+        rows = Rows(kit.env)
+        self.q = np.full((rows.count, kit.env.num_actions), cfg.initial_value)  # [S, A]
+        self.selector = EpsilonGreedySelector(make(cfg.epsilon, kit.total_timesteps), rng, RandomArgmaxSelector(rng))
         self.agent = TableAgent(rows, self.q, self.selector)
 
     def highest(self, s: int) -> float:
@@ -75,13 +77,6 @@ class ControlLearner:
         if errors:
             metrics["train/td_error"] = sum(errors) / len(errors)
         return metrics
-
-    def state_dict(self) -> StateDict:
-        return {"q": self.q.copy(), "rng": generator_state(self.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        overwrite(self.q, state["q"])
-        restore_generator(self.rng, state["rng"])
 
 
 def transitions(rollout: Rollout) -> Iterator[tuple[int, int, int, float, int, bool, bool]]:

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.control import ControlConfig, ControlLearner, transitions
 from rlrun.checks import one_of, within
 from rlrun.errors import ConfigError
 from rlrun.footprint import tables
-from rlrun.registry import register
-from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
+from rlrun.registry import Needs, register
+from rlrun.types import Metrics, Progress, Rollout, StateDict
 
 
 @dataclass
@@ -125,11 +125,8 @@ def pick(outcomes: list[Outcome], rng: np.random.Generator) -> Outcome:
 
 @register(
     "algo",
-    "dyna_q",
-    config=DynaQConfig,
-    action={"discrete"},
-    obs={"discrete"},
-    memory=None,
+    DynaQConfig,
+    needs=Needs(action={"discrete"}, obs={"discrete"}),
     table=True,
     footprint=tables(1),
     weights=("q",),
@@ -137,9 +134,11 @@ def pick(outcomes: list[Outcome], rng: np.random.Generator) -> Outcome:
 class DynaQ(ControlLearner):
     """Q-learning from experience and from a model of it (Sutton 1990)."""
 
-    def __init__(self, cfg: DynaQConfig, env: EnvSpec, **parts: Any):
-        super().__init__(cfg, env, **parts)
-        self.cfg, self.learns, self.planning_steps = cfg, cfg.learn, cfg.planning_steps
+    state = (*ControlLearner.state, "model")
+
+    def __init__(self, cfg: DynaQConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        self.learns, self.planning_steps = cfg.learn, cfg.planning_steps
         self.model = TabularModel(cfg.model == "deterministic")
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
@@ -156,10 +155,3 @@ class DynaQ(ControlLearner):
 
     def _update(self, s: int, a: int, r: float, after: int, terminated: bool) -> float:
         return self.correct(s, a, r if terminated else r + self.gamma * self.highest(after))
-
-    def state_dict(self) -> StateDict:
-        return {**super().state_dict(), "model": self.model.state_dict()}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        super().load_state_dict(state)
-        self.model.load_state_dict(state["model"])

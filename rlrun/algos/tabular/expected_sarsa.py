@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from rlrun.algos.tabular.control import ControlConfig, ControlLearner, transitions
 from rlrun.footprint import tables
-from rlrun.registry import register
+from rlrun.registry import Needs, register
 from rlrun.types import Metrics, Progress, Rollout
 
 
@@ -27,11 +27,8 @@ class ExpectedSarsaConfig(ControlConfig):
 
 @register(
     "algo",
-    "expected_sarsa",
-    config=ExpectedSarsaConfig,
-    action={"discrete"},
-    obs={"discrete"},
-    memory=None,
+    ExpectedSarsaConfig,
+    needs=Needs(action={"discrete"}, obs={"discrete"}),
     table=True,
     footprint=tables(1),
     weights=("q",),

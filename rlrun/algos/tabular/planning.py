@@ -8,13 +8,15 @@ Letters: S states, A actions, N outcomes in the model.
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 
 from rlrun.agents.selectors import ArgmaxSelector
 from rlrun.agents.table import Rows, TableAgent
-from rlrun.checks import overwrite
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
-from rlrun.types import Array, EnvSpec, StateDict
+from rlrun.types import Array, EnvSpec
 
 SAME = 1e-9  # actions whose values differ by less, in units of the largest value, are equally good
 
@@ -86,7 +88,7 @@ class MDP:
         return ufunc.reduceat(values, self.first).reshape(self.states, self.actions)
 
 
-class Planner:
+class Planner(Algorithm):
     """Base: a policy on a model, played without exploring, and the action values [S, A] behind it.
 
     An action is given up only for one that is better by more than rounding. Where several are equally good, as all of
@@ -96,14 +98,15 @@ class Planner:
     A subclass implements `learn`.
     """
 
-    rollout_steps = 1
+    state: ClassVar[tuple[str, ...]] = ("q", "policy")
 
-    def __init__(self, env: EnvSpec):
-        self.mdp = MDP(env)
+    def __init__(self, cfg: Any, kit: Kit):
+        super().__init__(cfg, kit)
+        self.mdp = MDP(kit.env)
         self.q = np.zeros((self.mdp.states, self.mdp.actions))  # [S, A]
         self.policy = np.zeros(self.q.shape)  # [S, A] probabilities: 1 for the action that is played
         self.policy[:, 0] = 1
-        self.agent = TableAgent(Rows(env), self.policy, ArgmaxSelector())
+        self.agent = TableAgent(Rows(kit.env), self.policy, ArgmaxSelector())
 
     def improve(self) -> int:
         """Move the policy to better actions where `q` has some. Returns the number of states where it changed."""
@@ -113,10 +116,3 @@ class Planner:
         self.policy[better] = 0
         self.policy[better, self.q[better].argmax(axis=1)] = 1
         return len(better)
-
-    def state_dict(self) -> StateDict:
-        return {"q": self.q.copy(), "policy": self.policy.copy()}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        overwrite(self.q, state["q"])
-        overwrite(self.policy, state["policy"])

@@ -12,16 +12,16 @@ time in S cubed and memory in S squared, fit for some thousands of states.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.planning import Planner
 from rlrun.checks import within
 from rlrun.errors import ConfigError, Diverged
 from rlrun.footprint import Need, Parameters, table
-from rlrun.registry import register
-from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
+from rlrun.registry import Needs, register
+from rlrun.types import EnvSpec, Metrics, Progress, Rollout
 
 
 @dataclass
@@ -43,25 +43,24 @@ def footprint(cfg: PolicyIterationConfig, env: EnvSpec, parameters: Parameters) 
 
 @register(
     "algo",
-    "policy_iteration",
-    config=PolicyIterationConfig,
-    action={"discrete"},
-    obs={"discrete"},
-    memory=None,
+    PolicyIterationConfig,
+    needs=Needs(action={"discrete"}, obs={"discrete"}, model=True),
     table=True,
-    model=True,
     footprint=footprint,
 )
 class PolicyIteration(Planner):
     """Plans on the environment's model by evaluating a policy and improving it in turns (Howard 1960)."""
 
-    def __init__(self, cfg: PolicyIterationConfig, env: EnvSpec, **_: Any):
-        super().__init__(env)
+    state = (*Planner.state, "iterations", "changes")
+
+    def __init__(self, cfg: PolicyIterationConfig, kit: Kit):
+        super().__init__(cfg, kit)
         self.gamma = cfg.gamma
         self.iterations, self.changes = 0, self.mdp.states  # made so far, and states that the last one changed
         policy, found = self.mdp.ways_out(np.ones(self.q.shape, bool))
         if cfg.gamma == 1 and not found.all():
-            problem = f"1 needs an end that every state can reach; {env.id} has none from state {int(found.argmin())}"
+            where = f"{kit.env.id} has none from state {int(found.argmin())}"
+            problem = f"1 needs an end that every state can reach; {where}"
             raise ConfigError("algo.gamma", problem, "choose one below 1")
         self.policy[:] = np.eye(self.mdp.actions)[policy]
 
@@ -82,10 +81,3 @@ class PolicyIteration(Planner):
         self.q[:] = self.mdp.backup(self.mdp.evaluate(self.policy.argmax(axis=1), self.gamma), self.gamma)
         self.changes = self.improve()
         self.iterations += 1
-
-    def state_dict(self) -> StateDict:
-        return {**super().state_dict(), "iterations": self.iterations, "changes": self.changes}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        super().load_state_dict(state)
-        self.iterations, self.changes = state["iterations"], state["changes"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rlrun.algos.tabular.control import ControlConfig, ControlLearner, transitions
 from rlrun.footprint import tables
-from rlrun.registry import register
+from rlrun.registry import Needs, register
 from rlrun.types import Metrics, Progress, Rollout
 
 
@@ -26,11 +26,8 @@ class QLearningConfig(ControlConfig):
 
 @register(
     "algo",
-    "q_learning",
-    config=QLearningConfig,
-    action={"discrete"},
-    obs={"discrete"},
-    memory=None,
+    QLearningConfig,
+    needs=Needs(action={"discrete"}, obs={"discrete"}),
     table=True,
     footprint=tables(1),
     weights=("q",),

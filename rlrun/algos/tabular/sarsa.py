@@ -15,15 +15,15 @@ environment has its own. Replacing leaves the traces of the state's other action
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.control import ControlConfig, ControlLearner, transitions
 from rlrun.checks import one_of, within
 from rlrun.footprint import Need, Parameters, table
-from rlrun.registry import register
-from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
+from rlrun.registry import Needs, register
+from rlrun.types import EnvSpec, Metrics, Progress, Rollout
 
 
 @dataclass
@@ -47,11 +47,8 @@ def footprint(cfg: SarsaConfig, env: EnvSpec, parameters: Parameters) -> list[Ne
 
 @register(
     "algo",
-    "sarsa",
-    config=SarsaConfig,
-    action={"discrete"},
-    obs={"discrete"},
-    memory=None,
+    SarsaConfig,
+    needs=Needs(action={"discrete"}, obs={"discrete"}),
     table=True,
     footprint=footprint,
     weights=("q",),
@@ -59,12 +56,14 @@ def footprint(cfg: SarsaConfig, env: EnvSpec, parameters: Parameters) -> list[Ne
 class Sarsa(ControlLearner):
     """Tabular SARSA(lambda), on-policy, with eligibility traces (Rummery & Niranjan 1994)."""
 
-    def __init__(self, cfg: SarsaConfig, env: EnvSpec, **parts: Any):
-        super().__init__(cfg, env, **parts)
+    state = (*ControlLearner.state, "traces", "waiting")
+
+    def __init__(self, cfg: SarsaConfig, kit: Kit):
+        super().__init__(cfg, kit)
         self.decay, self.replacing = cfg.gamma * cfg.trace_decay, cfg.trace == "replacing"
-        self.traces = np.zeros((env.num_envs, *self.q.shape))  # [E, S, A]
+        self.traces = np.zeros((kit.env.num_envs, *self.q.shape))  # [E, S, A]
         # per environment the (s, a, r, s') whose next action is not known yet
-        self.waiting: list[tuple[int, int, float, int] | None] = [None] * env.num_envs
+        self.waiting: list[tuple[int, int, float, int] | None] = [None] * kit.env.num_envs
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         """Update the steps before these, and those of them that end an episode; the others wait."""
@@ -102,11 +101,3 @@ class Sarsa(ControlLearner):
         self.q += self.learning_rate * error * trace
         trace *= self.decay
         return abs(error)
-
-    def state_dict(self) -> StateDict:
-        return {**super().state_dict(), "traces": self.traces.copy(), "waiting": list(self.waiting)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        super().load_state_dict(state)
-        self.traces[:] = state["traces"]
-        self.waiting = list(state["waiting"])

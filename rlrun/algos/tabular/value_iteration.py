@@ -10,16 +10,17 @@ played is then one of several equally good policies, see `Planner`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.planning import Planner
 from rlrun.checks import positive, within
 from rlrun.footprint import tables
-from rlrun.registry import register
-from rlrun.types import EnvSpec, Metrics, Progress, Rollout, StateDict
+from rlrun.registry import Needs, register
+from rlrun.types import Metrics, Progress, Rollout
 
 
 @dataclass
@@ -39,22 +40,19 @@ class ValueIterationConfig:
 
 @register(
     "algo",
-    "value_iteration",
-    config=ValueIterationConfig,
-    action={"discrete"},
-    obs={"discrete"},
-    memory=None,
+    ValueIterationConfig,
+    needs=Needs(action={"discrete"}, obs={"discrete"}, model=True),
     table=True,
-    model=True,
     footprint=tables(8),
 )
 class ValueIteration(Planner):
     """Plans on the environment's model by sweeps of Bellman's optimality equation (Bellman 1957)."""
 
-    def __init__(self, cfg: ValueIterationConfig, env: EnvSpec, **_: Any):
-        super().__init__(env)
-        self.cfg = cfg
-        self.sweeps, self.residual = 0, np.inf  # made so far, and the largest change of a value in the last one
+    state = (*Planner.state, "sweeps", "residual")
+
+    def __init__(self, cfg: ValueIterationConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        self.sweeps, self.residual = 0, math.inf  # made so far, and the largest change of a value in the last one
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         """The sweeps that these env steps are worth, fewer at the end."""
@@ -70,10 +68,3 @@ class ValueIteration(Planner):
         self.improve()
         self.residual = float(np.abs(self.q.max(axis=1) - before).max())
         self.sweeps += 1
-
-    def state_dict(self) -> StateDict:
-        return {**super().state_dict(), "sweeps": self.sweeps, "residual": self.residual}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        super().load_state_dict(state)
-        self.sweeps, self.residual = state["sweeps"], state["residual"]

@@ -14,22 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from rlrun import networks
 from rlrun.agents.q import DQNAgent
+from rlrun.algos.algorithm import Kit
 from rlrun.algos.learners import ReplayConfig, ReplayLearner, round_footprint
-from rlrun.buffers import UniformRing
 from rlrun.checks import one_of
-from rlrun.compute.device import Device
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, Need, Parameters, weights
 from rlrun.networks.target import Target
 from rlrun.ops.losses import gather
-from rlrun.registry import register
+from rlrun.registry import Needs, register
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.types import Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
+from rlrun.types import Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, Tensor
 
 LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
 
@@ -58,39 +56,31 @@ def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 
 @register(
     "algo",
-    "dqn",
-    config=DQNConfig,
-    action={"discrete"},
-    obs={"discrete", "box"},
-    memory="replay",
+    DQNConfig,
+    needs=Needs(action={"discrete"}, memory="replay"),
+    network="mlp",
     footprint=footprint,
     weights=("q", "q_target.module"),
 )
 class DQN(ReplayLearner):
     """Q-learning from replay with a frozen target network (Mnih et al. 2015)."""
 
-    def __init__(
-        self,
-        cfg: DQNConfig,
-        env: EnvSpec,
-        *,
-        network: networks.NetworkBuilder,
-        buffer: UniformRing,
-        device: Device,
-        rng: np.random.Generator,
-        total_timesteps: int,
-    ):
-        super().__init__(cfg, env, buffer, total_timesteps)
-        self.q = network(env.obs_space, HeadSpec("q", env.num_actions)).to(device.torch)
+    agent: DQNAgent
+    state = ("q", "q_target", "optimiser", "ratio", "agent")
+
+    def __init__(self, cfg: DQNConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        self.q = kit.module(HeadSpec("q", kit.env.num_actions))
         self.q_target = Target(
             self.q, tau=cfg.tau, interval=None if cfg.tau < 1 else cfg.target_update_interval or 10_000
         )
         self.error: Callable[..., Tensor] = getattr(torch.nn.functional, LOSSES[cfg.loss])
-        self.optimise = device.optimiser(
+        self.optimiser = kit.device.optimiser(
             self.loss, self.q, updates_ahead=self.updates_ahead, max_grad_norm=cfg.max_grad_norm, eps=cfg.adam_eps
         )
         scores = networks.Inference(self.q)
-        self.agent = DQNAgent(scores, make(cfg.epsilon, total_timesteps), rng, random_steps=cfg.random_steps)
+        epsilon = make(cfg.epsilon, kit.total_timesteps)
+        self.agent = DQNAgent(scores, epsilon, kit.rng, random_steps=cfg.random_steps)
 
     def loss(self, q: Callable[[Tensor], Tensor], batch: Batch) -> tuple[Tensor, Aux]:
         """Weighted TD loss of the taken actions; the target gets no gradient."""
@@ -104,7 +94,7 @@ class DQN(ReplayLearner):
             return loss, {"td_error": (target - value).abs(), "q_values": value.mean()}
 
     def update(self, batch: Batch, learning_rate: float) -> Aux:
-        aux = self.optimise(batch, learning_rate=learning_rate)
+        aux = self.optimiser(batch, learning_rate=learning_rate)
         self.q_target.follow()
         return aux
 
@@ -112,19 +102,3 @@ class DQN(ReplayLearner):
         epsilon = self.agent.epsilon(progress.env_steps)
         self.q_target.sync(progress.env_steps)
         return {**super().learn(rollout, progress), "rollout/exploration_rate": epsilon}
-
-    def state_dict(self) -> StateDict:
-        return {
-            "q": self.q.state_dict(),
-            "q_target": self.q_target.state_dict(),
-            "optimiser": self.optimise.state_dict(),
-            "ratio": self.ratio.state_dict(),
-            "agent": self.agent.state_dict(),
-        }
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.q.load_state_dict(state["q"])
-        self.q_target.load_state_dict(state["q_target"])
-        self.optimise.load_state_dict(state["optimiser"])
-        self.ratio.load_state_dict(state["ratio"])
-        self.agent.load_state_dict(state["agent"])

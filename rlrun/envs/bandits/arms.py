@@ -20,7 +20,8 @@ from rlrun.errors import ConfigError
 from rlrun.files import of_user
 from rlrun.footprint import Need
 from rlrun.registry import register
-from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
+from rlrun.seeding import Role, SeedTree
+from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, Space, StateDict, Step, VectorEnv
 
 Million = Annotated[int, Within(1, 10**6)]
@@ -309,7 +310,7 @@ def footprint(cfg: BanditConfig, each: int) -> list[Need]:
     return found
 
 
-@register("env", "bandit/bernoulli", config=BernoulliConfig, footprint=footprint)
+@register("env", BernoulliConfig, footprint=footprint)
 class BernoulliBandits(_Bandits):
     """Bernoulli bandits: an arm gives 1 with its probability, else 0."""
 
@@ -319,7 +320,7 @@ class BernoulliBandits(_Bandits):
         super().__init__(cfg, drawn if given is None else given, std=None)
 
 
-@register("env", "bandit/gaussian", config=GaussianConfig, footprint=footprint)
+@register("env", GaussianConfig, footprint=footprint)
 class GaussianBandits(_Bandits):
     """Gaussian bandits: an arm gives its mean plus noise."""
 

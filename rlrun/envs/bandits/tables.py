@@ -22,7 +22,8 @@ from rlrun.envs.bandits.regret import RegretMeter
 from rlrun.errors import ConfigError
 from rlrun.files import of_user
 from rlrun.registry import register
-from rlrun.seeding import Role, SeedTree, generator_state, restore_generator
+from rlrun.seeding import Role, SeedTree
+from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, Space, StateDict, Step, VectorEnv
 
 
@@ -299,7 +300,7 @@ class _DataBandits:
         raise ConfigError("env", f"{self._cfg.id} has nothing to show")
 
 
-@register("env", "bandit/sklearn", config=BundledConfig)
+@register("env", BundledConfig)
 class BundledBandits(_DataBandits):
     """A data set that comes with scikit-learn; the arms are its classes."""
 
@@ -308,7 +309,7 @@ class BundledBandits(_DataBandits):
         super().__init__(cfg, data, one_for_the_right_arm(len(data.classes)))
 
 
-@register("env", "bandit/uci", config=UCIConfig)
+@register("env", UCIConfig)
 class UCIBandits(_DataBandits):
     """A data set from the UCI repository; the arms are its classes."""
 
@@ -317,7 +318,7 @@ class UCIBandits(_DataBandits):
         super().__init__(cfg, data, one_for_the_right_arm(len(data.classes)))
 
 
-@register("env", "bandit/mushroom", config=MushroomConfig)
+@register("env", MushroomConfig)
 class MushroomBandits(_DataBandits):
     """Mushrooms: to pass by (arm 0) or to eat (arm 1)."""
 
@@ -330,7 +331,7 @@ class MushroomBandits(_DataBandits):
         super().__init__(cfg, data, Payoffs(win, lose, np.array([[1.0, 1.0], [1.0, cfg.p_lucky]])))
 
 
-@register("env", "bandit/csv", config=CSVConfig)
+@register("env", CSVConfig)
 class CSVBandits(_DataBandits):
     """A table of your own; the arms are the values of one of its columns."""
 

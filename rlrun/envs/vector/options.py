@@ -36,7 +36,7 @@ class NativeConfig:
     name: str = "native"
 
 
-@register("experience", "in_process", config=InProcessConfig, footprint=20_000)
+@register("experience", InProcessConfig, footprint=20_000)
 def in_process(
     recipe: Recipe, num_envs: int, *, evaluation: bool = False, envs: Sequence[gym.Env] | None = None
 ) -> VectorEnv:
@@ -46,7 +46,7 @@ def in_process(
     return build(recipe, num_envs, evaluation=evaluation, envs=envs)
 
 
-@register("experience", "subprocess", config=SubprocessConfig, footprint=25_000_000)
+@register("experience", SubprocessConfig, footprint=25_000_000)
 def subprocess(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
     """One process per environment, for environments whose steps are slow."""
     from rlrun.envs.vector.processes import subprocess as build
@@ -54,7 +54,7 @@ def subprocess(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> Ve
     return build(recipe, num_envs, evaluation=evaluation)
 
 
-@register("experience", "native", config=NativeConfig, footprint=1_000)
+@register("experience", NativeConfig, footprint=1_000)
 def native(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
     """The environment's own vectorised implementation, where it has one; one random stream for all."""
     from rlrun.envs.vector.native import native as build

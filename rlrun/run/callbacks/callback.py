@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from rlrun.errors import CallbackError, RlrunError
 from rlrun.run.evaluation import EvalResult
-from rlrun.types import Chunk, EpisodeStat, Metrics, StateDict
+from rlrun.state import Stateful
+from rlrun.types import Chunk, EpisodeStat, Metrics
 
 if TYPE_CHECKING:
     from rlrun.run.run import Run
 
 
-class Callback:
+class Callback(Stateful):
     """Does nothing; a callback overrides what it needs.
 
     It looks at the run and may set `run.should_stop`; the rest of the run is not its to change. What it remembers from
-    one call to the next belongs into its state, or a resumed run forgets it.
+    one call to the next belongs into its `state`, or a resumed run forgets it.
     """
 
     def on_start(self, run: Run) -> None:
@@ -40,12 +41,6 @@ class Callback:
 
     def on_end(self, run: Run) -> None:
         """After the last chunk, before the last checkpoint; not where a run is interrupted or fails."""
-
-    def state_dict(self) -> StateDict:
-        return {}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        pass
 
 
 def listeners(run: Run, hook: str) -> list[Callable[..., None]]:

@@ -13,7 +13,7 @@ from rlrun.registry import register
 from rlrun.run.callbacks.callback import Callback
 from rlrun.rundir import checkpoints
 from rlrun.schedules import Every
-from rlrun.types import Chunk, Metrics, StateDict
+from rlrun.types import Chunk, Metrics
 
 if TYPE_CHECKING:
     from rlrun.run.run import Run
@@ -38,12 +38,14 @@ class CheckpointConfig(Bounded):
     env_state: Annotated[str, OneOf("auto", "off")] = "auto"
 
 
-@register("checkpoint", "default", config=CheckpointConfig)
+@register("checkpoint", CheckpointConfig)
 class Checkpoint(Callback):
     """Saves the whole run every `freq` env steps, after a best evaluation, and at the end.
 
     What a resumed run will be is said in `meta.json`, and in the log where it is not exact or no longer so.
     """
+
+    state = ("_every", "_is_best")
 
     def __init__(self, cfg: CheckpointConfig):
         self.cfg = cfg
@@ -95,13 +97,6 @@ class Checkpoint(Callback):
         run.dir.amend_meta(resume=run.promise)
         if run.source.caveat:
             say("a resumed run will not be exact: %s", run.source.caveat)
-
-    def state_dict(self) -> StateDict:
-        return {"every": self._every.state_dict(), "is_best": self._is_best}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self._every.load_state_dict(state["every"])
-        self._is_best = state["is_best"]
 
 
 def _has_nan(node: Any) -> bool:

@@ -16,7 +16,7 @@ from rlrun.run.callbacks.checkpoint import Checkpoint
 from rlrun.run.evaluation import EvalResult, Policy, check_policy, evaluate, player, step_limit
 from rlrun.schedules import Every
 from rlrun.seeding import Role, aside
-from rlrun.types import Chunk, Metrics, StateDict
+from rlrun.types import Chunk, Metrics
 
 if TYPE_CHECKING:
     from rlrun.run.run import Run
@@ -43,7 +43,7 @@ class EvalConfig(Bounded):
         check_policy(self.policy, self.epsilon)
 
 
-@register("eval", "default", config=EvalConfig)
+@register("eval", EvalConfig)
 class Evaluate(Callback):
     """Evaluates every `freq` env steps and at the end; writes `eval.csv` and tells the checkpoint which is the best.
 
@@ -54,6 +54,8 @@ class Evaluate(Callback):
         table: path of `eval.csv`.
         saver: keeps the best.
     """
+
+    state = ("_every", "_table", "final", "best")  # the table cuts its file back to what it was
 
     def __init__(self, cfg: EvalConfig, table: Path, saver: Checkpoint):
         self.cfg = cfg
@@ -116,17 +118,3 @@ class Evaluate(Callback):
                 max_steps=cfg.max_steps,
                 interrupt=run.interrupt,
             )
-
-    def state_dict(self) -> StateDict:
-        return {
-            "every": self._every.state_dict(),
-            "table": self._table.state_dict(),
-            "final": self.final,
-            "best": self.best,
-        }
-
-    def load_state_dict(self, state: StateDict) -> None:
-        """Go on from a state; `eval.csv` is cut back to it."""
-        self._every.load_state_dict(state["every"])
-        self._table.load_state_dict(state["table"])
-        self.final, self.best = state["final"], state["best"]

@@ -36,6 +36,8 @@ class Log(Callback):
         Diverged: a `train/` metric is not finite. Its row is written first.
     """
 
+    state = ("_every", "_episodes", "_means", "_steps", "_seconds")
+
     def __init__(self, freq: int, window: int = 100, info_keys: Sequence[str] = ()):
         self._every = Every(freq)
         self._episodes = EpisodeWindow(window)
@@ -81,21 +83,6 @@ class Log(Callback):
     def _rollout(self, progress: Progress) -> dict[str, float]:
         updates = {"train/n_updates": progress.gradient_steps} if progress.gradient_steps else {}
         return {**self._episodes.metrics(), "rollout/episodes": progress.episodes, **updates}
-
-    def state_dict(self) -> StateDict:
-        return {
-            "every": self._every.state_dict(),
-            "episodes": self._episodes.state_dict(),
-            "means": self._means.state_dict(),
-            "steps": self._steps,
-            "seconds": self._seconds,
-        }
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self._every.load_state_dict(state["every"])
-        self._episodes.load_state_dict(state["episodes"])
-        self._means.load_state_dict(state["means"])
-        self._steps, self._seconds = state["steps"], state["seconds"]
 
 
 class Means:

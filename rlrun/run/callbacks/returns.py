@@ -17,5 +17,5 @@ class ReturnsFigure(Callback):
     """Draws the figure of a run whose algorithm keeps a table; does nothing for others."""
 
     def on_end(self, run: Run) -> None:
-        if registry.get("algo", run.cfg.algo.name).capabilities.get("table"):
+        if registry.get("algo", run.cfg.algo.name).table:
             curves.save(run.dir, "returns", draw)

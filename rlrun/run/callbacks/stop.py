@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlrun.run.callbacks.callback import Callback, tell
+from rlrun.state import Stateful
 from rlrun.text import number
-from rlrun.types import Chunk, EpisodeStat, Metrics, StateDict
+from rlrun.types import Chunk, EpisodeStat, Metrics
 
 if TYPE_CHECKING:
     from rlrun.run.run import Run
@@ -26,6 +27,8 @@ class StopWhenSolved(Callback):
         mean_return: the bound.
         window: episodes averaged; there is no verdict before there have been so many.
     """
+
+    state = ("_episodes", "_solved")
 
     def __init__(self, mean_return: float, window: int = 100):
         self._bound = mean_return
@@ -43,16 +46,11 @@ class StopWhenSolved(Callback):
             log.info("%s", run.stop_reason)
             tell(run, "on_solved")
 
-    def state_dict(self) -> StateDict:
-        return {"episodes": self._episodes.state_dict(), "solved": self._solved}
 
-    def load_state_dict(self, state: StateDict) -> None:
-        self._episodes.load_state_dict(state["episodes"])
-        self._solved = state["solved"]
-
-
-class EpisodeWindow:
+class EpisodeWindow(Stateful):
     """Returns and lengths of the last `size` episodes."""
+
+    state = ("_returns", "_lengths")
 
     def __init__(self, size: int):
         self._returns: deque[float] = deque(maxlen=size)
@@ -80,12 +78,3 @@ class EpisodeWindow:
             "rollout/ep_rew_std": float(np.std(self._returns)),
             "rollout/ep_len_mean": float(np.mean(self._lengths)),
         }
-
-    def state_dict(self) -> StateDict:
-        return {"returns": list(self._returns), "lengths": list(self._lengths)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self._returns.clear()
-        self._returns.extend(map(float, state["returns"]))
-        self._lengths.clear()
-        self._lengths.extend(map(int, state["lengths"]))

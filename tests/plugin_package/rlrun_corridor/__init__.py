@@ -1,4 +1,4 @@
-"""A plug-in for rlrun. Importing it registers an environment, a network and an algorithm; `conf/` holds their YAML."""
+"""A plug-in for rlrun. Importing it registers an environment, a network and an algorithm; `conf/` says more of some."""
 
 import gymnasium
 

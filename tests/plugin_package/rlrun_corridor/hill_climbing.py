@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
+from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.checks import positive, within
 from rlrun.networks import Inference
-from rlrun.registry import register
-from rlrun.seeding import generator_state, restore_generator
-from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, State, StateDict
+from rlrun.registry import Needs, register
+from rlrun.types import Array, HeadSpec, Metrics, Progress, Rollout, State
 
 
 @dataclass
@@ -48,15 +47,18 @@ class ArgmaxAgent:
         return self  # nothing in it is random
 
 
-@register("algo", "hill_climbing", config=HillClimbingConfig, action={"discrete"}, obs={"box"})
-class HillClimbing:
+@register("algo", HillClimbingConfig, needs=Needs(action={"discrete"}, obs={"box"}), network="linear")
+class HillClimbing(Algorithm):
     """Random local search over the weights of a policy."""
 
-    def __init__(self, cfg: HillClimbingConfig, env: EnvSpec, *, network: Any, rng: np.random.Generator, **_: Any):
-        self.cfg, self.rng = cfg, rng
+    state = ("candidate", "best", "best_score", "rng")
+
+    def __init__(self, cfg: HillClimbingConfig, kit: Kit):
+        super().__init__(cfg, kit)
+        self.rng = kit.rng
         self.rollout_steps = cfg.n_steps
-        head = HeadSpec("policy", env.num_actions)
-        self.candidate, self.best = network(env.obs_space, head), network(env.obs_space, head)
+        head = HeadSpec("policy", kit.env.num_actions)
+        self.candidate, self.best = kit.module(head), kit.module(head)
         self.agent = ArgmaxAgent(Inference(self.candidate), Inference(self.best))
         self.best_score = -np.inf
 
@@ -70,17 +72,3 @@ class HillClimbing:
                 step = self.cfg.noise * self.rng.standard_normal(best.shape)
                 ours.copy_(best + torch.from_numpy(step).to(best))
         return {"train/score": score, "train/best_score": self.best_score}
-
-    def state_dict(self) -> StateDict:
-        return {
-            "candidate": self.candidate.state_dict(),
-            "best": self.best.state_dict(),
-            "best_score": self.best_score,
-            "rng": generator_state(self.rng),
-        }
-
-    def load_state_dict(self, state: StateDict) -> None:
-        self.candidate.load_state_dict(state["candidate"])
-        self.best.load_state_dict(state["best"])
-        self.best_score = state["best_score"]
-        restore_generator(self.rng, state["rng"])

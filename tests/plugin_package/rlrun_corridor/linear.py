@@ -19,7 +19,7 @@ class LinearConfig:
     bias: bool = True  # add a constant to each output
 
 
-@register("network", "linear", config=LinearConfig)
+@register("network", LinearConfig)
 class Linear(nn.Module):
     """One linear layer per head, on flattened observations."""
 

@@ -1,0 +1,72 @@
+"""What an algorithm is, and the one thing that it is built from.
+
+algo = DQN(DQNConfig(learning_rate=1e-3), Kit(env))        # in a notebook; a run's kit is made by run/build.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlrun.buffers.replay import UniformConfig, UniformRing
+from rlrun.compute.device import Device
+from rlrun.networks import NetworkBuilder, NetworkConfig
+from rlrun.state import Stateful
+from rlrun.types import Agent, EnvSpec, HeadSpec, Metrics, Progress
+
+
+def mlp(*args: Any) -> Any:
+    """A multi-layer perceptron with the default options: `mlp(obs_space, *heads)`."""
+    from rlrun.networks.builder import build_mlp
+
+    return build_mlp(NetworkConfig(), *args)
+
+
+@dataclass
+class Kit:
+    """What an algorithm is built from.
+
+    Initial weights are drawn from torch's global stream, which a run seeds; nothing else draws from a global stream.
+    """
+
+    env: EnvSpec  # what is known of the environment
+    network: NetworkBuilder = mlp  # `network(obs_space, *heads)`, as the run's config describes it
+    buffer: Any = None  # what is learned from, for algorithms that need a memory
+    device: Device = field(default_factory=lambda: Device())
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng())  # exploration
+    sampling: np.random.Generator = field(default_factory=lambda: np.random.default_rng())  # batches, their order
+    total_timesteps: int = 50_000  # env steps that the run will take; schedules end there
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """The learner's own torch stream, on its device. Its seed is drawn from `rng` when it is first asked for."""
+        return torch.Generator(self.device.torch).manual_seed(int(self.rng.integers(2**63)))
+
+    def replay(self, gamma: float) -> UniformRing:
+        """What is learned from: the run's buffer, or a new one with the default options."""
+        if self.buffer is not None:
+            buffer: UniformRing = self.buffer
+            return buffer
+        return UniformRing(UniformConfig(), self.env, gamma=gamma, rng=self.sampling, device=self.device)
+
+    def module(self, *heads: HeadSpec) -> Any:
+        """A new network on the device that reads the environment's observations and has these heads."""
+        return self.network(self.env.obs_space, *heads).to(self.device.torch)
+
+
+class Algorithm(Stateful):
+    """A learner and the agent it teaches. A subclass sets `agent`, implements `learn` and names its `state`."""
+
+    agent: Agent
+    rollout_steps: int = 1  # sweeps over all environments per chunk
+
+    def __init__(self, cfg: Any, kit: Kit):
+        self.cfg = cfg
+
+    def learn(self, data: Any, progress: Progress) -> Metrics:
+        """Take in a chunk's data and make 0..n gradient steps (counted in `progress.gradient_steps`)."""
+        raise NotImplementedError
