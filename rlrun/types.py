@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from rlrun.agents.agent import Agent
+
     Array = np.ndarray
 else:  # names for annotations: the libraries themselves are imported when they are needed (see lazy.py)
     Array, Tensor = "numpy.ndarray", "torch.Tensor"
 
-State = Any  # an agent's memory between steps, one row per environment; None for memoryless agents
 TransitionModel = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
 """`model[state][action]`: outcomes as (probability, next state, reward, terminated); Gymnasium's `env.P`."""
 Metrics = Mapping[str, Any]  # name -> float or detached 0-d tensor
@@ -196,25 +197,6 @@ class Progress:
             raise ValueError("its counters are no counts")
         self.env_steps, self.episodes = state["env_steps"], state["episodes"]
         self.gradient_steps, self.wall_seconds = state["gradient_steps"], state["wall_seconds"]
-
-
-class Agent(Protocol):
-    """Turns observations into actions."""
-
-    def initial_state(self, num_envs: int) -> State: ...
-
-    def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
-        """Actions [E, *action], the new state, and what to record beside them (each [E, ...]).
-
-        `explore=False` is the greedy policy and draws no random number.
-        """
-        ...
-
-    def fork(self, rng: np.random.Generator) -> Agent:
-        """The same policy on the same weights with a random stream of its own, for evaluation."""
-        ...
 
 
 class VectorEnv(Protocol):

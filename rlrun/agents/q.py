@@ -1,7 +1,4 @@
-"""Agents: observation -> network output -> action. All numpy; networks come as functions on numpy arrays.
-
-An agent's state is its memory between steps, one row per environment; the agents here have none.
-"""
+"""Agents that take the best of the scores that a network gives, all numpy; networks come as functions on arrays."""
 
 from __future__ import annotations
 
@@ -10,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ArgmaxSelector, EpsilonGreedySelector
 from rlrun.schedules import Schedule
-from rlrun.state import Stateful
-from rlrun.types import Agent, Array, State
+from rlrun.types import Array
 
 Forward = Callable[[Array], Any]  # obs [E, *obs] -> outputs of the network's heads
-NOTHING: Mapping[str, Array] = {}
 
 
-class DQNAgent(Stateful):
+class DQNAgent(Agent):
     """Epsilon-greedy on action values while exploring, their argmax otherwise.
 
     Args:
@@ -41,20 +37,17 @@ class DQNAgent(Stateful):
         """The probability of a random action in force at `env_steps`."""
         return 1.0 if env_steps < self.random_steps else self.schedule(env_steps)
 
-    def initial_state(self, num_envs: int) -> State:
-        return None
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         selector = self.explore if explore else self.greedy
-        return selector(self.scores(obs), env_steps), state, NOTHING
+        return selector(self.scores(obs), env_steps), memory, NOTHING
 
     def fork(self, rng: np.random.Generator) -> DQNAgent:
         return DQNAgent(self.scores, self.schedule, rng, self.random_steps)
 
 
-class EpsilonAgent:
+class EpsilonAgent(Agent):
     """Another agent's actions, each replaced by a uniformly random one with probability `epsilon`.
 
     Args:
@@ -67,15 +60,15 @@ class EpsilonAgent:
     def __init__(self, agent: Agent, epsilon: float, actions: int, rng: np.random.Generator):
         self.agent, self.epsilon, self.actions, self.rng = agent, epsilon, actions, rng
 
-    def initial_state(self, num_envs: int) -> State:
-        return self.agent.initial_state(num_envs)
+    def initial_memory(self, num_envs: int) -> Array | None:
+        return self.agent.initial_memory(num_envs)
 
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
-        action, state, extras = self.agent.act(obs, state, explore=explore, env_steps=env_steps)
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
+        action, memory, extras = self.agent.act(obs, memory, explore=explore, env_steps=env_steps)
         random = self.rng.random(len(action)) < self.epsilon
-        return np.where(random, self.rng.integers(self.actions, size=len(action)), action), state, extras
+        return np.where(random, self.rng.integers(self.actions, size=len(action)), action), memory, extras
 
     def fork(self, rng: np.random.Generator) -> EpsilonAgent:
         return EpsilonAgent(self.agent.fork(rng), self.epsilon, self.actions, rng)

@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ArgmaxSelector, Selector
 from rlrun.errors import ConfigError
-from rlrun.types import Array, EnvSpec, State
-
-NOTHING: Mapping[str, Array] = {}
+from rlrun.types import Array, EnvSpec
 
 
 class Rows:
@@ -40,7 +39,7 @@ class Rows:
         return obs.argmax(axis=-1) if self.one_hot else obs
 
 
-class TableAgent:
+class TableAgent(Agent):
     """Explores with a selector on one set of scores, plays greedily on another; has no memory.
 
     Greedy play takes the lowest index among equals and draws nothing, so evaluations repeat exactly.
@@ -57,16 +56,13 @@ class TableAgent:
         self.scores = scores or values.__getitem__
         self._greedy = ArgmaxSelector()
 
-    def initial_state(self, num_envs: int) -> State:
-        return None
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         row = self.rows(obs)
         if explore:
-            return self.selector(self.scores(row), env_steps), state, NOTHING
-        return self._greedy(self.values[row]), state, NOTHING
+            return self.selector(self.scores(row), env_steps), memory, NOTHING
+        return self._greedy(self.values[row]), memory, NOTHING
 
     def fork(self, rng: np.random.Generator) -> TableAgent:
         return TableAgent(self.rows, self.values, self.selector.fork(rng), self.scores)

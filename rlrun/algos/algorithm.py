@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlrun.agents.agent import Agent
 from rlrun.buffers.replay import UniformConfig, UniformRing
 from rlrun.compute.device import Device
 from rlrun.networks import NetworkBuilder, NetworkConfig
 from rlrun.state import Stateful
-from rlrun.types import Agent, EnvSpec, HeadSpec, Metrics, Progress
+from rlrun.types import EnvSpec, HeadSpec, Metrics, Progress
 
 
 def mlp(*args: Any) -> Any:

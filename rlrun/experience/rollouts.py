@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from rlrun.agents.agent import Agent
+from rlrun.experience.acting import Acting
 from rlrun.interrupt import Interrupt
 from rlrun.state import overwrite
-from rlrun.types import Agent, Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
+from rlrun.types import Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
 
 
 class Rollouts:
@@ -36,7 +38,8 @@ class Rollouts:
         interrupt: Interrupt | None = None,
         total_timesteps: int | None = None,
     ):
-        self.envs, self.agent, self.steps, self.total = envs, agent, rollout_steps, total_timesteps
+        self.envs, self.steps, self.total = envs, rollout_steps, total_timesteps
+        self.acting = Acting(agent, envs.num_envs)
         self.interrupt = interrupt or Interrupt()
         self.env_steps = 0
         obs, action = envs.spec.obs_space, envs.spec.action_space
@@ -61,7 +64,6 @@ class Rollouts:
     def __iter__(self) -> Iterator[Chunk]:
         if not self._started:
             self.obs[0] = self.envs.reset(self._seeds)
-            self.agent_state = self.agent.initial_state(self.envs.num_envs)
             self._started = True
         while True:
             for t in range(self._t, self._sweeps()):
@@ -89,9 +91,7 @@ class Rollouts:
 
     def _sweep(self, t: int) -> None:
         """Act once in every environment and write row t."""
-        action, self.agent_state, extras = self.agent.act(
-            self.obs[t], self.agent_state, explore=True, env_steps=self.env_steps
-        )
+        action, extras = self.acting(self.obs[t], explore=True, env_steps=self.env_steps)
         step = self.envs.step(action)
         self.env_steps += self.envs.num_envs
         self.action[t] = action
@@ -105,6 +105,7 @@ class Rollouts:
             self.terminated[t], self.truncated[t] = step.terminated, step.truncated
             self.final_obs.update({(t, e): final for e, final in step.final_obs.items()})
             self.episodes += step.episodes
+            self.acting.ended(step.final_obs)
 
     def _chunk(self) -> Chunk:
         rollout = Rollout(
@@ -127,7 +128,7 @@ class Rollouts:
 
     def publish(self, agent: Agent) -> None:
         """The agent acts on the learner's own weights: it is up to date already."""
-        self.agent = agent
+        self.acting.agent = agent
 
     def metrics(self) -> Metrics:
         return self.envs.metrics()
@@ -150,6 +151,7 @@ class Rollouts:
             "final_obs": [[s, e, final] for (s, e), final in self.final_obs.items()] if t else [],
             "episodes": [list(episode) for episode in self.episodes] if t else [],
             "envs": self.envs.state_dict(),
+            **self.acting.state_dict(),
         }
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -157,7 +159,7 @@ class Rollouts:
         if not state["started"]:
             return
         self._started = True
-        self.agent_state = self.agent.initial_state(self.envs.num_envs)
+        self.acting.load_state_dict(state)
         self._t = t = state["t"]
         self.env_steps = state["env_steps"]
         overwrite(self.obs[: t + 1], state["obs"])
@@ -179,6 +181,7 @@ class Rollouts:
             self.truncated[t - 1] |= cut
             self.final_obs.update({(t - 1, e): self.obs[t, e].copy() for e in np.flatnonzero(cut).tolist()})
         self.obs[t] = self.envs.obs
+        self.acting.begin()
 
 
 COLUMNS = ("action", "reward", "terminated", "truncated")

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import numpy as np
 
+from rlrun.agents.agent import Agent
 from rlrun.agents.q import EpsilonAgent
 from rlrun.checks import OneOf
 from rlrun.errors import ConfigError
+from rlrun.experience.acting import Acting
 from rlrun.interrupt import Interrupt
 from rlrun.text import mean_and_std
-from rlrun.types import Agent, Array, EnvSpec, VectorEnv
+from rlrun.types import Array, EnvSpec, VectorEnv
 
 log = logging.getLogger(__name__)
 Policy = Annotated[str, OneOf("greedy", "stochastic")]
@@ -144,12 +146,12 @@ def evaluate(
     returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), np.int64)
     reward, steps = np.zeros(envs.num_envs), np.zeros(envs.num_envs, np.int64)  # of the episodes being played
     obs = envs.reset([seeds[playing.get(e, 0)] for e in range(envs.num_envs)])
-    state = agent.initial_state(envs.num_envs)
+    acting = Acting(agent, envs.num_envs)
     while playing:
         check()
         if before_step is not None:
             before_step()
-        action, state, _ = agent.act(obs, state, explore=explore, env_steps=env_steps)
+        action, _ = acting(obs, explore=explore, env_steps=env_steps)
         step = envs.step(action)
         obs = step.obs
         ended = {stat.env: (stat.episode_return, stat.length) for stat in step.episodes}
@@ -159,6 +161,7 @@ def evaluate(
             late = {e: (reward[e], max_steps) for e in np.flatnonzero(steps == max_steps).tolist() if e not in ended}
             cut += len(late.keys() & playing.keys())
             ended |= late
+        acting.ended(ended)
         for e in sorted(ended.keys() & playing.keys()):
             episode = playing.pop(e)
             returns[episode], lengths[episode] = ended[e]

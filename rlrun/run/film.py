@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from rlrun import files
+from rlrun.agents.agent import Agent
 from rlrun.envs.faults import described, is_ours, shortened
 from rlrun.errors import Abandoned, Interrupted
 from rlrun.run.evaluation import EvalResult, evaluate
-from rlrun.types import Agent, VectorEnv
+from rlrun.types import VectorEnv
 
 if TYPE_CHECKING:
     import gymnasium as gym

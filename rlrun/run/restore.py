@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from rlrun.agents.agent import Agent
 from rlrun.checks import Bounded, Count, Share, Within
 from rlrun.config.fit import check_epsilon
 from rlrun.config.schema import RunConfig
@@ -22,7 +23,7 @@ from rlrun.rundir import checkpoints
 from rlrun.rundir.layout import RunDir
 from rlrun.rundir.trust import read_config
 from rlrun.seeding import Role
-from rlrun.types import Agent, Progress, StateDict, VectorEnv
+from rlrun.types import Progress, StateDict, VectorEnv
 
 
 @dataclass

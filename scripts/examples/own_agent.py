@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlrun.agents.agent import Agent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.registry import Needs, register
-from rlrun.types import Array, Metrics, Progress, Rollout, State
+from rlrun.types import Array, Metrics, Progress, Rollout
 
 
 @dataclass
@@ -27,26 +28,20 @@ class NearestMeanConfig:
     epsilon: float = 0.05  # probability of a random arm
 
 
-class NearestMeanAgent:
+class NearestMeanAgent(Agent):
     """Acts on the means of its algorithm."""
 
     def __init__(self, means: Array, epsilon: float, rng: np.random.Generator):
         self.means, self.epsilon, self.rng = means, epsilon, rng
 
-    def initial_state(self, num_envs: int) -> State:
-        return None  # it remembers nothing between steps
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         arms = np.linalg.norm(obs[:, None] - self.means, axis=2).argmin(axis=1)
         if explore:
             guess = self.rng.integers(len(self.means), size=len(obs))
             arms = np.where(self.rng.random(len(obs)) < self.epsilon, guess, arms)
-        return arms, state, {}
-
-    def fork(self, rng: np.random.Generator) -> NearestMeanAgent:
-        return NearestMeanAgent(self.means, self.epsilon, rng)
+        return arms, memory, {}
 
 
 @register("algo", NearestMeanConfig, needs=Needs(action={"discrete"}, obs={"box"}, one_step=True))

@@ -117,7 +117,7 @@ def test_the_greedy_policy_draws_nothing(algo: str, env: str) -> None:
     trained = Trained(parts(algo, env)).chunks(CHUNKS)
     before = trained.state()
     agent, obs = trained.parts.algo.agent, trained.parts.source.obs[0]
-    first, _, _ = agent.act(obs, agent.initial_state(len(obs)), explore=False, env_steps=100)
-    second, _, _ = agent.act(obs, agent.initial_state(len(obs)), explore=False, env_steps=100)
+    first, _, _ = agent.act(obs, agent.initial_memory(len(obs)), explore=False, env_steps=100)
+    second, _, _ = agent.act(obs, agent.initial_memory(len(obs)), explore=False, env_steps=100)
     assert np.array_equal(first, second)
     assert same(before, trained.state())

@@ -27,12 +27,12 @@ class Always:
         self.action = action
         self.asked: list[int] = []
 
-    def initial_state(self, num_envs: int) -> None:
+    def initial_memory(self, num_envs: int) -> None:
         return None
 
-    def act(self, obs: np.ndarray, state: Any, *, explore: bool, env_steps: int) -> Any:
+    def act(self, obs: np.ndarray, memory: Any, *, explore: bool, env_steps: int) -> Any:
         self.asked.append(env_steps)
-        return np.full(len(obs), self.action), state, {"seen": obs.reshape(len(obs), -1)[:, 0].astype(np.float32)}
+        return np.full(len(obs), self.action), memory, {"seen": obs.reshape(len(obs), -1)[:, 0].astype(np.float32)}
 
 
 def source(

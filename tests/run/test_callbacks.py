@@ -61,12 +61,12 @@ class Weight:
     def __init__(self, weight: list[float], rng: np.random.Generator):
         self.weight, self.rng = weight, rng
 
-    def initial_state(self, num_envs: int) -> None:
+    def initial_memory(self, num_envs: int) -> None:
         return None
 
-    def act(self, obs: Array, state: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
+    def act(self, obs: Array, memory: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
         noise = self.rng.normal(size=len(obs)) if explore else 0.0
-        return np.full(len(obs), self.weight[0]) + noise, state, {}
+        return np.full(len(obs), self.weight[0]) + noise, memory, {}
 
     def fork(self, rng: np.random.Generator) -> Weight:
         return Weight(self.weight, rng)

@@ -46,12 +46,12 @@ class SeedTimesTen:
     def __init__(self) -> None:
         self.calls: list[tuple[bool, int]] = []
 
-    def initial_state(self, num_envs: int) -> None:
+    def initial_memory(self, num_envs: int) -> None:
         return None
 
-    def act(self, obs: Array, state: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
+    def act(self, obs: Array, memory: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
         self.calls.append((explore, env_steps))
-        return (10 * obs[:, 0] + obs[:, 1]).astype(np.int64), state, {}
+        return (10 * obs[:, 0] + obs[:, 1]).astype(np.int64), memory, {}
 
     def fork(self, rng: np.random.Generator) -> SeedTimesTen:
         return self
@@ -128,8 +128,8 @@ class Stubborn(SeedTimesTen):
         super().__init__()
         self.action = action
 
-    def act(self, obs: Array, state: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
-        return np.full(len(obs), self.action), state, {}
+    def act(self, obs: Array, memory: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
+        return np.full(len(obs), self.action), memory, {}
 
 
 def test_the_agent_is_told_how_to_act() -> None:
@@ -175,11 +175,11 @@ def test_statistics_by_hand() -> None:
 class LeanRight:
     """Pushes CartPole where its pole leans."""
 
-    def initial_state(self, num_envs: int) -> None:
+    def initial_memory(self, num_envs: int) -> None:
         return None
 
-    def act(self, obs: Array, state: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
-        return (obs[:, 2] > 0).astype(np.int64), state, {}
+    def act(self, obs: Array, memory: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
+        return (obs[:, 2] > 0).astype(np.int64), memory, {}
 
     def fork(self, rng: np.random.Generator) -> LeanRight:
         return self
@@ -409,7 +409,8 @@ def test_pygame_needs_no_display(tmp_path: Path) -> None:
     """In a process of its own, without the driver that the tests set."""
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     env = {key: value for key, value in os.environ.items() if key not in hidden}
-    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
+    here = Path(__file__).parent
+    env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(here), str(here.parent / "support")])
     code = """if True:
         from test_evaluation import *
         assert record(LeanRight(), CartPoles(), 1, Path(sys.argv[1]), max_steps=1)

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlrun.agents.table import NOTHING, Rows
+from rlrun.agents.agent import NOTHING, Agent
+from rlrun.agents.table import Rows
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits import beliefs
 from rlrun.algos.bandits.bandit import BanditLearner
 from rlrun.algos.bandits.beliefs import Belief, BeliefConfig
 from rlrun.footprint import tables
 from rlrun.registry import Needs, register
-from rlrun.types import Array, State
+from rlrun.types import Array
 
 
 @dataclass
@@ -31,24 +32,18 @@ class ThompsonConfig(BeliefConfig):
     name: str = "thompson"  # registered name of the algorithm
 
 
-class ThompsonAgent:
+class ThompsonAgent(Agent):
     """Explores with the best of a draw, plays the best on average; has no memory of its own."""
 
     def __init__(self, rows: Rows, belief: Belief, rng: np.random.Generator):
         self.rows, self.belief, self.rng = rows, belief, rng
 
-    def initial_state(self, num_envs: int) -> State:
-        return None
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         context = self.rows(obs)
         means = self.belief.sample(context, self.rng) if explore else self.belief.mean[context]
-        return means.argmax(axis=1), state, NOTHING
-
-    def fork(self, rng: np.random.Generator) -> ThompsonAgent:
-        return ThompsonAgent(self.rows, self.belief, rng)
+        return means.argmax(axis=1), memory, NOTHING
 
 
 @register("algo", ThompsonConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(6))

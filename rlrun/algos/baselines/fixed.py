@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ProbabilitySelector
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
 from rlrun.registry import register
-from rlrun.types import Array, Metrics, Progress, Rollout, Space, State
+from rlrun.types import Array, Metrics, Progress, Rollout, Space
 
 
 @dataclass
@@ -24,39 +25,30 @@ class FixedConfig:
     p: list[float] | None = None  # in place of `action`: the probability of each discrete action
 
 
-class FixedAgent:
+class FixedAgent(Agent):
     """Plays one action [*action], explored or not."""
 
     def __init__(self, action: Array):
         self.action = action
 
-    def initial_state(self, num_envs: int) -> State:
-        return None
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
-        return np.repeat(self.action[None], len(obs), axis=0), state, {}
-
-    def fork(self, rng: np.random.Generator) -> FixedAgent:
-        return self
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
+        return np.repeat(self.action[None], len(obs), axis=0), memory, NOTHING
 
 
-class MixedAgent:
+class MixedAgent(Agent):
     """Draws discrete actions with probabilities p [A]; the greedy policy is the most likely one."""
 
     def __init__(self, p: Array, rng: np.random.Generator):
         self.p, self.selector = p, ProbabilitySelector(rng)
 
-    def initial_state(self, num_envs: int) -> State:
-        return None
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         if explore:
-            return self.selector(np.tile(self.p, (len(obs), 1))), state, {}
-        return np.full(len(obs), self.p.argmax()), state, {}
+            return self.selector(np.tile(self.p, (len(obs), 1))), memory, NOTHING
+        return np.full(len(obs), self.p.argmax()), memory, NOTHING
 
     def fork(self, rng: np.random.Generator) -> MixedAgent:
         return MixedAgent(self.p, rng)

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlrun.agents.agent import NOTHING, Agent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
 from rlrun.registry import register
-from rlrun.types import Array, Metrics, Progress, Rollout, Space, State
+from rlrun.types import Array, Metrics, Progress, Rollout, Space
 
 
 @dataclass
@@ -23,26 +24,20 @@ class RandomConfig:
     name: str = "random"  # registered name of the algorithm
 
 
-class RandomAgent:
+class RandomAgent(Agent):
     """Draws from the action space whatever it sees, whether it explores or not."""
 
     def __init__(self, space: Space, rng: np.random.Generator):
         self.space, self.rng = space, rng
 
-    def initial_state(self, num_envs: int) -> State:
-        return None
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         space, num_envs = self.space, len(obs)
         if space.kind == "discrete":
-            return self.rng.integers(space.n, size=num_envs), state, {}
+            return self.rng.integers(space.n, size=num_envs), memory, NOTHING
         action = self.rng.uniform(space.low, space.high, (num_envs, *space.shape))  # type: ignore[arg-type]
-        return action.astype(space.dtype), state, {}
-
-    def fork(self, rng: np.random.Generator) -> RandomAgent:
-        return RandomAgent(self.space, rng)
+        return action.astype(space.dtype), memory, NOTHING
 
 
 @register("algo", RandomConfig)

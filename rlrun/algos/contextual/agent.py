@@ -11,16 +11,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ArgmaxSelector, Selector
-from rlrun.state import Stateful
-from rlrun.types import Array, State
+from rlrun.types import Array
 
-NOTHING: Mapping[str, Array] = {}
 Values = Callable[[Array], Array]  # contexts [E, *obs] -> scores [E, K]
 Draws = Callable[[Array, "np.random.Generator"], Array]  # the same with what is uncertain drawn at random
 
 
-class ContextualAgent(Stateful):
+class ContextualAgent(Agent):
     """Plays every arm `init_pulls` times in turn, then the arm with the highest score; has no memory.
 
     Args:
@@ -47,21 +46,18 @@ class ContextualAgent(Stateful):
         self.arms, self.init_pulls = arms, init_pulls
         self.selector: Selector = selector or ArgmaxSelector()
 
-    def initial_state(self, num_envs: int) -> State:
-        return None
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         if not explore:
-            return self.values(obs).argmax(axis=1), state, NOTHING
+            return self.values(obs).argmax(axis=1), memory, NOTHING
         turn = env_steps + np.arange(len(obs))
         forced = turn < self.arms * self.init_pulls
         if forced.all():
-            return turn % self.arms, state, NOTHING
+            return turn % self.arms, memory, NOTHING
         action = self.selector(self.scores(obs, self.rng), env_steps)
         action[forced] = turn[forced] % self.arms
-        return action, state, NOTHING
+        return action, memory, NOTHING
 
     def fork(self, rng: np.random.Generator) -> ContextualAgent:
         return ContextualAgent(self.values, self.scores, self.arms, self.init_pulls, rng, self.selector.fork(rng))

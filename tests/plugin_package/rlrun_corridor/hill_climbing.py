@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from rlrun.agents.agent import Agent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.checks import positive, within
 from rlrun.networks import Inference
 from rlrun.registry import Needs, register
-from rlrun.types import Array, HeadSpec, Metrics, Progress, Rollout, State
+from rlrun.types import Array, HeadSpec, Metrics, Progress, Rollout
 
 
 @dataclass
@@ -28,23 +29,17 @@ class HillClimbingConfig:
         positive("noise", self.noise)
 
 
-class ArgmaxAgent:
+class ArgmaxAgent(Agent):
     """The highest score: the candidate's while exploring, the best network's otherwise."""
 
     def __init__(self, candidate: Inference, best: Inference):
         self.candidate, self.best = candidate, best
 
-    def initial_state(self, num_envs: int) -> State:
-        return None
-
     def act(
-        self, obs: Array, state: State, *, explore: bool, env_steps: int
-    ) -> tuple[Array, State, Mapping[str, Array]]:
+        self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
+    ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         network = self.candidate if explore else self.best
-        return network(obs).argmax(-1), state, {}
-
-    def fork(self, rng: np.random.Generator) -> ArgmaxAgent:
-        return self  # nothing in it is random
+        return network(obs).argmax(-1), memory, {}
 
 
 @register("algo", HillClimbingConfig, needs=Needs(action={"discrete"}, obs={"box"}), network="linear")
