@@ -153,7 +153,7 @@ class Batch(NamedTuple):
     reward: Tensor  # [B] sum over i < m of gamma^i r_i
     discount: Tensor  # [B] gamma^m, 0 where the episode terminated
     weight: Tensor  # [B] importance weight, ones if sampled uniformly
-    index: Tensor  # type: ignore[assignment]  # [B] where the transitions stand in the buffer
+    index: Tensor  # type: ignore[assignment]  # [B] the transitions' numbers, as the buffer counts them
 
 
 @dataclass
@@ -270,13 +270,25 @@ class Buffer(Protocol):
 class ReplayBuffer(Buffer, Protocol):
     """Stores transitions and samples batches of them."""
 
+    @property
+    def capacity(self) -> int:
+        """Most transitions that it can hold."""
+        ...
+
     def add(self, rollout: Rollout) -> None: ...
     def sample(self, batch_size: int) -> Batch: ...
     def batches(self, count: int, batch_size: int) -> Iterator[Batch]:
         """`count` batches with nothing added between them: gathered at once."""
         ...
 
-    def update_priorities(self, index: Tensor, td_error: Tensor) -> None: ...
+    def bursts(self, count: int, batch_size: int) -> Iterator[Batch]:
+        """The same, many batches in one with leading axes [n, B]."""
+        ...
+
+    def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
+        """How wrong the learner was about a batch [B] or [k, B]; news of what was overwritten meanwhile is ignored."""
+        ...
+
     def __len__(self) -> int: ...
 
 

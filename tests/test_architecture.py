@@ -18,7 +18,10 @@ PACKAGE = Path(rlrun.__file__).parent
 
 # The floors of the house, the ground first. A room is a folder of the package, or a file at its top; it imports from
 # itself and from lower floors, never from a neighbour on its own floor or from above.
-GROUND = "types registry errors checks state schedules seeding interrupt text talk custom footprint files lazy".split()
+GROUND = [
+    *("types", "registry", "errors", "checks", "state", "blocks", "schedules", "seeding", "interrupt", "text", "talk"),
+    *("custom", "footprint", "files", "lazy"),
+]
 FLOORS: list[set[str]] = [
     {"ops"},
     {"networks", "compute"},

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from rlrun.agents.agent import Agent
-from rlrun.buffers.replay import UniformConfig, UniformRing
+from rlrun.buffers.replay import UniformConfig, uniform
 from rlrun.compute.device import Device
 from rlrun.networks import NetworkBuilder, NetworkConfig
 from rlrun.state import Stateful
-from rlrun.types import EnvSpec, HeadSpec, Metrics, Progress
+from rlrun.types import EnvSpec, HeadSpec, Metrics, Progress, ReplayBuffer
 
 
 def mlp(*args: Any) -> Any:
@@ -47,12 +47,12 @@ class Kit:
         """The learner's own torch stream, on its device. Its seed is drawn from `rng` when it is first asked for."""
         return torch.Generator(self.device.torch).manual_seed(int(self.rng.integers(2**63)))
 
-    def replay(self, gamma: float) -> UniformRing:
+    def replay(self, gamma: float) -> ReplayBuffer:
         """What is learned from: the run's buffer, or a new one with the default options."""
         if self.buffer is not None:
-            buffer: UniformRing = self.buffer
+            buffer: ReplayBuffer = self.buffer
             return buffer
-        return UniformRing(UniformConfig(), self.env, gamma=gamma, rng=self.sampling, device=self.device)
+        return uniform(UniformConfig(), self.env, gamma=gamma, rng=self.sampling, device=self.device)
 
     def module(self, *heads: HeadSpec) -> Any:
         """A new network on the device that reads the environment's observations and has these heads."""

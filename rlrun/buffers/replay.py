@@ -1,144 +1,146 @@
-"""Experience replay (Lin 1992): a ring of the newest transitions, sampled uniformly.
+"""Experience replay (Lin 1992): a ring of the newest transitions, a sampler that chooses among them, and n steps that
+are folded into one when they are drawn.
 
-Storage is one preallocated numpy array per column. A burst of batches is gathered and copied to the device at once.
+A burst of batches is gathered and copied to the device at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Annotated
 
 import numpy as np
 import torch
 
-from rlrun.checks import within
+from rlrun.buffers.ring import NOTHING, Ring
+from rlrun.buffers.samplers import Sampler, Uniform
+from rlrun.checks import Bounded, Count, Within
 from rlrun.compute.device import Device
 from rlrun.errors import RlrunError
 from rlrun.footprint import Need, transition
-from rlrun.ops.fields import rows
+from rlrun.ops.fields import unbound
+from rlrun.ops.nstep import fold
 from rlrun.registry import register
-from rlrun.state import generator_state, overwrite, restore_generator
 from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
 
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
+BURST_BYTES = 2**26  # of transitions are gathered at once
 
 
 @dataclass
-class UniformConfig:
+class UniformConfig(Bounded):
     """Uniform replay."""
 
     name: str = "uniform"  # registered kind of buffer
-    capacity: int = 1_000_000  # transitions kept; the oldest is overwritten
+    capacity: Count = 1_000_000  # transitions kept, in whole sweeps over the environments; the oldest are overwritten
+    n_step: Annotated[int, Within(1, 1000)] = (
+        1  # steps that are folded into one transition: their rewards, and the observation after the last
+    )
     replacement: bool = True  # draw each batch with replacement; without costs time in proportion to what is stored
-
-    def __post_init__(self) -> None:
-        within("capacity", self.capacity, 1)
 
 
 def footprint(cfg: UniformConfig, env: EnvSpec) -> list[Need]:
-    """The ring when it is full."""
-    each = transition(env, observations=2)
+    """The ring when it is full; an observation more for every episode that ended in it is not counted."""
+    each = transition(env) + 2 * 8  # its number, and where it goes on
     return [Need("buffer.capacity", cfg.capacity * each, f"a replay of {cfg.capacity:,} transitions", each)]
 
 
 @register("buffer", UniformConfig, keeps="replay", smoke={"capacity": 1000}, footprint=footprint)
-class UniformRing:
-    """The newest `capacity` transitions, every one equally likely.
+def uniform(cfg: UniformConfig, env: EnvSpec, *, gamma: float, rng: np.random.Generator, device: Device) -> Replay:
+    """Replay of the newest transitions, all equally likely."""
+    sampler = Uniform(rng, replacement=cfg.replacement)
+    return Replay(Ring(cfg.capacity, env, gamma=gamma), sampler, n_step=cfg.n_step, device=device)
 
-    Args:
-        gamma: discount of one step; goes into `Batch.discount`.
-        rng: draws the indices.
+
+class Replay:
+    """Transitions of up to `n_step` steps.
+
+    A transition stops before at an episode's end, or where nothing newer is known yet; its discount tells.
     """
 
-    def __init__(self, cfg: UniformConfig, env: EnvSpec, *, gamma: float, rng: np.random.Generator, device: Device):
-        self.capacity, self.replacement = cfg.capacity, cfg.replacement
-        self.gamma, self.rng, self.device = gamma, rng, device
-        self._obs_space, self._action_space = env.obs_space, env.action_space
-        self.size = 0
-        self.position = 0  # where the next transition goes
+    def __init__(self, ring: Ring, sampler: Sampler, *, n_step: int = 1, device: Device):
+        self.ring, self.sampler, self.n_step, self.device = ring, sampler, n_step, device
+        self._weight = torch.ones(0)  # of what is drawn uniformly: the same tensor again and again
 
-    # The columns are allocated when they are first used: who only looks at a run needs no replay.
-
-    @cached_property
-    def obs(self) -> Array:
-        return self._column(self._obs_space.shape, self._obs_space.dtype)
-
-    @cached_property
-    def next_obs(self) -> Array:
-        return self._column(self._obs_space.shape, self._obs_space.dtype)
-
-    @cached_property
-    def action(self) -> Array:
-        return self._column(self._action_space.shape, self._action_space.dtype)
-
-    @cached_property
-    def reward(self) -> Array:
-        return self._column()
-
-    @cached_property
-    def discount(self) -> Array:
-        return self._column()
-
-    def _column(self, shape: tuple[int, ...] = (), dtype: DTypeLike = "float32") -> Array:
-        return np.zeros((self.capacity, *shape), dtype)
+    @property
+    def capacity(self) -> int:
+        """Most transitions that can be held."""
+        return self.ring.capacity
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.ring)
 
     def add(self, rollout: Rollout) -> None:
-        """Store T x E transitions, time-major. The next observation at an episode's end is the true last one."""
-        steps, envs = rollout.reward.shape
-        where = (self.position + np.arange(steps * envs)) % self.capacity
-        self.obs[where] = rollout.obs[:-1].reshape(-1, *self.obs.shape[1:])
-        self.next_obs[where] = rollout.obs[1:].reshape(-1, *self.obs.shape[1:])
-        for (t, e), final in rollout.final_obs.items():
-            self.next_obs[where[t * envs + e]] = final
-        self.action[where] = rollout.action.reshape(-1, *self.action.shape[1:])
-        self.reward[where] = rollout.reward.ravel()
-        self.discount[where] = np.where(rollout.terminated, 0.0, self.gamma).ravel()
-        self.position = (self.position + steps * envs) % self.capacity
-        self.size = min(self.size + steps * envs, self.capacity)
+        """Store T x E transitions."""
+        self.sampler.add(self.ring.add(rollout))
 
     def sample(self, batch_size: int) -> Batch:
         """One batch of `batch_size` transitions; RlrunError if fewer are stored."""
         return next(self.batches(1, batch_size))
 
     def batches(self, count: int, batch_size: int) -> Iterator[Batch]:
-        """`count` batches, gathered at once: nothing is added between them."""
-        if self.size < batch_size:
-            raise RlrunError(f"a batch of {batch_size} was asked of a buffer that holds {self.size} transitions")
-        index = self._draw(count, batch_size)
-        obs, action, next_obs, reward, discount = (
-            self.device.tensor(column.take(index, axis=0))
-            for column in (self.obs, self.action, self.next_obs, self.reward, self.discount)
+        """`count` batches, drawn and gathered at once: nothing is added between them."""
+        for slots in self._drawn(count, batch_size):
+            if len(slots) == 1:
+                yield self._gather(slots[0])
+            else:
+                burst = self._gather(slots)
+                columns = map(unbound, (*burst[:5], burst.index))
+                for *transitions, index in zip(*columns, strict=True):
+                    yield Batch._make([*transitions, burst.weight[0], index])
+
+    def bursts(self, count: int, batch_size: int) -> Iterator[Batch]:
+        """What `batches` gives, n batches in one with leading axes [n, B]: as many as are gathered at once.
+
+        n is a multiple of 8, except in the last, and where 8 of them are too large for that.
+        """
+        yield from map(self._gather, self._drawn(count, batch_size))
+
+    def _drawn(self, count: int, batch_size: int) -> Iterator[Array]:
+        """The slots [n, B] of a burst, so many at a time as are gathered at once."""
+        if len(self) < batch_size:
+            raise RlrunError(f"a batch of {batch_size} was asked of a buffer that holds {len(self)} transitions")
+        if not count:
+            return
+        slots = self.sampler.draw(len(self), count, batch_size)
+        size = max(1, BURST_BYTES // (2 * batch_size * self.ring.transition_bytes))
+        size -= size % 8 if size > 8 else 0
+        for start in range(0, count, size):
+            yield slots[start : start + size]
+
+    def _gather(self, slots: Array) -> Batch:
+        """The transitions in these slots [..., B], as tensors on the device."""
+        ring, tensor = self.ring, self.device.tensor
+        if self.n_step == 1:
+            last, reward, discount = slots, ring.reward.take(slots), ring.discount.take(slots)
+        else:
+            windows = ring.windows(slots, self.n_step)
+            reward, discount, steps = fold(
+                ring.reward.take(windows), ring.discount.take(windows), ring.stops(windows[:-1])
+            )
+            last = np.take_along_axis(windows, steps[None] - 1, axis=0)[0]
+        if self._weight.shape != slots.shape:
+            self._weight = torch.ones(slots.shape, device=self.device.torch)
+        return Batch(
+            tensor(ring.observations(slots)),
+            tensor(ring.action.take(slots, axis=0)),
+            tensor(ring.next_observations(last)),
+            tensor(reward),
+            tensor(discount),
+            self._weight,
+            torch.from_numpy(ring.numbers(slots)),
         )
-        weight = torch.ones(batch_size, device=reward.device)
-        where = torch.from_numpy(index)
-        for k in range(count):
-            yield Batch(rows(obs, k), rows(action, k), rows(next_obs, k), reward[k], discount[k], weight, where[k])
 
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
-        """Uniform replay has none."""
-
-    def _draw(self, count: int, batch_size: int) -> Array:
-        if self.replacement:
-            return self.rng.integers(self.size, size=(count, batch_size))
-        return np.stack([self.rng.choice(self.size, batch_size, replace=False) for _ in range(count)])
+        """How wrong the learner was about a batch [B] or [k, B]; news of what was overwritten meanwhile is ignored."""
+        if self.sampler.weighs:
+            slots, there = self.ring.slots(index.cpu().numpy())
+            self.sampler.weigh(slots, td_error.cpu().numpy()[there])
 
     def state_dict(self, contents: bool = True) -> StateDict:
-        """The filled part of the ring, where it stands and the random stream; or an empty ring and the stream."""
-        size, position = (self.size, self.position) if contents else (0, 0)
-        columns = {key: getattr(self, key)[:size] for key in COLUMNS}
-        return columns | {"position": position, "size": size, "rng": generator_state(self.rng)}
+        """What is stored and the random stream, or the stream alone."""
+        return (self.ring.state_dict() if contents else NOTHING) | self.sampler.state_dict()
 
     def load_state_dict(self, state: StateDict) -> None:
-        self.position, self.size = state["position"], state["size"]
-        for key in COLUMNS:
-            overwrite(getattr(self, key)[: self.size], state[key])
-        restore_generator(self.rng, state["rng"])
-
-
-COLUMNS = ("obs", "next_obs", "action", "reward", "discount")
+        self.ring.load_state_dict(state)
+        self.sampler.load_state_dict({"added": self.ring.added} | state)  # older ones did not count

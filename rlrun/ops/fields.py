@@ -6,6 +6,7 @@ places: on the way to the device, and in the network that joins them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def tensors(array: Array, device: torch.device | None = None) -> Any:
     """A tensor of an array, or a dict of tensors by field of an array of records; one copy each, on the CPU a view."""
     if array.dtype.names is None:
-        return torch.from_numpy(array).to(device, non_blocking=True)
+        tensor = torch.from_numpy(array)
+        return tensor if device is None or device.type == "cpu" else tensor.to(device, non_blocking=True)
     return {name: tensors(np.ascontiguousarray(array[name]), device) for name in array.dtype.names}
 
 
@@ -29,6 +31,13 @@ def rows(values: Any, index: Any) -> Any:
     if isinstance(values, dict):
         return {name: rows(column, index) for name, column in values.items()}
     return values[index]
+
+
+def unbound(values: Any) -> Sequence[Any]:
+    """`rows(values, i)` for every i."""
+    if isinstance(values, dict):
+        return [dict(zip(values, row, strict=True)) for row in zip(*map(unbound, values.values()), strict=True)]
+    return values.unbind()
 
 
 def allowed(scores: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,17 +5,21 @@
             manifest.json       format, env_steps, and size and sha256 of every other file
             state.json          plain data of all parts; arrays appear as references
             algo.safetensors    the arrays of one part (a top-level key of the state)
+            buffer.0007.safetensors     a block: a piece of a large part that seldom changes
         last -> step_000050000
         best -> step_000030000
 
-A checkpoint is written under a hidden name, synced, and renamed. Reading one executes nothing (JSON and safetensors,
-no pickle) and starts with the manifest: a file that is not listed is not looked at, and one that differs from its hash
-is not parsed.
+A checkpoint is written under a hidden name, synced, and renamed. A block that is as it was in an earlier one is not
+written again, but linked from there: one file under two names, of which either can be deleted.
+
+Reading executes nothing (JSON and safetensors, no pickle) and starts with the manifest: a file that is not listed is
+not looked at, and one that differs from its hash is not parsed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -30,19 +34,21 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError
 
 from rlrun import __version__, files
+from rlrun.blocks import Block
 from rlrun.errors import CheckpointError, RlrunError
 from rlrun.files import letters, sync_directory
 from rlrun.rundir.codec import decode, encode
 from rlrun.rundir.processes import is_running
 from rlrun.types import Array, StateDict
 
-FORMAT = 1
+FORMAT = 2  # with blocks; without it is 1
 MANIFEST, STATE = "manifest.json", "state.json"
 STALE_SECONDS = 3600.0
+LINKED_FROM = 4  # how many of the newest checkpoints are looked through for a block
 ATTEMPTS = 3  # at a checkpoint that another process may be replacing
 
 _PART = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_PART_FILE = re.compile(_PART.pattern + r"\.safetensors")
+_PART_FILE = re.compile(_PART.pattern + r"(\.\d{4,})?\.safetensors")  # a part, or a block of it
 _STEP = re.compile(r"step_(\d{9,})(?:\.new)?")
 _HIDDEN = re.compile(r"\.(?:tmp|trash)-(\d+)-[a-z]+")
 
@@ -77,12 +83,13 @@ def save(root: Path, state: StateDict, env_steps: int, *, best: bool = False, ke
         TypeError: the state holds something that cannot be saved.
         SaveError: it could not be written; the earlier ones can still be loaded.
     """
-    encoded = {part: encode(tree, part) for part, tree in state.items()}
+    blocks: dict[str, Block] = {}
+    encoded = {part: encode(tree, part, blocks) for part, tree in state.items()}
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         files.make_directory(root)
         _clear_leftovers(root)
-        directory = _publish(_write(root, encoded, env_steps), root / f"step_{env_steps:09d}")
+        directory = _publish(_write(root, encoded, blocks, env_steps), root / f"step_{env_steps:09d}")
         if best:  # first: the state says that this is done, so nobody would do it again
             _link(root / "best", directory)
         _link(root / "last", directory)
@@ -93,7 +100,9 @@ def save(root: Path, state: StateDict, env_steps: int, *, best: bool = False, ke
     return directory
 
 
-def _write(root: Path, encoded: dict[str, tuple[Any, dict[str, Array]]], env_steps: int) -> Path:
+def _write(
+    root: Path, encoded: dict[str, tuple[Any, dict[str, Array]]], blocks: dict[str, Block], env_steps: int
+) -> Path:
     """A complete, synced checkpoint under a hidden name; nothing is left behind if that fails."""
     from safetensors.numpy import save_file  # imports NumPy
 
@@ -105,16 +114,57 @@ def _write(root: Path, encoded: dict[str, tuple[Any, dict[str, Array]]], env_ste
                 raise ValueError(f"{part!r} cannot name a part of a checkpoint: use letters, digits and _")
             if arrays:
                 save_file(arrays, directory / f"{part}.safetensors")
+        linked = _link_blocks(root, directory, {f"{name}.safetensors": block.seal for name, block in blocks.items()})
+        for name, block in blocks.items():
+            if f"{name}.safetensors" not in linked:
+                plain, arrays = encode(dict(block.contents()), "block")
+                save_file(arrays, directory / f"{name}.safetensors", {STATE: json.dumps(plain, allow_nan=False)})
         _write_json(directory / STATE, {part: plain for part, (plain, _) in encoded.items()})
-        sealed = {file.name: _seal(file) for file in sorted(directory.iterdir())}
-        manifest = {"format": FORMAT, "rlrun": __version__, "env_steps": env_steps, "files": sealed}
+        sealed = {file.name: linked.get(file.name) or _seal(file) for file in sorted(directory.iterdir())}
+        version = FORMAT if blocks else 1
+        manifest = {"format": version, "rlrun": __version__, "env_steps": env_steps, "files": sealed}
         _write_json(directory / MANIFEST, manifest)
         _seal(directory / MANIFEST)
         sync_directory(directory)
     except BaseException:
         files.remove(directory)
         raise
+    for name, block in blocks.items():
+        block.seal = sealed[f"{name}.safetensors"]
     return directory
+
+
+def _link_blocks(root: Path, directory: Path, seals: dict[str, Any]) -> dict[str, Any]:
+    """Link into a new checkpoint the files that an earlier one has already; returns their entries in its manifest.
+
+    Args:
+        seals: what the files should be like, by name; None where that is not known.
+    """
+    wanted = {name: seal for name, seal in seals.items() if seal is not None}
+    linked: dict[str, Any] = {}
+    for earlier in itertools.islice(_newest_first(root), LINKED_FROM):
+        if wanted.keys() == linked.keys():
+            break
+        with suppress(OSError, ValueError, RlrunError):
+            listed, written = _read_manifest(earlier), (earlier / MANIFEST).stat().st_mtime_ns
+            for name in wanted.keys() - linked.keys():
+                same = listed.get(name) == wanted[name]
+                if same and _link_block(earlier / name, directory / name, wanted[name]["bytes"], written):
+                    linked[name] = wanted[name]
+    return linked
+
+
+def _link_block(file: Path, link: Path, size: int, written: int) -> bool:
+    """Give a file a second name, where there are links, and if it was not touched after its checkpoint was written."""
+    try:
+        os.link(file, link, follow_symlinks=False)
+    except OSError:
+        return False
+    found = link.lstat()
+    if stat.S_ISREG(found.st_mode) and found.st_size == size and found.st_mtime_ns <= written:
+        return True
+    link.unlink()
+    return False
 
 
 def _write_json(path: Path, data: Any) -> None:
@@ -373,7 +423,7 @@ def _load(path: Path, parts: Iterable[str] | None) -> StateDict:
 def _load_directory(path: Path, wanted: list[str] | None) -> StateDict:
     listed = _read_manifest(path)
     for name, entry in listed.items():
-        read = wanted is None or name == STATE or name.removesuffix(".safetensors") in wanted
+        read = wanted is None or name == STATE or name.partition(".")[0] in wanted
         _verify(path / name, entry, contents=read)
     plain = _read_json(path / STATE)
     if not isinstance(plain, dict):
@@ -387,7 +437,21 @@ def _load_part(path: Path, part: str, plain: Any, listed: dict[str, Any]) -> Any
     from safetensors.numpy import load_file  # imports NumPy
 
     name = f"{part}.safetensors"
-    return decode(plain, load_file(path / name) if name in listed else {})
+    blocks = [file for file in listed if file.startswith(f"{part}.") and file != name]
+    apart = {file.removesuffix(".safetensors"): _load_block(path / file, listed[file]) for file in blocks}
+    return decode(plain, load_file(path / name) if name in listed else {}, apart)
+
+
+def _load_block(path: Path, entry: Any) -> Block:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        plain = json.loads((file.metadata() or {})[STATE], parse_constant=_refuse)
+        names = file.keys()
+        contents = decode(plain, {name: file.get_tensor(name) for name in names})
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path.name} is not a block")
+    return Block(lambda: contents, entry)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -395,7 +459,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     match _read_json(path / MANIFEST):
         case {"format": int(version), "rlrun": str(rlrun)} if version > FORMAT:
             raise ValueError(f"written by a newer rlrun ({rlrun!r}, format {version}); this is {__version__}")
-        case {"format": 1, "env_steps": int(env_steps), "files": {"state.json": _, **parts} as listed}:
+        case {"format": 1 | 2, "env_steps": int(env_steps), "files": {"state.json": _, **parts} as listed}:
             step = _STEP.fullmatch(path.resolve().name)
             if step and int(step[1]) != env_steps:
                 raise ValueError(f"its manifest is that of step {env_steps}")

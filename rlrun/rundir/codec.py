@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from rlrun.blocks import Block
 from rlrun.types import Array
 
 TAG = "$"  # marks a JSON object that stands for something JSON does not have
@@ -19,14 +21,15 @@ EXACT = 2**53  # larger integers are written in hex: many JSON readers would rou
 # State dict <-> plain data and arrays.
 
 
-def encode(tree: Any, name: str = "state") -> tuple[Any, dict[str, Array]]:
+def encode(tree: Any, name: str = "state", apart: dict[str, Block] | None = None) -> tuple[Any, dict[str, Array]]:
     """Split a state dict into strict JSON data and named arrays; `decode` puts it together again.
 
     Args:
         tree: nested dict, list, tuple of None, bool, int, float, str, numpy arrays (of records, too) and scalars, torch
-            tensors. Subclasses of dict become dict, tensors lose their graph, device and strides; the rest comes back
-            as it was.
+            tensors, blocks. Subclasses of dict become dict, tensors lose their graph, device and strides; the rest
+            comes back as it was.
         name: what to call the root; an array is named by its path from there, such as `algo.q.0.weight`.
+        apart: blocks are put here, unread, under names such as `algo.0007`; None: they are encoded like all else.
 
     Returns:
         JSON data without NaN or infinity, and C-ordered arrays that share memory with the tree where they can.
@@ -35,10 +38,10 @@ def encode(tree: Any, name: str = "state") -> tuple[Any, dict[str, Array]]:
         TypeError: the tree holds something else; names where.
     """
     arrays: dict[str, Array] = {}
-    return _encode(tree, name, arrays), arrays
+    return _encode(tree, name, arrays, apart), arrays
 
 
-def _encode(node: Any, path: str, arrays: dict[str, Array]) -> Any:
+def _encode(node: Any, path: str, arrays: dict[str, Array], apart: dict[str, Block] | None) -> Any:
     kind = type(node)  # not isinstance: an enum or a named tuple would not come back as itself
     if node is None or kind in (bool, str):
         return node
@@ -47,18 +50,20 @@ def _encode(node: Any, path: str, arrays: dict[str, Array]) -> Any:
     if kind is float:
         return node if math.isfinite(node) else {TAG: "float", "value": str(node)}
     if kind is list:
-        return [_encode(entry, f"{path}.{i}", arrays) for i, entry in enumerate(node)]
+        return [_encode(entry, f"{path}.{i}", arrays, apart) for i, entry in enumerate(node)]
     if kind is tuple:
-        return {TAG: "tuple", "items": _encode(list(node), path, arrays)}
+        return {TAG: "tuple", "items": _encode(list(node), path, arrays, apart)}
     if isinstance(node, dict):
-        return _encode_dict(node, path, arrays)
+        return _encode_dict(node, path, arrays, apart)
     if isinstance(node, np.generic) and node.dtype.name in DTYPES:
-        return {TAG: "scalar", "dtype": node.dtype.name, "value": _encode(node.item(), path, arrays)}
+        return {TAG: "scalar", "dtype": node.dtype.name, "value": _encode(node.item(), path, arrays, apart)}
     if kind is np.ndarray and node.dtype.name in DTYPES:
         return {TAG: "array", "dtype": node.dtype.name, **_refer(np.asarray(node, order="C"), path, arrays)}
     if kind in (np.ndarray, np.void) and node.dtype.names:
-        fields = [[name, _encode(np.asarray(node[name]), f"{path}.{name}", arrays)] for name in node.dtype.names]
+        fields = [[name, _encode(np.asarray(node[name]), f"{path}.{name}", arrays, apart)] for name in node.dtype.names]
         return {TAG: "records", "shape": list(node.shape), "fields": fields}
+    if kind is Block:
+        return {TAG: "block"} | _encode_block(node, path, arrays, apart)
     if _is_plain_tensor(node):
         dtype, array = _tensor_to_array(node)
         return {TAG: "tensor", "dtype": dtype, **_refer(array, path, arrays)}
@@ -66,11 +71,22 @@ def _encode(node: Any, path: str, arrays: dict[str, Array]) -> Any:
     raise TypeError(f"{path}: {described} cannot be saved in a checkpoint")
 
 
-def _encode_dict(node: dict[Any, Any], path: str, arrays: dict[str, Array]) -> Any:
-    values = {key: _encode(value, f"{path}.{key}", arrays) for key, value in node.items()}
+def _encode_dict(node: dict[Any, Any], path: str, arrays: dict[str, Array], apart: dict[str, Block] | None) -> Any:
+    values = {key: _encode(value, f"{path}.{key}", arrays, apart) for key, value in node.items()}
     if TAG not in values and all(type(key) is str for key in values):
         return values
-    return {TAG: "dict", "items": [[_encode(key, f"{path}.{key}", arrays), value] for key, value in values.items()]}
+    return {
+        TAG: "dict",
+        "items": [[_encode(key, f"{path}.{key}", arrays, apart), value] for key, value in values.items()],
+    }
+
+
+def _encode_block(block: Block, path: str, arrays: dict[str, Array], apart: dict[str, Block] | None) -> dict[str, Any]:
+    if apart is None:
+        return {"contents": _encode(dict(block.contents()), path, arrays, None)}
+    name = f"{path.partition('.')[0]}.{len(apart):04d}"
+    apart[name] = block
+    return {"file": name}
 
 
 def _refer(array: Array, path: str, arrays: dict[str, Array]) -> dict[str, Any]:
@@ -112,21 +128,21 @@ def _array_to_tensor(dtype: str, array: Array) -> Any:
     return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
 
 
-def decode(plain: Any, arrays: dict[str, Array]) -> Any:
+def decode(plain: Any, arrays: dict[str, Array], apart: Mapping[str, Block] | None = None) -> Any:
     """Put together what `encode` split. The result shares memory with the arrays.
 
     Raises:
-        ValueError: the data are not what `encode` writes: an unknown tag, an array that is missing, left over or of
-            another shape or dtype than the data say.
+        ValueError: the data are not what `encode` writes: an unknown tag, an array or a block that is missing or left
+            over, an array of another shape or dtype than the data say.
     """
-    unused = dict(arrays)
+    unused: dict[str, Any] = {**arrays, **(apart or {})}
     tree = _decode(plain, unused)
     if unused:
         raise ValueError(f"{min(unused)}: an array that nothing refers to")
     return tree
 
 
-def _decode(node: Any, arrays: dict[str, Array]) -> Any:
+def _decode(node: Any, arrays: dict[str, Any]) -> Any:
     match node:
         case list():
             return [_decode(entry, arrays) for entry in node]
@@ -148,6 +164,11 @@ def _decode(node: Any, arrays: dict[str, Array]) -> Any:
             return _array_to_tensor(dtype, _resolve(name, dtype, shape, arrays))
         case {"$": "records", "shape": list(shape), "fields": list(fields)}:
             return _records(shape, [(name, _decode(column, arrays)) for name, column in fields])
+        case {"$": "block", "contents": dict(contents)}:
+            held = _decode(contents, arrays)
+            return Block(lambda: held)
+        case {"$": "block", "file": str(name)} if isinstance(arrays.get(name), Block):
+            return arrays.pop(name)
         case {"$": tag}:
             raise ValueError(f"malformed entry of type {tag!r}")
         case dict():
@@ -172,11 +193,11 @@ def _records(shape: list[int], fields: list[tuple[str, Any]]) -> Array:
     return records
 
 
-def _resolve(name: str, dtype: str, shape: list[int], arrays: dict[str, Array]) -> Array:
+def _resolve(name: str, dtype: str, shape: list[int], arrays: dict[str, Any]) -> Array:
     """Take the array that an entry refers to; each is used exactly once."""
-    if name not in arrays:
+    if not isinstance(arrays.get(name), np.ndarray):
         raise ValueError(f"{name}: the array is missing")
-    array = arrays.pop(name)
+    array: Array = arrays.pop(name)
     if (array.dtype.name, list(array.shape)) != (dtype, shape):
         raise ValueError(f"{name}: expected {dtype}{shape}, found {array.dtype.name}{list(array.shape)}")
     return array

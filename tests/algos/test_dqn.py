@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.value.dqn import DQN, DQNConfig
-from rlrun.buffers import UniformConfig, UniformRing
+from rlrun.buffers import UniformConfig, uniform
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.errors import ConfigError
 from rlrun.networks import NetworkConfig
@@ -28,7 +28,7 @@ def dqn(num_envs: int = 1, total_timesteps: int = 1000, capacity: int = 100, **o
     torch.manual_seed(0)
     spec = EnvSpec(SPEC.id, SPEC.obs_space, SPEC.action_space, num_envs)
     cfg, device = DQNConfig(**options), Device(DeviceConfig(accelerator="cpu"))
-    buffer = UniformRing(
+    buffer = uniform(
         UniformConfig(capacity=capacity), spec, gamma=cfg.gamma, rng=np.random.default_rng(0), device=device
     )
     network = partial(build_mlp, NetworkConfig(hidden=[16]))

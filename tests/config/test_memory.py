@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rlrun import cli
-from rlrun.buffers.replay import UniformConfig, UniformRing
+from rlrun.buffers.replay import UniformConfig, uniform
 from rlrun.compute.device import Device
 from rlrun.config import compose, memory
 from rlrun.config.validate import validate
@@ -117,7 +117,9 @@ def test_estimates_by_hand() -> None:
         return {need.key: need.bytes for need in memory.of_run(cfg, cfg.environments.spec(cfg.env.num_envs))}
 
     dqn = needs("algo=dqn", "env=cartpole", "~tuned", "buffer.capacity=1000", "network.hidden=[8]", "env.num_envs=3")
-    assert dqn["buffer.capacity"] == 1000 * (2 * 4 * 4 + 8 + 2 * 4)  # two observations of 4 floats, int64, 2 floats
+    assert dqn["buffer.capacity"] == 1000 * (
+        4 * 4 + 8 + 2 * 4 + 2 * 8
+    )  # an observation of 4 floats, int64, 2 floats, 2 int64
     assert dqn["network.hidden"] == 4 * 5 * ((4 + 1) * 8 + (8 + 1) * 2)  # weights, gradient, two moments, the target
     assert dqn["env.num_envs"] == 3 * 20_000
     tables = needs("algo=q_learning", "env=taxi", "~tuned")
@@ -144,7 +146,7 @@ def test_a_replay_takes_memory_when_it_is_first_used() -> None:
     """The evaluation of a run whose replay fits only elsewhere."""
     space = Space("box", (10**6,), np.dtype(np.float32))
     env = EnvSpec("wide", space, Space("discrete", (), np.dtype(np.int64), n=2))
-    ring = UniformRing(UniformConfig(capacity=10**12), env, gamma=0.9, rng=np.random.default_rng(0), device=Device())
+    ring = uniform(UniformConfig(capacity=10**12), env, gamma=0.9, rng=np.random.default_rng(0), device=Device())
     assert (ring.capacity, len(ring)) == (10**12, 0)
 
 

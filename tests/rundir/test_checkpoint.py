@@ -523,8 +523,8 @@ def test_a_checkpoint_under_another_step_is_refused(saved: Path) -> None:
 
 
 def test_a_newer_format_is_told_apart_from_damage(saved: Path) -> None:
-    reseal(saved, format=2, rlrun="9.0")
-    assert refused(saved) == f"written by a newer rlrun ('9.0', format 2); this is {rlrun.__version__}"
+    reseal(saved, format=3, rlrun="9.0")
+    assert refused(saved) == f"written by a newer rlrun ('9.0', format 3); this is {rlrun.__version__}"
 
 
 # Hostile files: whoever makes one can also make the hashes fit.
@@ -750,20 +750,26 @@ EVERYWHERE = """
 import json, os, shutil, sys
 from pathlib import Path
 import numpy as np
+from rlrun.blocks import Block
 from rlrun.rundir.checkpoints import find, load, load_latest, save
 
-EVENTS = {"open", "os.rename", "os.mkdir", "os.symlink", "os.remove", "os.rmdir", "os.chmod"}
+EVENTS = {"open", "os.rename", "os.mkdir", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.chmod"}
 base, same_step, earlier = Path(sys.argv[1]), sys.argv[2] == "same", json.loads(sys.argv[3])
 
 os.fsync = lambda descriptor: None  # what a killed process wrote is there without it
 
+still = Block(lambda: {"x": np.arange(1000)})  # in every state as it was
+
 def state(step, version):
     progress = {"env_steps": step, "version": version}
-    return {"algo": {"w": np.full(1000, step), "v": np.array(version)}, "progress": progress}
+    blocks = [still, Block(lambda: {"x": np.full(1000, step)})]
+    return {"algo": {"w": np.full(1000, step), "v": np.array(version)}, "progress": progress, "replay": blocks}
 
 def version_of(loaded):
     step, version = loaded["progress"]["env_steps"], loaded["progress"]["version"]
     assert (loaded["algo"]["w"] == step).all() and loaded["algo"]["v"] == version
+    first, second = (block.contents()["x"] for block in loaded["replay"])
+    assert (first == np.arange(1000)).all() and (second == step).all()
     return step, version
 
 def no_warning(line):
@@ -796,7 +802,9 @@ while killed:
     save(root, state(new + 10, 3), new + 10, best=True, keep_last=1)
     assert version_of(load_latest(root, no_warning)[1]) == (new + 10, 3)
     assert sorted(os.listdir(root)) == ["best", "last", f"step_{new + 10:09d}"], os.listdir(root)
+    assert (root / "last" / "replay.0000.safetensors").stat().st_nlink == 1
     shutil.rmtree(root)
+    still.seal = None
 print(json.dumps([k, sorted(seen)]))
 """
 

@@ -1,0 +1,40 @@
+"""n steps folded into one transition: the rewards of up to n steps, and how much what follows them counts.
+
+Sutton 1988 (Machine Learning 3:9); Watkins 1989, section 7.2; as used from replay by Hessel et al. 2018
+(arXiv:1710.02298), equation 1:
+
+    R = sum over i < m of gamma^i r_{t+i},      target = R + gamma^m max_a Q(s_{t+m}, a)
+
+m is n, or fewer where the steps stop before: at an episode's end, or where no further step is known. Whatever stops
+them, s_{t+m} is the observation that the last of the m steps really led to, and it counts unless it is terminal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    Array = np.ndarray
+
+
+def fold(reward: Array, discount: Array, last: Array) -> tuple[Array, Array, Array]:
+    """Fold windows of n steps; where one stops before its end, what stands behind that step does not count.
+
+    Args:
+        reward: [n, ...] float32, r_t ... r_{t+n-1}.
+        discount: [n, ...] float32, of each step: gamma, or 0 where the MDP ended with it.
+        last: [n - 1, ...] bool, of all steps but the nth: none follows.
+
+    Returns:
+        R [...] float32, gamma^m or 0 [...] float32, and m [...] int64.
+    """
+    total, following = reward[0].astype(np.float64), discount[0].astype(np.float64)
+    steps, going = np.ones(total.shape, np.int64), np.ones(total.shape, bool)
+    for r, d, stopped in zip(reward[1:], discount[1:], last, strict=True):
+        going &= ~stopped
+        total += np.where(going, following * r, 0)
+        following *= np.where(going, d, 1)
+        steps += going
+    return total.astype(np.float32), following.astype(np.float32), steps
