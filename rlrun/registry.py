@@ -29,6 +29,7 @@ class Needs:
 
     action: Set[str] = PLAIN_SPACE  # kinds of action space that it can take
     obs: Set[str] = PLAIN_SPACE  # kinds of observation space that it can read
+    masks: bool = False  # obeys masks of its actions; without, it is shown none
     memory: str | None = None  # what it learns from: "replay", or nothing that is kept
     model: bool = False  # plans on the environment's model
     one_step: bool = False  # is for bandits, whose episodes are one step

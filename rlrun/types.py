@@ -147,9 +147,9 @@ class Chunk(NamedTuple):
 class Batch(NamedTuple):
     """B transitions of m >= 1 steps each, torch tensors on the learner's device."""
 
-    obs: Tensor  # [B, *obs]
-    action: Tensor  # [B, *action]
-    next_obs: Tensor  # [B, *obs] the observation m steps later, the true last one at an episode's end
+    obs: Any  # [B, *obs] a tensor, or a dict of tensors by field; so are the next two
+    action: Any  # [B, *action]
+    next_obs: Any  # [B, *obs] the observation m steps later, the true last one at an episode's end
     reward: Tensor  # [B] sum over i < m of gamma^i r_i
     discount: Tensor  # [B] gamma^m, 0 where the episode terminated
     weight: Tensor  # [B] importance weight, ones if sampled uniformly

@@ -9,8 +9,9 @@ import numpy as np
 
 from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ArgmaxSelector, EpsilonGreedySelector
+from rlrun.ops.distributions import Categorical
 from rlrun.schedules import Schedule
-from rlrun.types import Array
+from rlrun.types import MASK, Array
 
 Forward = Callable[[Array], Any]  # obs [E, *obs] -> outputs of the network's heads
 
@@ -23,14 +24,17 @@ class DQNAgent(Agent):
         epsilon: probability of a random action as a schedule of env steps.
         rng: the exploration's random stream.
         random_steps: env steps at the start during which every action is random.
+        masked: obeys the mask that stands in the observations, random actions included.
     """
 
     state = ("rng",)
 
-    def __init__(self, scores: Forward, epsilon: Schedule, rng: np.random.Generator, random_steps: int = 0):
-        self.scores, self.random_steps, self.rng = scores, random_steps, rng
+    def __init__(
+        self, scores: Forward, epsilon: Schedule, rng: np.random.Generator, random_steps: int = 0, masked: bool = False
+    ):
+        self.scores, self.random_steps, self.rng, self.masked = scores, random_steps, rng, masked
         self.schedule = epsilon
-        self.explore = EpsilonGreedySelector(self.epsilon, rng)
+        self.explore = EpsilonGreedySelector(self.epsilon, rng, masked=masked)
         self.greedy = ArgmaxSelector()
 
     def epsilon(self, env_steps: float) -> float:
@@ -41,10 +45,13 @@ class DQNAgent(Agent):
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         selector = self.explore if explore else self.greedy
-        return selector(self.scores(obs), env_steps), memory, NOTHING
+        scores = self.scores(obs)
+        if self.masked:
+            scores = np.where(obs[MASK], scores, -np.inf)
+        return selector(scores, env_steps), memory, NOTHING
 
     def fork(self, rng: np.random.Generator) -> DQNAgent:
-        return DQNAgent(self.scores, self.schedule, rng, self.random_steps)
+        return DQNAgent(self.scores, self.schedule, rng, self.random_steps, self.masked)
 
 
 class EpsilonAgent(Agent):
@@ -55,10 +62,12 @@ class EpsilonAgent(Agent):
         epsilon: probability of a random action.
         actions: A, how many there are to draw from.
         rng: draws; the agent's own stream is left alone.
+        masked: obeys the mask that stands in the observations.
     """
 
-    def __init__(self, agent: Agent, epsilon: float, actions: int, rng: np.random.Generator):
-        self.agent, self.epsilon, self.actions, self.rng = agent, epsilon, actions, rng
+    def __init__(self, agent: Agent, epsilon: float, actions: int, rng: np.random.Generator, masked: bool = False):
+        self.agent, self.epsilon, self.rng, self.masked = agent, epsilon, rng, masked
+        self.actions = Categorical(actions)
 
     def initial_memory(self, num_envs: int) -> Array | None:
         return self.agent.initial_memory(num_envs)
@@ -68,7 +77,8 @@ class EpsilonAgent(Agent):
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         action, memory, extras = self.agent.act(obs, memory, explore=explore, env_steps=env_steps)
         random = self.rng.random(len(action)) < self.epsilon
-        return np.where(random, self.rng.integers(self.actions, size=len(action)), action), memory, extras
+        drawn = self.actions.uniform(len(action), self.rng, obs[MASK] if self.masked else None)
+        return np.where(random, drawn, action), memory, extras
 
     def fork(self, rng: np.random.Generator) -> EpsilonAgent:
-        return EpsilonAgent(self.agent.fork(rng), self.epsilon, self.actions, rng)
+        return EpsilonAgent(self.agent.fork(rng), self.epsilon, self.actions.size, rng, self.masked)

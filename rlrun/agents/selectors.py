@@ -62,13 +62,20 @@ class EpsilonGreedySelector:
         epsilon: probability of a random action, or a schedule of it over env steps. May be assigned at any time.
         rng: where the random numbers come from.
         selector: chooses the other actions.
+        masked: a score of minus infinity marks an action that cannot be taken, and is not drawn.
 
     Raises:
         ValueError: epsilon outside [0, 1], when set or, if a schedule, when used.
     """
 
-    def __init__(self, epsilon: float | Schedule, rng: np.random.Generator, selector: Selector | None = None):
-        self.rng = rng
+    def __init__(
+        self,
+        epsilon: float | Schedule,
+        rng: np.random.Generator,
+        selector: Selector | None = None,
+        masked: bool = False,
+    ):
+        self.rng, self.masked = rng, masked
         self.selector = selector or ArgmaxSelector()
         self.epsilon = epsilon
 
@@ -86,12 +93,15 @@ class EpsilonGreedySelector:
         action = self.selector(scores, env_steps)
         self._epsilon = epsilon = _probability(self._schedule(env_steps))
         for row, u in enumerate(self.rng.random(len(action)).tolist()):
-            if u < epsilon:
+            if u < epsilon and self.masked:
+                there = np.flatnonzero(scores[row] > -np.inf)
+                action[row] = there[int(u / epsilon * len(there))]
+            elif u < epsilon:
                 action[row] = int(u / epsilon * scores.shape[1])
         return action
 
     def fork(self, rng: np.random.Generator) -> EpsilonGreedySelector:
-        return EpsilonGreedySelector(self._schedule, rng, self.selector.fork(rng))
+        return EpsilonGreedySelector(self._schedule, rng, self.selector.fork(rng), self.masked)
 
 
 class ProbabilitySelector:

@@ -61,13 +61,22 @@ class RunConfig(Bounded):
         """The factory of the run's environments: one per config, which reads their spec once."""
         entry = registry.get("env", self.env.name)
         gamma = getattr(self.algo, "gamma", 1.0)
-        made = entry.factory(self.env, seeds(self), vector=self.experience.name, gamma=gamma)
+        made = entry.factory(self._seen(), seeds(self), vector=self.experience.name, gamma=gamma)
         if keys := getattr(self.logger, "info_keys", ()):
             if not hasattr(made, "recipe"):
                 problem = f"{self.env.name} has no info to read"
                 raise ConfigError("logger.info_keys", problem, "write logger.info_keys=[]")
             made.recipe = dataclasses.replace(made.recipe, info_keys=tuple(keys))
         return made
+
+    def _seen(self) -> Any:
+        """The options of the environment, without masks of its actions if the algorithm can do nothing with them."""
+        heeded = registry.get("algo", self.algo.name).needs.masks
+        return (
+            self.env
+            if heeded or not hasattr(self.env, "action_masks")
+            else dataclasses.replace(self.env, action_masks=False)
+        )
 
 
 KINDS = ("algo", "network", "buffer", "env", "device", "experience", "logger", "eval", "checkpoint")

@@ -20,6 +20,7 @@ from rlrun.envs.faults import Nonsense
 from rlrun.envs.records import Record, reader
 from rlrun.envs.spaces import masked, plain, to_space
 from rlrun.errors import EnvError
+from rlrun.types import Array
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,11 @@ class Contact:
             if faults.is_ours(error):
                 raise
             raise self.failure(faults.step_of(action), error) from error
+
+    @property
+    def mask(self) -> Array | None:
+        """The mask of the last observation; None without masks."""
+        return self._record.mask if self._record else None
 
     def close(self) -> None:
         """Close it. One that cannot even do that has been of use before: it costs a warning."""

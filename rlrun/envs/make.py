@@ -11,7 +11,9 @@ from rlrun import custom, registry
 from rlrun.envs import catalogue, gridworlds, toy
 from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningMeanStd
 from rlrun.envs.recipe import Recipe
+from rlrun.envs.spaces import mask_source
 from rlrun.envs.wrappers import FrameStack, TransformReward
+from rlrun.errors import ConfigError
 from rlrun.seeding import SeedTree
 from rlrun.types import EnvSpec, VectorEnv
 
@@ -37,14 +39,31 @@ class GymEnvs:
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know; the first time, opens one environment and closes it."""
         if self._spec is None:
-            kind = "in_process" if self._vector == "subprocess" else self._vector
-            vector = self._transformed(self._build(kind, 1, self.recipe.unseen))
+            vector = self._transformed(self._first())
             vector.close()
             self._spec = vector.spec
         return dataclasses.replace(self._spec, num_envs=num_envs)
 
+    def _first(self) -> VectorEnv:
+        """A vector of one environment, and from now on it is known where such environments tell masks."""
+        if self._vector == "native":
+            vector = self._build("native", 1, self.recipe.unseen)
+            if self._cfg.action_masks and mask_source(vector.envs):
+                vector.close()
+                raise ConfigError(
+                    "experience",
+                    f"the masks that {self.recipe.spec.id} tells of its actions are read from single environments",
+                    "use experience=in_process, or env.action_masks=false to take no notice of them",
+                )
+            return vector
+        env = self.recipe.unseen()
+        if self._cfg.action_masks:
+            self.recipe = dataclasses.replace(self.recipe, masks=mask_source(env))
+        return self._build("in_process", 1, self.recipe, envs=[env])
+
     def train(self, num_envs: int) -> VectorEnv:
         """The environments a learner collects from, with everything the config asks for."""
+        self.spec(num_envs)
         vector = self._build(self._vector, num_envs, self.recipe)
         cfg = self._cfg
         if cfg.reward_scale != 1.0 or cfg.reward_clip is not None:
@@ -58,11 +77,13 @@ class GymEnvs:
 
         Without `train` the statistics are empty, and nothing is normalised.
         """
+        self.spec(num_envs)
         vector = self._build(self._vector, num_envs, self.recipe.unseen, evaluation=True)
         return self._transformed(vector, getattr(train, "obs_stats", None), training=False)
 
     def watch(self, env: gym.Env, train: VectorEnv | None = None) -> VectorEnv:
         """`evaluation` on the one environment given, for instance one from `render`."""
+        self.spec(1)
         vector = self._build("in_process", 1, self.recipe, envs=[env])
         return self._transformed(vector, getattr(train, "obs_stats", None), training=False)
 
@@ -70,7 +91,7 @@ class GymEnvs:
         """One environment that can be looked at; mode "human" or "rgb_array"."""
         return self.recipe(render_mode=mode)
 
-    def _build(self, kind: str, num_envs: int, recipe: Recipe, **options: Any) -> VectorEnv:
+    def _build(self, kind: str, num_envs: int, recipe: Recipe, **options: Any) -> Any:
         return registry.get("experience", kind).factory(recipe, num_envs, **options)
 
     def _transformed(self, vector: VectorEnv, stats: RunningMeanStd | None = None, training: bool = True) -> VectorEnv:

@@ -35,6 +35,7 @@ class EnvConfig(Bounded):
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment: +env.kwargs.key=value
     wrappers: list[Any] = field(default_factory=list)  # around each environment: [my.module.W, {_target_: …, arg: 1}]
     time_limit: Count | None = None  # steps after which an episode is truncated, in place of the id's own limit
+    action_masks: bool = True  # heed what the environment tells of the actions that can be taken, if the algorithm can
     frame_stack: Annotated[int, Within(1, 1000)] = 1  # last observations seen as one, oldest first
     clip_action: bool = True  # bring continuous actions inside the environment's bounds
     rescale_action: list[float] | None = None  # [low, high] agents act in, mapped onto the environment's bounds

@@ -69,7 +69,7 @@ class Record:
             if not (name == MASK and source == "field")
         ]
         self._source = source
-        self._mask = self._record[MASK] if source else None
+        self.mask = self._record[MASK] if source else None
         self._method = env.get_wrapper_attr("action_masks") if source == "method" else None
         self._choices = np.cumsum([0, *choices[:-1]])
 
@@ -77,8 +77,8 @@ class Record:
         """The record [] of an observation; its mask may leave nothing to do only where the episode is over."""
         for column, path, read in self._parts:
             column[...] = read(_inside(obs, path))
-        if self._mask is not None:
-            self._take(self._told(obs, info), over)
+        if self.mask is not None:
+            self._take(self.mask, self._told(obs, info), over)
         return self._record
 
     def _told(self, obs: Any, info: Any) -> Any:
@@ -90,10 +90,8 @@ class Record:
             raise Nonsense(f"info has no {MASK!r}; if it has one at all, it must have it in every reset and step")
         return info[MASK]
 
-    def _take(self, told: Any, over: bool) -> None:
+    def _take(self, mask: Array, told: Any, over: bool) -> None:
         flat = np.concatenate([np.ravel(part) for part in told]) if isinstance(told, tuple | list) else np.ravel(told)
-        mask = self._mask
-        assert mask is not None
         if flat.shape != mask.shape or flat.dtype.kind not in "biuf":
             raise Nonsense(f"the action mask is {faults.shown(told)}, its actions take {len(mask)} times true or false")
         mask[...] = flat != 0

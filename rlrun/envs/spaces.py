@@ -104,24 +104,25 @@ def _record(fields: Mapping[str, Space]) -> np.dtype:
     return np.dtype([(name, part.dtype, part.shape) for name, part in fields.items()])
 
 
-def mask_source(env: gym.Env) -> str:
-    """Where an environment tells the masks of its actions: `field`, `method` or `info`; "" if nowhere.
+def mask_source(env: Any) -> str:
+    """Where an environment, or a Gymnasium vector, tells the masks of its actions: `field`, `method` or `info`; "" if nowhere.
 
     To look into `info` it is reset, with all global random streams put back.
 
     Raises:
         ConfigError: a field `action_mask` of its observations is no mask of its actions.
     """
-    actions = env.action_space
+    single = "single_" if isinstance(env, gym.vector.VectorEnv) else ""
+    shown, actions = getattr(env, f"{single}observation_space"), getattr(env, f"{single}action_space")
     if not isinstance(actions, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
         return ""
     size = mask_size(to_space(actions, "action"))
-    if isinstance(env.observation_space, gym.spaces.Dict) and MASK in env.observation_space.spaces:
-        field = env.observation_space[MASK]
+    if isinstance(shown, gym.spaces.Dict) and MASK in shown.spaces:
+        field = shown[MASK]
         if math.prod(field.shape or (0,)) != size:
             raise ConfigError("env.id", f"its field {MASK} is {field}", f"a mask of its actions has {size} elements")
         return "field"
-    if callable(env.get_wrapper_attr("action_masks") if env.has_wrapper_attr("action_masks") else None):
+    if hasattr(env.unwrapped, "action_masks") if single else env.has_wrapper_attr("action_masks"):
         return "method"
     with aside(1):
         try:

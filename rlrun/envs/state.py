@@ -26,9 +26,11 @@ from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun.envs import faults
 from rlrun.envs.contact import Contact
+from rlrun.envs.spaces import action_map
+from rlrun.ops.distributions import distribution
 from rlrun.seeding import aside
 from rlrun.state import generator_state, restore_generator
-from rlrun.types import StateDict
+from rlrun.types import Array, StateDict
 
 TABLE = 256  # a container with more leaves than this is a table until it changes
 MAX_LEAVES = 100_000  # of a container that changed: more would cost too much in every checkpoint
@@ -116,7 +118,7 @@ def form(state: StateDict) -> Form:
     )
 
 
-def prove(make: Callable[[], gym.Env], check: Callable[[], None] | None = None) -> Proof:
+def prove(make: Callable[[], gym.Env], check: Callable[[], None] | None = None, masks: str = "") -> Proof:
     """Whether an environment can be saved and restored so that it goes on as if nothing had happened.
 
     An original plays at random. At every moment its state goes into a twin, and both must then go on alike, bit for
@@ -125,13 +127,14 @@ def prove(make: Callable[[], gym.Env], check: Callable[[], None] | None = None) 
     Args:
         make: makes such an environment.
         check: called between two steps; what it raises is passed on.
+        masks: where it tells which actions can be taken, as `mask_source` found it.
     """
     opened: list[Contact] = []
     guarded = _Guarded(check)
     with aside(1):
         try:
             for _ in range(2):
-                opened.append(Contact(make()))
+                opened.append(Contact(make(), masks=masks))
             original, twin = opened
             return _tried(original, twin, guarded)
         except BaseException as error:
@@ -168,6 +171,7 @@ def _tried(original: Contact, twin: Contact, check: Callable[[], None]) -> Proof
     when_new, end = tables(original.env), time.monotonic() + PATIENCE
     actions = copy.deepcopy(original.env.action_space)  # its stream may be the environment's
     actions.seed(3)
+    rng = np.random.default_rng(3)
     original.reset(1)
     forms: set[tuple[int, str, str]] = set()
     alike = 0  # steps that the twin still has to follow
@@ -183,9 +187,9 @@ def _tried(original: Contact, twin: Contact, check: Callable[[], None]) -> Proof
             twin.reset(2)  # as at a resume: nothing of the original's is in it yet
             restore(twin.env, state)
             alike = ALIKE
-        action = actions.sample()
+        action = actions.sample() if original.mask is None else _allowed(actions, original.mask, rng)
         action = int(action) if isinstance(actions, gym.spaces.Discrete) else action
-        _, _, terminated, truncated, _ = ours = original.step(copy.copy(action))
+        _, _, terminated, truncated, _ = ours = original.step(copy.deepcopy(action))
         follows, alike = alike > 0, alike - 1
         ends = terminated or truncated or alike == ALIKE // 2
         if follows and not _identical(ours[:4], twin.step(action)[:4]):
@@ -195,6 +199,12 @@ def _tried(original: Contact, twin: Contact, check: Callable[[], None]) -> Proof
             if follows and not _identical((started,), (twin.reset(),)):
                 return Proof("a restored twin began the next episode differently")
     return Proof("", frozenset(forms))
+
+
+def _allowed(space: gym.Space, mask: Array, rng: np.random.Generator) -> Any:
+    """A random action that the mask lets pass, as the environment takes it."""
+    actions = action_map(space)
+    return next(iter(actions.singly(actions(distribution(actions.space).uniform(1, rng, mask[None])))))
 
 
 def _differing(one: gym.Env, other: gym.Env) -> str:

@@ -177,7 +177,7 @@ def evaluate(
 def player(agent: Agent, rng: np.random.Generator, epsilon: float | None, spec: EnvSpec) -> Agent:
     """An agent as it is evaluated: with a random stream of its own, and random actions where they are asked for."""
     own = agent.fork(rng)
-    return EpsilonAgent(own, epsilon, spec.num_actions, rng) if epsilon else own
+    return EpsilonAgent(own, epsilon, spec.num_actions, rng, spec.obs_space.masked) if epsilon else own
 
 
 class Patience:

@@ -79,9 +79,11 @@ def read_config(run_dir: RunDir, trust: bool = False) -> dict[str, Any]:
 
 def upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """The config of a run as this version reads it: where a meaning has changed since, the run keeps the old one."""
+    env, network = data.get("env"), data.get("network")
+    if isinstance(env, dict) and "frame_stack" in env and "action_masks" not in env:  # no notice was taken of them
+        data = data | {"env": env | {"action_masks": False}}
     if "seed_tree" in data:
         return data
-    network = data.get("network")
     return {"seed_tree": 1} | data | ({"network": network | {"scale": False}} if isinstance(network, dict) else {})
 
 

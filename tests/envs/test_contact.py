@@ -493,7 +493,7 @@ def test_whatever_is_raised_has_a_name(where, how, handled):
 
 @pytest.mark.parametrize("how", ["exit", "keyboard", "mute"])
 @pytest.mark.parametrize("where", ["reset", "step"])
-def test_whatever_is_raised_in_a_child_has_a_name_and_a_traceback(where, how):
+def test_whatever_is_raised_in_a_child_has_a_name_and_a_traceback(where, how, handled):
     envs = vector("subprocess", "zoo/Failing-v0", where=where, how=how)
     try:
         with pytest.raises(EnvError) as caught:
@@ -532,6 +532,7 @@ def test_a_child_that_cannot_make_its_environment_says_so():
 def test_one_that_fails_to_close_costs_a_warning(how, handled, caplog):
     envs = vector("in_process", "zoo/Failing-v0", 2, where="close", how=how)
     envs.reset([4, 5])
+    caplog.clear()  # of the one that told its spaces
     with caplog.at_level(logging.WARNING):
         envs.close()
     assert [

@@ -13,8 +13,9 @@ import numpy as np
 from rlrun.agents.agent import NOTHING, Agent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
-from rlrun.registry import register
-from rlrun.types import Array, Metrics, Progress, Rollout, Space
+from rlrun.ops.distributions import distribution
+from rlrun.registry import ANY_SPACE, Needs, register
+from rlrun.types import MASK, Array, Metrics, Progress, Rollout, Space
 
 
 @dataclass
@@ -27,20 +28,17 @@ class RandomConfig:
 class RandomAgent(Agent):
     """Draws from the action space whatever it sees, whether it explores or not."""
 
-    def __init__(self, space: Space, rng: np.random.Generator):
-        self.space, self.rng = space, rng
+    def __init__(self, space: Space, rng: np.random.Generator, masked: bool = False):
+        self.space, self.rng, self.masked = space, rng, masked
+        self.policy = distribution(space)
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
-        space, num_envs = self.space, len(obs)
-        if space.kind == "discrete":
-            return self.rng.integers(space.n, size=num_envs), memory, NOTHING
-        action = self.rng.uniform(space.low, space.high, (num_envs, *space.shape))  # type: ignore[arg-type]
-        return action.astype(space.dtype), memory, NOTHING
+        return self.policy.uniform(len(obs), self.rng, obs[MASK] if self.masked else None), memory, NOTHING
 
 
-@register("algo", RandomConfig)
+@register("algo", RandomConfig, needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True))
 class Random(Algorithm):
     """Uniformly random actions; learns nothing."""
 
@@ -49,10 +47,11 @@ class Random(Algorithm):
     def __init__(self, cfg: RandomConfig, kit: Kit):
         super().__init__(cfg, kit)
         space = kit.env.action_space
-        if space.kind == "box" and not np.isfinite(np.array([space.low, space.high])).all():
-            raise ConfigError("env.id", f"{kit.env.id} has unbounded actions: there is no uniform draw from them")
+        for part in space.fields.values() or (space,):
+            if part.kind == "box" and not np.isfinite(np.array([part.low, part.high])).all():
+                raise ConfigError("env.id", f"{kit.env.id} has unbounded actions: there is no uniform draw from them")
         self.rng = kit.rng
-        self.agent = RandomAgent(space, kit.rng)
+        self.agent = RandomAgent(space, kit.rng, kit.env.obs_space.masked)
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         return {}

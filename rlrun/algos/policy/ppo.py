@@ -92,7 +92,7 @@ def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 @register(
     "algo",
     PPOConfig,
-    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, memory="rollout"),
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, memory="rollout"),
     network="mlp",
     smoke={"n_steps": 32, "batch_size": 32, "n_epochs": 2},
     footprint=footprint,

@@ -24,10 +24,11 @@ from rlrun.checks import one_of
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, Need, Parameters, weights
 from rlrun.networks.target import Target
+from rlrun.ops.fields import allowed
 from rlrun.ops.losses import gather
-from rlrun.registry import Needs, register
+from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.types import Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, Tensor
+from rlrun.types import MASK, Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, Tensor
 
 LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
 
@@ -57,7 +58,7 @@ def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 @register(
     "algo",
     DQNConfig,
-    needs=Needs(action={"discrete"}, memory="replay"),
+    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay"),
     network="mlp",
     footprint=footprint,
     weights=("q", "q_target.module"),
@@ -80,7 +81,8 @@ class DQN(ReplayLearner):
         )
         scores = networks.Inference(self.q)
         epsilon = make(cfg.epsilon, kit.total_timesteps)
-        self.agent = DQNAgent(scores, epsilon, kit.rng, random_steps=cfg.random_steps)
+        self.masked = kit.env.obs_space.masked
+        self.agent = DQNAgent(scores, epsilon, kit.rng, cfg.random_steps, self.masked)
 
     def loss(self, q: Callable[[Tensor], Tensor], batch: Batch) -> tuple[Tensor, Aux]:
         """Weighted TD loss of the taken actions; the target gets no gradient."""
@@ -88,6 +90,7 @@ class DQN(ReplayLearner):
         with torch.no_grad():
             next_q = self.q_target(batch.next_obs)  # [B, A]
             chooser = q(batch.next_obs) if self.cfg.double else next_q
+            chooser = allowed(chooser, batch.next_obs[MASK] if self.masked else None)
             target = batch.reward + batch.discount * gather(next_q, chooser.argmax(-1))
         loss = (batch.weight * self.error(value, target, reduction="none")).mean()
         with torch.no_grad():

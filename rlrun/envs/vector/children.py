@@ -10,7 +10,6 @@ named in an EnvError.
 from __future__ import annotations
 
 import contextlib
-import functools
 import io
 import multiprocessing
 import os
@@ -37,12 +36,12 @@ from rlrun.envs.contact import Contact
 from rlrun.envs.faults import ChildError, described, traced
 from rlrun.envs.info import InfoMeter, Totals
 from rlrun.envs.recipe import Recipe
-from rlrun.envs.spaces import read_spec, to_space
+from rlrun.envs.spaces import ActionMap, read_spec
 from rlrun.envs.state import Unsaveable
 from rlrun.errors import Abandoned, EnvError
 from rlrun.interrupt import SIGNALS
 from rlrun.talk import unfailing
-from rlrun.types import StateDict
+from rlrun.types import Array, StateDict
 
 PATIENCE = 3.0  # seconds a child has to close its environment before it is killed
 _FOR_GOOD = contextlib.ExitStack()  # what a child keeps to its end
@@ -66,21 +65,27 @@ class Children(AsyncVectorEnv):
         self._seeds: Sequence[int] = [0] * num_envs
         self._doing, self._actions = "its start", None
         self.parent_pipes, self.processes = [], []
-        model = Contact(recipe.unseen())  # opened once in this process too, to read its spaces
+        model = Contact(recipe.unseen(), masks=recipe.masks)  # opened once in this process too, to read its spaces
         model.close()
-        self.read_spec = functools.partial(read_spec, model.env, model.env.observation_space, num_envs=num_envs)
-        starts = [_Start(recipe, index, model.env) for index in range(num_envs)]
+        self.actions = recipe.actions(model.env.action_space)
+        self.env_spec = read_spec(model.env, model.env.observation_space, self.actions, num_envs, bool(recipe.masks))
+        self._wire = _Wire(model, self.actions)
+        starts = [_Start(recipe, index, self._wire) for index in range(num_envs)]
         with _single_threaded():
             self._guarded(super().__init__, starts, copy=False, context=_start_method(), autoreset_mode=autoreset_mode)
         Finalize(self, _kill, (self.processes,), exitpriority=100)  # before multiprocessing waits for them at exit
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         self._seeds, self._doing, self._actions = seed, "reset()", None
-        return self._guarded(super().reset, seed=seed, options=options)
+        obs, info = self._guarded(super().reset, seed=seed, options=options)
+        return self._wire.unpacked(obs), info
 
     def step(self, actions: Any) -> Any:
         self._actions = actions
-        return self._guarded(super().step, actions)
+        obs, reward, terminated, truncated, info = self._guarded(super().step, self._wire.packed(actions))
+        if "final_obs" in info:
+            info["final_obs"] = [last if last is None else self._wire.unpacked(last) for last in info["final_obs"]]
+        return self._wire.unpacked(obs), reward, terminated, truncated, info
 
     def capture(self) -> list[StateDict]:
         """One state per environment; Unsaveable if one of them cannot be had."""
@@ -161,24 +166,57 @@ class Children(AsyncVectorEnv):
         )
 
 
+class _Wire:
+    """How observations and actions go between the processes: as Gymnasium has them, and records as their bytes.
+
+    Args:
+        model: an environment as it is seen in the children.
+        actions: the map of its actions.
+    """
+
+    def __init__(self, model: Contact, actions: ActionMap):
+        self.space, self.actions = model.space, actions
+        self._action_dtype = actions(np.zeros((1, *actions.space.shape), actions.space.dtype)).dtype
+        self.observation_space = _bytes(model.space.dtype) if model.space.fields else model.env.observation_space
+        self.action_space = _bytes(self._action_dtype) if actions.space.fields else model.env.action_space
+
+    def packed(self, records: Array) -> Array:
+        """Records [...] as bytes [..., size]; anything else unchanged."""
+        if records.dtype.names is None:
+            return records
+        return np.frombuffer(records.tobytes(), np.uint8).reshape(*records.shape, -1)
+
+    def unpacked(self, obs: Array) -> Array:
+        """Observations as they were before they were packed."""
+        return obs.view(self.space.dtype)[..., 0] if self.space.fields else obs
+
+    def action(self, action: Any) -> Any:
+        """What an environment takes, from what came over the wire for it."""
+        own = action.view(self._action_dtype) if self.actions.space.fields else np.asarray(action)[None]
+        return next(iter(self.actions.singly(own)))
+
+
+def _bytes(dtype: np.dtype) -> gym.spaces.Box:
+    return gym.spaces.Box(0, 255, (dtype.itemsize,), np.uint8)
+
+
 class _Start:
     """Makes one child's environment, in the child. Asked in the parent, it gives one that has spaces and no more."""
 
-    def __init__(self, recipe: Recipe, index: int, model: gym.Env):
-        self._recipe, self._index, self._parent = recipe, index, os.getpid()
-        self._spaces = model.observation_space, model.action_space
+    def __init__(self, recipe: Recipe, index: int, wire: _Wire):
+        self._recipe, self._index, self._parent, self._wire = recipe, index, os.getpid(), wire
 
     def __call__(self) -> gym.Env:
         if os.getpid() == self._parent:
             spaces = gym.Env[Any, Any]()
-            spaces.observation_space, spaces.action_space = self._spaces
+            spaces.observation_space, spaces.action_space = self._wire.observation_space, self._wire.action_space
             return spaces
         for signum in SIGNALS:  # a handler is not handed on to a program that is started, being ignored would be
             signal.signal(signum, signal.SIG_IGN if signum in (signal.SIGINT, signal.SIGHUP) else _heard)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
         threading.Thread(target=_end_with_parent, daemon=True).start()
         _FOR_GOOD.enter_context(unfailing())
-        return _Child(self._recipe, self._index, *self._spaces)
+        return _Child(self._recipe, self._index, self._wire)
 
 
 def _heard(signum: int, frame: FrameType | None) -> None:
@@ -191,19 +229,17 @@ class _Child(gym.Env):
     Args:
         recipe: makes the environment; one that cannot be made says so when it is reset.
         index: its place among the children.
-        observation_space, action_space: as the parent knows them.
+        wire: how it speaks with its parent.
     """
 
-    def __init__(self, recipe: Recipe, index: int, observation_space: gym.Space, action_space: gym.Space):
-        self.observation_space, self.action_space = observation_space, action_space
-        self._index = index
-        space = to_space(observation_space)
-        self._nothing = np.zeros(space.shape, space.dtype)
-        self._whole_numbers = isinstance(action_space, gym.spaces.Discrete)
+    def __init__(self, recipe: Recipe, index: int, wire: _Wire):
+        self.observation_space, self.action_space = wire.observation_space, wire.action_space
+        self._index, self._wire = index, wire
+        self._nothing = wire.packed(np.zeros(wire.space.shape, wire.space.dtype))
         self._contact: Any = None
         self._meter = InfoMeter(recipe.info_keys) if recipe.info_keys else None
         try:
-            self._contact = Contact(recipe(), index)
+            self._contact = Contact(recipe(), index, recipe.masks)
             self._tables = env_state.tables(self._contact.env)
         except BaseException as error:
             named = EnvError(f"{recipe.spec.id}: environment {index}: {described(error)}")
@@ -217,21 +253,22 @@ class _Child(gym.Env):
             random.seed(seed)
             np.random.seed(seed)
         try:
-            return np.array(self._contact.reset(seed)), {}
+            return self._sent(self._contact.reset(seed)), {}
         except EnvError as error:
             return self._nothing, _report(error)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         try:
-            obs, reward, terminated, truncated, info = self._contact.step(
-                int(action) if self._whole_numbers else np.asarray(action)
-            )
+            obs, reward, terminated, truncated, info = self._contact.step(self._wire.action(action))
         except EnvError as error:
             return self._nothing, 0.0, False, False, _report(error)
         if self._meter is not None:
             self._meter.add(info)
-        # a copy where an episode ends: the reset that follows may overwrite it
-        return (np.array(obs) if terminated or truncated else obs), reward, terminated, truncated, {}
+        return self._sent(obs), reward, terminated, truncated, {}
+
+    def _sent(self, obs: Any) -> Array:
+        """A copy as it goes over the wire: where an episode ends, the reset that follows may overwrite the original."""
+        return self._wire.packed(np.array(obs))
 
     def take_info(self) -> Totals:
         return self._meter.take() if self._meter else {}

@@ -52,7 +52,7 @@ class InProcess(Vector):
         actions = actions or action_map(envs[0].action_space)
         spec = read_spec(self.envs[0], self.envs[0].observation_space, actions, len(envs), bool(masks))
         super().__init__(spec, actions)
-        self._make = make
+        self._make, self._masks = make, masks
         self._tables = [env_state.tables(env) for env in self.envs]
         self._reward = np.zeros(self.num_envs, np.float32)
         self._terminated = np.zeros(self.num_envs, bool)
@@ -137,7 +137,11 @@ class InProcess(Vector):
         return RegretMeter(self.spec.num_actions or self.spec.action_space.size)
 
     def _find_proof(self, check: Callable[[], None] | None) -> Proof:
-        return env_state.prove(self._make, check) if self._make else Proof("another one like it cannot be made")
+        return (
+            env_state.prove(self._make, check, self._masks)
+            if self._make
+            else Proof("another one like it cannot be made")
+        )
 
     def _capture(self) -> list[StateDict]:
         return [env_state.capture(env, tables) for env, tables in zip(self.envs, self._tables, strict=True)]
@@ -152,4 +156,5 @@ def in_process(
 ) -> VectorEnv:
     """All environments in this process, one after the other; fastest for cheap ones."""
     envs = [recipe() for _ in range(num_envs)] if envs is None else envs
-    return InProcess(envs, recipe.actions(envs[0].action_space), recipe.unseen, () if evaluation else recipe.info_keys)
+    actions, info_keys = recipe.actions(envs[0].action_space), () if evaluation else recipe.info_keys
+    return InProcess(envs, actions, recipe.unseen, info_keys, recipe.masks)

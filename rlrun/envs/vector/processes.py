@@ -26,8 +26,7 @@ class Subprocess(Vector):
 
     def __init__(self, recipe: Recipe, num_envs: int):
         self._children = Children(recipe, num_envs, AutoresetMode.SAME_STEP)
-        actions = recipe.actions(self._children.single_action_space)
-        super().__init__(self._children.read_spec(actions), actions)
+        super().__init__(self._children.env_spec, self._children.actions)
         self._return, self._length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self._make = recipe
         self._tells = bool(recipe.info_keys)
@@ -69,7 +68,7 @@ class Subprocess(Vector):
         self._children.close()
 
     def _find_proof(self, check: Callable[[], None] | None) -> Proof:
-        return env_state.prove(self._make.unseen, check)
+        return env_state.prove(self._make.unseen, check, self._make.masks)
 
     def _capture(self) -> list[StateDict]:
         return self._children.capture()
