@@ -105,7 +105,7 @@ def _record(fields: Mapping[str, Space]) -> np.dtype:
 
 
 def mask_source(env: Any) -> str:
-    """Where an environment, or a Gymnasium vector, tells the masks of its actions: `field`, `method` or `info`; "" if nowhere.
+    """Where an environment, or a vector, tells the masks of its actions: `field`, `method` or `info`; "" if nowhere.
 
     To look into `info` it is reset, with all global random streams put back.
 
