@@ -355,8 +355,9 @@ def test_a_target_in_a_yaml_file_is_checked_like_ours(elsewhere):
     (elsewhere / "conf" / "algo").mkdir(parents=True)
     (elsewhere / "conf" / "algo" / "idle.yaml").write_text("# Idle\n_target_: lazy_two.Lazy\nlaziness: 0.75\n")
     compose.set_up([], ["conf"])
-    words = ["algo=idle", "network=null", "buffer=null"]
+    words = ["algo=idle"]
     assert validate(data(*words)).algo.laziness == 0.75
+    assert data(*words, "network=mlp")["network"]["name"] == "mlp"
     assert "algo.laziness: 'x' is not a number" in str(refused(*words, "algo.laziness=x"))
     assert "did you mean algo.laziness?" in str(refused(*words, "+algo.lazines=1"))
 
