@@ -28,7 +28,7 @@ MODULES = {
     "buffer": ["buffers.replay", "buffers.minibatches"],
     "env": ["envs.options", "envs.bandits.arms", "envs.bandits.tables"],
     "device": ["compute.device"],
-    "experience": ["envs.vector.options"],
+    "experience": ["experience.rollouts"],
     "logger": ["loggers"],
     "eval": ["run.callbacks.evaluate"],
     "checkpoint": ["run.callbacks.checkpoint"],
