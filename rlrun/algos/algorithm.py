@@ -5,6 +5,7 @@ algo = DQN(DQNConfig(learning_rate=1e-3), Kit(env))        # in a notebook; a ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlrun import networks
 from rlrun.agents.agent import Agent
 from rlrun.buffers.replay import UniformConfig, uniform
 from rlrun.compute.device import Device
+from rlrun.compute.rules import OptimizerConfig, rule
+from rlrun.compute.update import Follower, LossFn, Update
 from rlrun.networks import NetworkBuilder, NetworkConfig
 from rlrun.state import Stateful
 from rlrun.types import EnvSpec, HeadSpec, Metrics, Progress, ReplayBuffer
@@ -53,6 +57,34 @@ class Kit:
             buffer: ReplayBuffer = self.buffer
             return buffer
         return uniform(UniformConfig(), self.env, gamma=gamma, rng=self.sampling, device=self.device)
+
+    def nets(self, **heads: HeadSpec | Sequence[HeadSpec]) -> Any:
+        """New networks by name (see networks/nets.py), each with one head or several."""
+        built = {name: self.module(*([head] if isinstance(head, HeadSpec) else head)) for name, head in heads.items()}
+        return networks.Nets(**built)
+
+    def update(
+        self,
+        loss: LossFn,
+        nets: Any,
+        *,
+        trains: str | Sequence[str],
+        cfg: OptimizerConfig,
+        ahead: int,
+        bursts: Sequence[int] = (1,),
+        followers: Sequence[Follower] = (),
+    ) -> Update:
+        """The update of the networks named in `trains` by the config's rule (see `Device.update`)."""
+        return self.device.update(
+            loss,
+            nets,
+            trains,
+            rule(cfg),
+            max_grad_norm=cfg.max_grad_norm,
+            followers=followers,
+            ahead=ahead,
+            bursts=bursts,
+        )
 
     def module(self, *heads: HeadSpec) -> Any:
         """A new network on the device that reads the environment's observations and has these heads."""

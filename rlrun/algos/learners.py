@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.checks import one_of, positive, within
-from rlrun.compute.update import Aux, UpdateMeans
+from rlrun.checks import Positive, positive, within
+from rlrun.compute.means import UpdateMeans
+from rlrun.compute.rules import GradientConfig
+from rlrun.compute.update import Aux
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need, transition
+from rlrun.networks.target import Target
 from rlrun.schedules import Ratio, annealed
-from rlrun.types import Batch, EnvSpec, Metrics, Progress, Rollout
+from rlrun.types import Batch, EnvSpec, Metrics, Progress, Rollout, Tensor
+
+if TYPE_CHECKING:
+    from rlrun.networks import Nets
 
 
 @dataclass
-class ReplayConfig:
+class ReplayConfig(GradientConfig):
     """Options of every algorithm that learns from replay. All steps are env steps, summed over the environments."""
 
+    learning_rate: Positive = 1e-4  # step size
+    max_grad_norm: Positive | None = 10.0  # gradients are scaled down to this global norm; null leaves them
     gamma: float = 0.99  # discount factor per step
-    learning_rate: float = 1e-4  # Adam's step size
-    learning_rate_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
-    adam_eps: float = 1e-8  # Adam's epsilon, added to the root of the second moment
     batch_size: int = 32  # transitions per gradient step
     learning_starts: int = 100  # env steps before the first gradient step
     random_steps: int = 0  # env steps with uniformly random actions at the start
     train_freq: int = 4  # env steps between two rounds of gradient steps
     gradient_steps: int = 1  # gradient steps per round
-    max_grad_norm: float | None = 10.0  # gradients are scaled down to this global norm; null leaves them
     target_update_interval: int | None = (
         None  # env steps between two copies into the target network (tau=1 only; 10000 if null)
     )
     tau: float = 1.0  # share of the new weights in the target network; below 1 it follows after every gradient step
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         within("gamma", self.gamma, 0, 1)
-        positive("learning_rate", self.learning_rate)
-        positive("adam_eps", self.adam_eps)
-        one_of("learning_rate_schedule", self.learning_rate_schedule, ("constant", "linear"))
         within("batch_size", self.batch_size, 1, 10**7)
         within("learning_starts", self.learning_starts, 0)
         within("random_steps", self.random_steps, 0)
         within("train_freq", self.train_freq, 1)
         within("gradient_steps", self.gradient_steps, 1, 10**6)
-        positive("max_grad_norm", self.max_grad_norm)
         within("target_update_interval", self.target_update_interval, 1)
         positive("tau", self.tau)
         within("tau", self.tau, 0, 1)
@@ -72,13 +74,28 @@ def round_footprint(cfg: ReplayConfig, env: EnvSpec) -> list[Need]:
 class ReplayLearner(Algorithm):
     """Stores every rollout and makes `gradient_steps` updates per `train_freq` env steps once learning has started.
 
-    Metrics are means over all updates of a chunk. A subclass sets `agent` and implements `update`.
+    Metrics are means over all updates of a chunk. A subclass sets `agent`, implements `loss` and adds its networks to
+    `state`: each is an attribute of its name in `nets`.
+
+    Args:
+        nets: the networks that are trained, all by one loss.
+        follow: name of a target network to be made -> name of the one in `nets` that it follows, as `tau` and
+            `target_update_interval` say.
     """
 
+    state: ClassVar[tuple[str, ...]] = ("optimiser", "ratio", "agent")
     smoke: ClassVar = {"learning_starts": 64, "random_steps": 64, "batch_size": 32}
 
-    def __init__(self, cfg: Any, kit: Kit):
+    def __init__(self, cfg: Any, kit: Kit, nets: Nets, follow: Mapping[str, str]):
         super().__init__(cfg, kit)
+        self.nets, trained = nets, [name for name, _ in nets.named_children()]
+        for name in trained:
+            setattr(self, name, getattr(nets, name))
+        interval = None if cfg.tau < 1 else cfg.target_update_interval or 10_000
+        self.targets = {name: Target(getattr(nets, source), cfg.tau, interval) for name, source in follow.items()}
+        for name, target in self.targets.items():
+            setattr(nets, name, target.module)
+            setattr(self, name, target)
         self.buffer = buffer = kit.replay(cfg.gamma)
         env, total_timesteps = kit.env, kit.total_timesteps
         if cfg.batch_size > buffer.capacity:
@@ -91,24 +108,35 @@ class ReplayLearner(Algorithm):
         # Counted in what is stored, so that a run resumed without its replay warms up again.
         self.warm = max(cfg.batch_size, min(cfg.learning_starts, buffer.capacity))
         self.ratio = Ratio(cfg.gradient_steps, cfg.train_freq)
-        self.updates_ahead = total_timesteps * cfg.gradient_steps // cfg.train_freq
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
+        rounds = max(1, self.rollout_steps * env.num_envs // cfg.train_freq)  # in a chunk
+        self.optimiser = kit.update(
+            self.loss,
+            nets,
+            trains=trained,
+            cfg=cfg,
+            ahead=total_timesteps * cfg.gradient_steps // cfg.train_freq,
+            bursts=(rounds * cfg.gradient_steps,),
+            followers=list(self.targets.values()),
+        )
 
-    def update(self, batch: Batch, learning_rate: float) -> Aux:
-        """One gradient step on one batch. aux: td_error [B] becomes priorities, the others are 0-d and logged."""
+    def loss(self, nets: Nets, batch: Batch) -> tuple[Tensor, Aux]:
+        """The loss of a batch (see `Update`). aux: td_error [B] becomes priorities, the others are 0-d and logged."""
         raise NotImplementedError
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
+        for target in self.targets.values():
+            target.sync(progress.env_steps)
         self.buffer.add(rollout)
         if len(self.buffer) < self.warm:
             return {}
         means, learning_rate = UpdateMeans(), self.learning_rate(progress.begun(rollout))
         owed = self.ratio.owed(rollout.reward.size)
-        for batch in self.buffer.batches(owed, self.cfg.batch_size):
-            aux = self.update(batch, learning_rate)
-            progress.gradient_steps += 1
-            self.buffer.update_priorities(batch.index, aux.pop("td_error"))
-            means.add(aux)
+        for stack in self.buffer.bursts(owed, self.cfg.batch_size):
+            for piece in self.optimiser.burst(stack, learning_rate=learning_rate):
+                self.buffer.update_priorities(stack.index[piece.rows], piece.aux.pop("td_error"))
+                means.add(piece.aux)
+        progress.gradient_steps += owed
         if not owed:
             return {}
         return {f"train/{key}": value for key, value in means.take().items()} | {"train/learning_rate": learning_rate}

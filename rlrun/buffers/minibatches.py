@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from rlrun.compute.device import Device
-from rlrun.ops.fields import rows
+from rlrun.ops.fields import mapped
 from rlrun.registry import register
 from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array, EnvSpec, StateDict, Tensor
@@ -33,11 +34,14 @@ class RolloutBuffer:
     def minibatches(
         self, columns: Mapping[str, Array], batch_size: int, epochs: int, normalize: str | None = None
     ) -> Iterator[dict[str, Tensor]]:
-        """Each epoch visits all T x E transitions once, in a new order.
+        """Stacks of minibatches [m, B, ...] to make updates of in order: each epoch visits all T x E transitions once.
+
+        An epoch has an order of its own. It is one stack, and one more of a single smaller minibatch where a rest is
+        left; where one minibatch holds everything, all epochs are one stack of the same one.
 
         Args:
             columns: arrays [T, E, ...].
-            batch_size: transitions per minibatch; the last one of an epoch holds the rest.
+            batch_size: transitions per minibatch.
             normalize: the column that gets mean 0 and standard deviation 1 within each minibatch. A rest of a single
                 transition, which has no spread, is left out then.
         """
@@ -45,17 +49,19 @@ class RolloutBuffer:
         total = len(next(iter(flat.values())))
         if batch_size >= total:  # one minibatch holds everything, so its order means nothing
             batch = {key: self.device.tensor(column) for key, column in flat.items()}
-            _normalize(batch, normalize)
-            for _ in range(epochs):
-                yield batch
+            if normalize is not None:
+                batch[normalize] = _normalized(batch[normalize])
+            yield mapped(lambda x: x.expand(epochs, *x.shape), batch)
             return
+        whole = total // batch_size * batch_size
         for _ in range(epochs):
             order = self.rng.permutation(total)
             shuffled = {key: self.device.tensor(column.take(order, axis=0)) for key, column in flat.items()}
-            for start in range(0, total - (normalize is not None), batch_size):
-                batch = rows(shuffled, slice(start, start + batch_size))
-                _normalize(batch, normalize)
-                yield batch
+            if normalize is not None:
+                shuffled[normalize] = torch.cat([_normalized(x) for x in shuffled[normalize].split(batch_size)])
+            yield mapped(lambda x: x[:whole].unflatten(0, (-1, batch_size)), shuffled)
+            if total - whole > (normalize is not None):
+                yield mapped(lambda x: x[None, whole:], shuffled)
 
     def state_dict(self, contents: bool = True) -> StateDict:
         return {"rng": generator_state(self.rng)}
@@ -64,6 +70,5 @@ class RolloutBuffer:
         restore_generator(self.rng, state["rng"])
 
 
-def _normalize(batch: dict[str, Tensor], key: str | None) -> None:
-    if key is not None and len(batch[key]) > 1:  # a single number has no spread
-        batch[key] = (batch[key] - batch[key].mean()) / (batch[key].std() + 1e-8)
+def _normalized(x: Tensor) -> Tensor:
+    return (x - x.mean()) / (x.std() + 1e-8) if len(x) > 1 else x  # a single number has no spread

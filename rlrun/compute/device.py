@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 
 from rlrun.checks import Bounded, OneOf, Within
-from rlrun.compute.update import Adam, GraphAdam, LossFn
+from rlrun.compute.rules import Rule
+from rlrun.compute.update import Follower, LossFn, Update
 from rlrun.errors import ConfigError
 from rlrun.ops.fields import tensors
 from rlrun.registry import register
@@ -59,20 +61,32 @@ class Device:
     def is_cpu(self) -> bool:
         return self.torch.type == "cpu"
 
-    def optimiser(
-        self, loss: LossFn, module: nn.Module, *, updates_ahead: int = 0, max_grad_norm: float | None, eps: float = 1e-8
-    ) -> Adam | GraphAdam:
-        """The update that descends `loss` on the parameters of `module`: lean eager, or one graph with the same result.
+    def update(
+        self,
+        loss: LossFn,
+        nets: nn.Module,
+        trains: str | Sequence[str],
+        rule: Rule,
+        *,
+        max_grad_norm: float | None = None,
+        followers: Sequence[Follower] = (),
+        ahead: int = 0,
+        bursts: Sequence[int] = (1,),
+    ) -> Update:
+        """The update that descends a loss, eager or compiled, with one result up to rounding.
 
         Args:
-            loss: `loss(module, *inputs) -> (scalar, aux)`, a pure function of parameters and inputs.
-            updates_ahead: how many updates the whole run will make; decides `compile=auto`. It must not depend on
-                what happens to be cached: the two ways round differently, and same seed means same bytes.
-            max_grad_norm: global norm at which gradients are clipped; None leaves them.
+            loss, nets, trains, rule, max_grad_norm, followers: see `Update`.
+            ahead: how many updates the whole run will make; decides `compile=auto`. Nothing else may, such as what
+                happens to be compiled already: the two ways round differently, and same seed means same bytes.
+            bursts: how many updates are made in a row, time and again (see `GraphUpdate`).
         """
-        compiled = {"true": True, "false": False}.get(self.cfg.compile, updates_ahead >= COMPILE_PAYS_AFTER)
-        kind = GraphAdam if compiled else Adam
-        return kind(loss, module, max_grad_norm=max_grad_norm, eps=eps)
+        parts: Any = {"max_grad_norm": max_grad_norm, "followers": followers}
+        if not {"true": True, "false": False}.get(self.cfg.compile, ahead >= COMPILE_PAYS_AFTER):
+            return Update(loss, nets, trains, rule, **parts)
+        from rlrun.compute.graph import GraphUpdate  # needs torch as soon as it is imported
+
+        return GraphUpdate(loss, nets, trains, rule, **parts, bursts=bursts, cache=_cache() / "graphs")
 
     def tensor(self, array: np.ndarray) -> Any:
         """A tensor, or of an array of records a dict of tensors; one copy each, on the CPU a view."""

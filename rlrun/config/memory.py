@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from rlrun import registry
-from rlrun.envs.vector.ways import WAYS
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
 from rlrun.types import EnvSpec, HeadSpec
@@ -28,7 +27,7 @@ def of_environments(config: Any) -> list[Need]:
     footprint = registry.get("env", config.env.name).footprint
     if footprint is None:
         return []
-    each = WAYS[getattr(config.env, "vector", "in_process")].footprint
+    each = registry.get("experience", config.experience.name).footprint or 0
     tested = min(getattr(config.eval, "num_envs", 0), getattr(config.eval, "episodes", 0))
     evaluation = Need("eval.num_envs", tested * each, f"{tested:,} environments for evaluation", each)
     return [*footprint(config.env, each), evaluation]

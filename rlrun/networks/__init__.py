@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlrun.networks.heads import build_head
     from rlrun.networks.inference import Inference
     from rlrun.networks.layers import Field, Flat, Joined, OneHot, OneHots, Scaled
+    from rlrun.networks.nets import Nets
     from rlrun.networks.network import Network, chain
     from rlrun.networks.torsos import mlp
 
@@ -28,6 +29,7 @@ HOME = {
     "Flat": "layers",
     "Inference": "inference",
     "Joined": "layers",
+    "Nets": "nets",
     "Network": "network",
     "NetworkBuilder": "builder",
     "NetworkConfig": "builder",
@@ -51,6 +53,7 @@ __all__ = [
     "Flat",
     "Inference",
     "Joined",
+    "Nets",
     "Network",
     "NetworkBuilder",
     "NetworkConfig",

@@ -66,6 +66,10 @@ class Target(Stateful):
         if self.tau < 1:
             self._blend()
 
+    def pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """Parameters and buffers of the copy, each with the one that it follows."""
+        return [*zip(self._ours, self._theirs, strict=True), *self._buffers()]
+
     def _blend(self) -> None:
         with torch.no_grad():
             torch._foreach_lerp_(self._ours, self._theirs, self.tau)

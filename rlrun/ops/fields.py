@@ -6,7 +6,7 @@ places: on the way to the device, and in the network that joins them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,16 +27,32 @@ def tensors(array: Array, device: torch.device | None = None) -> Any:
 
 
 def rows(values: Any, index: Any) -> Any:
-    """`values[index]` of a tensor, or of every tensor in a dict, and in the dicts inside."""
+    """`values[index]` of a tensor, or of every tensor in a dict or a named tuple, and in the dicts inside."""
+    return mapped(lambda column: column[index], values)
+
+
+def mapped(function: Callable[[Any], Any], values: Any) -> Any:
+    """A tensor, or a dict or a named tuple of tensors and such dicts, with what a function makes of every tensor."""
     if isinstance(values, dict):
-        return {name: rows(column, index) for name, column in values.items()}
-    return values[index]
+        return {name: mapped(function, column) for name, column in values.items()}
+    if isinstance(values, tuple):
+        return type(values)(*[mapped(function, column) for column in values])
+    return function(values)
+
+
+def leaves(values: Any) -> list[Any]:
+    """The tensors in a dict or a named tuple, in order."""
+    found: list[Any] = []
+    mapped(found.append, values)
+    return found
 
 
 def unbound(values: Any) -> Sequence[Any]:
     """`rows(values, i)` for every i."""
     if isinstance(values, dict):
         return [dict(zip(values, row, strict=True)) for row in zip(*map(unbound, values.values()), strict=True)]
+    if isinstance(values, tuple):
+        return [type(values)(*row) for row in zip(*map(unbound, values), strict=True)]
     return values.unbind()
 
 

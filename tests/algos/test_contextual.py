@@ -328,7 +328,7 @@ def test_elbo_gradient_by_hand() -> None:
     w, b = layer.mean.weight.item(), layer.mean.bias.item()
     batch = {"obs": torch.tensor([[x]]), "action": torch.tensor([0]), "reward": torch.tensor([r])}
     batch |= {"noise": torch.tensor([[e]]), "observations": torch.tensor(n)}
-    loss, aux = algo.loss(algo.network, batch)
+    loss, aux = algo.loss(algo.nets, batch)
     grads = torch.autograd.grad(loss, [layer.mean.weight, layer.weight_rho])
 
     spread = math.sqrt(0.49 * x * x + 0.49)

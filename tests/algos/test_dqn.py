@@ -75,7 +75,7 @@ def test_the_loss_is_that_of_a_plain_loop(double: bool, loss: str) -> None:
         y = data.reward[i] + data.discount[i] * target[i, best]
         error = abs(float((y - algo.q(data.obs)[i, data.action[i]]).detach()))
         total += error**2 if loss == "mse" else (error**2 / 2 if error < 1 else error - 0.5)
-    value, aux = algo.loss(algo.q, data)
+    value, aux = algo.loss(algo.nets, data)
     assert value.item() == pytest.approx(total / B, rel=1e-5)
     assert aux["td_error"].shape == (B,)
 
@@ -84,24 +84,28 @@ def test_a_terminated_transition_is_worth_its_reward() -> None:
     algo, data = with_other_target(loss="mse"), batch()
     data = data._replace(discount=torch.zeros(B))
     value = algo.q(data.obs)[torch.arange(B), data.action]
-    assert algo.loss(algo.q, data)[0].item() == pytest.approx(functional.mse_loss(value, data.reward).item(), rel=1e-5)
+    assert algo.loss(algo.nets, data)[0].item() == pytest.approx(
+        functional.mse_loss(value, data.reward).item(), rel=1e-5
+    )
 
 
 def test_weights_weigh() -> None:
     algo, data = dqn(), batch()
-    single = algo.loss(algo.q, data)[0].item()
-    assert algo.loss(algo.q, data._replace(weight=2 * data.weight))[0].item() == pytest.approx(2 * single)
+    single = algo.loss(algo.nets, data)[0].item()
+    assert algo.loss(algo.nets, data._replace(weight=2 * data.weight))[0].item() == pytest.approx(2 * single)
     only = torch.zeros(B)
     only[3] = B
     one = Batch(*(column[3:4] for column in data))
-    assert algo.loss(algo.q, data._replace(weight=only))[0].item() == pytest.approx(algo.loss(algo.q, one)[0].item())
+    assert algo.loss(algo.nets, data._replace(weight=only))[0].item() == pytest.approx(
+        algo.loss(algo.nets, one)[0].item()
+    )
 
 
 @pytest.mark.parametrize("double", [False, True])
 def test_the_target_gets_no_gradient(double: bool) -> None:
     algo, data = dqn(double=double), batch()
     data = data._replace(obs=torch.zeros(B, 4), next_obs=torch.randn(B, 4))
-    algo.loss(algo.q, data)[0].backward()
+    algo.loss(algo.nets, data)[0].backward()
     first = algo.q.branches[0][0].weight.grad
     assert first.abs().max() == 0, "the first layer is reached through next_obs only"
     assert all(p.grad is None for p in algo.q_target.module.parameters())
@@ -151,9 +155,9 @@ def test_a_hard_copy_is_the_network_as_it_was_when_the_env_step_was_crossed() ->
     algo = dqn(batch_size=4, learning_starts=4, train_freq=4, gradient_steps=3, target_update_interval=12)
     progress, seen, loss = Progress(1000), [], algo.optimiser.loss
 
-    def spy(q: Any, data: Batch) -> Any:
+    def spy(nets: Any, data: Batch) -> Any:
         seen.append(first_weight(algo.q_target.module))
-        return loss(q, data)
+        return loss(nets, data)
 
     algo.optimiser.loss = spy
     expected = first_weight(algo.q)
@@ -171,7 +175,7 @@ def test_a_hard_copy_is_the_network_as_it_was_when_the_env_step_was_crossed() ->
 def test_soft_copies_follow_every_update() -> None:
     soft, data = dqn(tau=0.25), batch()
     before = first_weight(soft.q_target.module)
-    soft.update(data, 1e-3)
+    soft.optimiser(data, learning_rate=1e-3)
     expected = 0.75 * before + 0.25 * soft.q.branches[0][0].weight
     torch.testing.assert_close(soft.q_target.module.branches[0][0].weight, expected)
 
@@ -185,13 +189,14 @@ def test_the_exploration_rate_is_reported() -> None:
 
 def test_metrics_are_means_over_all_updates_of_a_chunk() -> None:
     algo = dqn(batch_size=4, learning_starts=4, train_freq=4, gradient_steps=5)
-    update, seen = algo.update, []
+    burst, seen = algo.optimiser.burst, []
 
-    def spy(*args: Any) -> Any:
-        seen.append(update(*args))
-        return dict(seen[-1])
+    def spy(*args: Any, **rates: Any) -> Any:
+        for piece in burst(*args, **rates):
+            seen.append(piece.aux)
+            yield piece
 
-    algo.update = spy  # type: ignore[method-assign]
+    algo.optimiser.burst = spy  # type: ignore[method-assign]
     metrics = algo.learn(steps(4), Progress(1000, env_steps=4))
     assert len({float(aux["loss"]) for aux in seen}) == 5
     for key in ("loss", "q_values"):
@@ -211,7 +216,7 @@ def test_adams_epsilon_is_an_option() -> None:
     """With one that dwarfs every gradient nothing moves."""
     algo, data = dqn(adam_eps=1e9), batch()
     before = first_weight(algo.q)
-    algo.update(data, 1e-3)
+    algo.optimiser(data, learning_rate=1e-3)
     torch.testing.assert_close(first_weight(algo.q), before, rtol=0, atol=1e-9)
     assert DQNConfig().adam_eps == 1e-8
 

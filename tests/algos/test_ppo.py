@@ -16,6 +16,7 @@ from rlrun.compute.device import Device, DeviceConfig
 from rlrun.errors import ConfigError
 from rlrun.networks import NetworkConfig
 from rlrun.networks.builder import build_mlp
+from rlrun.ops.fields import rows
 from rlrun.types import EnvSpec, Progress, Rollout, Space
 
 BOX = Space("box", (3,), np.dtype(np.float32))
@@ -86,7 +87,7 @@ def test_the_objective_in_numpy(clip_range_vf: float | None, ent_coef: float) ->
         clipped = data["value"] + np.clip(value - data["value"], -0.1, 0.1)
         errors = np.maximum(errors, (clipped - data["returns"]) ** 2)
     entropy = -(p * np.log(p)).sum(1).mean()
-    loss, aux = algo.loss(algo.network, batch, torch.tensor(0.2))
+    loss, aux = algo.loss(algo.nets, batch, torch.tensor(0.2))
     assert loss.item() == pytest.approx(policy_loss + 0.7 * errors.mean() - ent_coef * entropy, rel=1e-5)
     assert aux["value_loss"].item() == pytest.approx(errors.mean(), rel=1e-5)
     assert algo.diagnose(batch, 0.2)["approx_kl"].item() == pytest.approx((ratio - 1 - np.log(ratio)).mean(), rel=1e-4)
@@ -101,10 +102,10 @@ def test_a_clipped_sample_gives_no_gradient() -> None:
         log_prob = algo.policy.log_prob(algo.network(batch["obs"])[0], batch["action"])
     batch["advantage"] = torch.where(torch.arange(16) < 8, 1.0, -1.0)
     batch["log_prob"] = log_prob - 0.5 * batch["advantage"]
-    algo.loss(algo.network, batch, torch.tensor(0.2))[0].backward()
+    algo.loss(algo.nets, batch, torch.tensor(0.2))[0].backward()
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in algo.network.branches[0].parameters())
     batch["log_prob"] = log_prob + 0.5 * batch["advantage"]  # the other way round they all push
-    algo.loss(algo.network, batch, torch.tensor(0.2))[0].backward()
+    algo.loss(algo.nets, batch, torch.tensor(0.2))[0].backward()
     assert all(p.grad.abs().max() > 0 for p in algo.network.branches[0].parameters())
 
 
@@ -133,8 +134,8 @@ def test_the_first_epoch_starts_at_the_policy_that_acted() -> None:
         algo = ppo(space)
         data = rollout(algo)
         columns = {"obs": data.obs[:-1], "action": data.action, "log_prob": data.extras["log_prob"]}
-        (batch,) = algo.buffer.minibatches(columns, T * E, epochs=1)
-        found = algo.diagnose(batch, 0.2)
+        (stack,) = algo.buffer.minibatches(columns, T * E, epochs=1)
+        found = algo.diagnose(rows(stack, 0), 0.2)
         assert found["approx_kl"].item() == pytest.approx(0, abs=1e-6)
         assert found["clip_fraction"] == 0
 
@@ -163,13 +164,14 @@ def test_rates_fall_to_nothing() -> None:
 
 def test_losses_are_means_over_all_updates_of_a_rollout() -> None:
     algo, seen = ppo(batch_size=8, n_epochs=3), []
-    optimise = algo.optimiser
+    burst = algo.optimiser.burst
 
     def spy(*args: Any, **rates: Any) -> Any:
-        seen.append(optimise(*args, **rates))
-        return seen[-1]
+        for piece in burst(*args, **rates):
+            seen.append(piece.aux)
+            yield piece
 
-    algo.optimiser = spy  # type: ignore[assignment]
+    algo.optimiser.burst = spy  # type: ignore[method-assign]
     metrics = algo.learn(rollout(algo), Progress(1000, env_steps=T * E))
     assert len({float(aux["loss"]) for aux in seen}) == 6
     for key in ("loss", "value_loss", "policy_gradient_loss"):

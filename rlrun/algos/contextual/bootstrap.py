@@ -3,13 +3,12 @@
 Several networks with weights of their own learn from histories of their own: each observation enters each history with
 probability `add_prob`. A member drawn at random acts in every context, as if it were drawn from a posterior; evaluation
 acts on the members' mean. All members are trained at once as one batched network.
-Differs from the papers: Adam in place of RMSProp, no torso is shared, and a member's batch holds its own share of
-`batch_size` random observations instead of always as many.
+Differs from the papers: Adam unless `optimizer=rmsprop`, no torso is shared, and a member's batch holds its own share
+of `batch_size` random observations instead of always as many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from rlrun import networks
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.neural import Batch, NeuralConfig, NeuralLearner, check_dropout
-from rlrun.checks import positive, within
+from rlrun.checks import Positive, positive, within
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, Need, Parameters, q_network
 from rlrun.ops.losses import gather
@@ -33,7 +32,7 @@ class BootstrapConfig(NeuralConfig):
     name: str = "bootstrap"  # registered name of the algorithm
     n_members: int = 10  # networks
     add_prob: float = 0.95  # probability with which an observation enters a member's history
-    max_grad_norm: float | None = None  # gradients are scaled down to this norm over all members; null leaves them
+    max_grad_norm: Positive | None = None  # gradients are scaled down to this norm over all members; null leaves them
     dropout: float = 0.0  # share of the hidden units that are dropped in training
     dropout_when_acting: bool = False  # drop units while exploring, too
 
@@ -75,12 +74,12 @@ class Bootstrap(NeuralLearner):
         self.members = [networks.DropoutInference(member, cfg.dropout_when_acting) for member in members]
         self.agent = ContextualAgent(self.values, self.scores, self.arms, cfg.init_pulls, kit.rng)
 
-    def loss(self, network: Callable[..., Tensor], batch: Batch) -> tuple[Tensor, Aux]:
+    def loss(self, nets: networks.Nets, batch: Batch) -> tuple[Tensor, Aux]:
         """Sum over the members of their mean squared errors on what is in their history.
 
         Rows are [M, B, ...] for M members; `batch["histories"]` [M, B, M] tells whose histories an observation is in.
         """
-        predicted = gather(network(batch["obs"], batch["noise"]), batch["action"])  # [M, B]
+        predicted = gather(nets.network(batch["obs"], batch["noise"]), batch["action"])  # [M, B]
         mine = batch["histories"].diagonal(dim1=0, dim2=2).T  # [M, B]
         error = mine * (predicted - batch["reward"]).square()
         return (error.sum(1) / mine.sum(1).clamp(min=1)).sum(), {}

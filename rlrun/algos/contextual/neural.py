@@ -10,16 +10,19 @@ Letters: E environments, K arms, N observations, B batch, T gradient steps of a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 
+from rlrun import networks
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.algos.contextual.agent import ContextualAgent
-from rlrun.checks import positive, within
-from rlrun.compute.update import Aux, UpdateMeans
+from rlrun.checks import Positive, within
+from rlrun.compute.means import UpdateMeans
+from rlrun.compute.rules import OptimizerConfig
+from rlrun.compute.update import Aux
 from rlrun.ops.losses import gather
 from rlrun.schedules import Ratio, ScheduleConfig, make
 from rlrun.types import Array, Metrics, Progress, Rollout, StateDict, Tensor
@@ -28,27 +31,25 @@ Batch = dict[str, Tensor]  # rows by name: obs, action, reward, noise, ...
 
 
 @dataclass
-class NeuralConfig:
+class NeuralConfig(OptimizerConfig):
     """Options of every neural contextual bandit. All steps are env steps, summed over the environments."""
 
+    learning_rate: Positive = 0.01  # step size
+    lr_decay: float = 0.05  # the step size falls as learning_rate / (1 + lr_decay * gradient steps)
+    lr_reset: bool = True  # every round starts at learning_rate; otherwise it goes on falling where the last one ended
+    max_grad_norm: Positive | None = 1.0  # gradients are scaled down to this global norm; null leaves them
     init_pulls: int = 3  # how often every arm is played first, in turn
     update_interval: int = 20  # env steps between two rounds of training
     learning_starts: int = 0  # env steps before the first round
     train_steps: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(start=20))  # gradient steps per round
     batch_size: int = 64  # observations per gradient step
-    learning_rate: float = 0.01  # Adam's step size
-    lr_decay: float = 0.05  # the step size falls as learning_rate / (1 + lr_decay * gradient steps)
-    adam_eps: float = 1e-8  # Adam's epsilon, added to the root of the second moment
-    lr_reset: bool = True  # every round starts at learning_rate; otherwise it goes on falling where the last one ended
-    max_grad_norm: float | None = 1.0  # gradients are scaled down to this global norm; null leaves them
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("init_pulls", "learning_starts", "lr_decay"):
             within(key, getattr(self, key), 0)
         within("update_interval", self.update_interval, 1)
         within("batch_size", self.batch_size, 1, 10**7)
-        for key in ("learning_rate", "adam_eps", "max_grad_norm"):
-            positive(key, getattr(self, key))
         self.train_steps.within("train_steps", 0, 10**6)
 
 
@@ -118,7 +119,7 @@ class NeuralLearner(Algorithm):
 
     def __init__(self, cfg: NeuralConfig, kit: Kit, network: Any, batch_shape: tuple[int, ...] | None = None):
         super().__init__(cfg, kit)
-        self.network = network
+        self.network, self.nets = network, networks.Nets(network=network)
         self.batch_shape = batch_shape or (cfg.batch_size,)
         self.history = History(kit.device.torch)
         self.generator = kit.generator
@@ -126,18 +127,18 @@ class NeuralLearner(Algorithm):
         self.train_steps = make(cfg.train_steps, kit.total_timesteps)
         self.gradient_steps = 0
         most = max(cfg.train_steps.start, cfg.train_steps.end or 0)
-        self.optimiser = kit.device.optimiser(
+        self.optimiser = kit.update(
             self.loss,
-            network,
-            updates_ahead=int(kit.total_timesteps * most / cfg.update_interval),
-            max_grad_norm=cfg.max_grad_norm,
-            eps=cfg.adam_eps,
+            self.nets,
+            trains="network",
+            cfg=cfg,
+            ahead=int(kit.total_timesteps * most / cfg.update_interval),
         )
         self.means = UpdateMeans()
 
-    def loss(self, network: Callable[..., Any], batch: Batch) -> tuple[Tensor, Aux]:
+    def loss(self, nets: networks.Nets, batch: Batch) -> tuple[Tensor, Aux]:
         """Mean squared error of the arms that were pulled."""
-        predicted = gather(network(batch["obs"], batch["noise"]), batch["action"])  # [B]
+        predicted = gather(nets.network(batch["obs"], batch["noise"]), batch["action"])  # [B]
         return torch.nn.functional.mse_loss(predicted, batch["reward"]), {}
 
     def columns(self, rollout: Rollout) -> dict[str, Array]:

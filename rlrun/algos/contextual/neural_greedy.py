@@ -2,7 +2,7 @@
 
 With probability epsilon any arm, otherwise the one with the highest prediction. With `dropout_when_acting` every
 prediction is made by a random thinned network, which explores by itself (Gal & Ghahramani 2016, arXiv:1506.02142).
-Differs from the paper: Adam in place of RMSProp.
+Differs from the paper: Adam unless `optimizer=rmsprop`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Acts with weights drawn from q for every context, which is Thompson sampling; ev
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,9 +65,9 @@ class Variational(NeuralLearner):
         mean = networks.Inference(torch.nn.Sequential(*layers))
         self.agent = ContextualAgent(mean, self.scores, arms, cfg.init_pulls, kit.rng)
 
-    def loss(self, network: Callable[..., tuple[Tensor, Tensor]], batch: Batch) -> tuple[Tensor, Aux]:
+    def loss(self, nets: networks.Nets, batch: Batch) -> tuple[Tensor, Aux]:
         """-ELBO / N; `batch["observations"]` is N."""
-        predicted, kl = network(batch["obs"], batch["noise"])
+        predicted, kl = nets.network(batch["obs"], batch["noise"])
         error = (gather(predicted, batch["action"]) - batch["reward"]) / self.cfg.noise_std  # [B]
         log_likelihood = (-0.5 * error.square()).mean() - math.log(self.cfg.noise_std) - 0.5 * math.log(2 * math.pi)
         return kl / batch["observations"] - log_likelihood, {"kl": kl, "log_likelihood": log_likelihood}

@@ -14,7 +14,7 @@ once, after the last update, on its minibatch; the explained variance is that of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,14 @@ from rlrun import networks
 from rlrun.agents.policy import ActorCriticAgent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.buffers import RolloutBuffer, RolloutBufferConfig
-from rlrun.checks import one_of, positive, within
-from rlrun.compute.update import Aux, UpdateMeans
+from rlrun.checks import Positive, one_of, positive, within
+from rlrun.compute.means import UpdateMeans
+from rlrun.compute.rules import GradientConfig
+from rlrun.compute.update import Aux
 from rlrun.errors import ConfigError
 from rlrun.footprint import FLOAT, TRAINED, Need, Parameters, transition, weights
 from rlrun.ops.distributions import distribution
+from rlrun.ops.fields import rows
 from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss
 from rlrun.ops.returns import gae
 from rlrun.registry import ANY_SPACE, Needs, register
@@ -38,18 +41,18 @@ from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Metrics, Progress, Rollo
 
 
 @dataclass
-class PPOConfig:
+class PPOConfig(GradientConfig):
     """Proximal policy optimisation."""
 
     name: str = "ppo"  # registered name of the algorithm
+    learning_rate: Positive = 3e-4  # step size
+    adam_eps: Positive = 1e-5  # adam, adamw: added to the root of the second moment
+    max_grad_norm: Positive | None = 0.5  # gradients are scaled down to this global norm; null leaves them
     gamma: float = 0.99  # discount factor per step
     gae_lambda: float = 0.95  # 0: one-step advantages, 1: Monte Carlo
     n_steps: int = 2048  # steps per environment and rollout
     batch_size: int = 64  # transitions per minibatch
     n_epochs: int = 10  # passes over each rollout
-    learning_rate: float = 3e-4  # Adam's step size
-    learning_rate_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
-    adam_eps: float = 1e-5  # Adam's epsilon, added to the root of the second moment
     clip_range: float = 0.2  # how far the probability ratio may gain from moving away from 1
     clip_range_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
     clip_range_vf: float | None = (
@@ -58,22 +61,21 @@ class PPOConfig:
     normalize_advantage: bool = True  # mean 0 and standard deviation 1 within each minibatch
     ent_coef: float = 0.0  # weight of the entropy bonus
     vf_coef: float = 0.5  # weight of the value loss
-    max_grad_norm: float | None = 0.5  # gradients are scaled down to this global norm; null leaves them
     target_kl: float | None = (
         None  # ends a rollout's epochs once the approximate KL exceeds 1.5 times this; null never does
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for key in ("gamma", "gae_lambda"):
             within(key, getattr(self, key), 0, 1)
         for key in ("n_steps", "batch_size", "n_epochs"):
             within(key, getattr(self, key), 1, 10**7)
-        for key in ("learning_rate", "adam_eps", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl"):
+        for key in ("clip_range", "clip_range_vf", "target_kl"):
             positive(key, getattr(self, key))
         for key in ("ent_coef", "vf_coef"):
             within(key, getattr(self, key), 0)
-        for key in ("learning_rate_schedule", "clip_range_schedule"):
-            one_of(key, getattr(self, key), ("constant", "linear"))
+        one_of("clip_range_schedule", self.clip_range_schedule, ("constant", "linear"))
         if self.normalize_advantage and self.batch_size == 1:
             raise ConfigError("batch_size", "one advantage has no standard deviation", "or normalize_advantage=false")
 
@@ -120,25 +122,24 @@ class PPO(Algorithm):
 
         self.policy = distribution(env.action_space)
         policy_head = HeadSpec("policy", self.policy.size, self.policy.log_stds)
-        self.network = kit.module(policy_head, HeadSpec("value", 1))
+        self.nets = kit.nets(network=(policy_head, HeadSpec("value", 1)))
+        self.network = self.nets.network
         self.masked = env.obs_space.masked
         self.agent = ActorCriticAgent(networks.Inference(self.network), self.policy, kit.rng, self.masked)
 
-        minibatches = -(-cfg.n_steps * env.num_envs // cfg.batch_size)  # rounded up
-        rollouts = -(-total_timesteps // (cfg.n_steps * env.num_envs))
-        self.optimiser = kit.device.optimiser(
+        rollout = cfg.n_steps * env.num_envs
+        self.optimiser = kit.update(
             self.loss,
-            self.network,
-            updates_ahead=rollouts * cfg.n_epochs * minibatches,
-            max_grad_norm=cfg.max_grad_norm,
-            eps=cfg.adam_eps,
+            self.nets,
+            trains="network",
+            cfg=cfg,
+            ahead=-(-total_timesteps // rollout) * cfg.n_epochs * -(-rollout // cfg.batch_size),  # rounded up
+            bursts=bursts(cfg, rollout),
         )
 
-    def loss(
-        self, network: Callable[[Tensor], Any], batch: Mapping[str, Any], clip_range: float | Tensor
-    ) -> tuple[Tensor, Aux]:
+    def loss(self, nets: networks.Nets, batch: Mapping[str, Any], clip_range: float | Tensor) -> tuple[Tensor, Aux]:
         """The objective above on one minibatch of obs, action, log_prob, value, advantage, returns."""
-        output, value = network(batch["obs"])
+        output, value = nets.network(batch["obs"])
         value = value.squeeze(-1)  # [B]
         mask = batch["obs"][MASK] if self.masked else None
         ratio = (self.policy.log_prob(output, batch["action"], mask) - batch["log_prob"]).exp()  # [B]
@@ -181,10 +182,13 @@ class PPO(Algorithm):
         learning_rate, clip_range = self.learning_rate(begun), self.clip_range(begun)
         normalize = "advantage" if self.cfg.normalize_advantage else None
         # The last rollout of a run is cut to what was left: its minibatches are not worth a graph of their own.
-        optimise = self.optimiser if len(rollout.reward) == self.rollout_steps else self.optimiser.eager
-        for batch in self.buffer.minibatches(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize):
-            means.add(optimise(batch, clip_range, learning_rate=learning_rate))
-            progress.gradient_steps += 1
+        burst = self.optimiser.burst if len(rollout.reward) == self.rollout_steps else self.optimiser.eager
+        stacks = self.buffer.minibatches(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize)
+        pieces = ((stack, piece) for stack in stacks for piece in burst(stack, clip_range, learning_rate=learning_rate))
+        for stack, piece in pieces:
+            means.add(piece.aux)
+            progress.gradient_steps += piece.updates
+            batch = rows(stack, piece.last)
             if self.cfg.target_kl and self.diagnose(batch, clip_range)["approx_kl"] > 1.5 * self.cfg.target_kl:
                 break
         aux = means.take() | self.diagnose(batch, clip_range)
@@ -210,6 +214,15 @@ class PPO(Algorithm):
             self.cfg.gamma,
             self.cfg.gae_lambda,
         )
+
+
+def bursts(cfg: PPOConfig, rollout: int) -> tuple[int, ...]:
+    """How many updates are made in a row without a look in between, for a rollout of so many transitions."""
+    if cfg.target_kl:
+        return (1,)
+    if cfg.batch_size >= rollout:
+        return (cfg.n_epochs,)
+    return (rollout // cfg.batch_size, 1) if rollout % cfg.batch_size else (rollout // cfg.batch_size,)
 
 
 def explained_variance(value: Array, advantage: Array) -> float:

@@ -5,8 +5,9 @@ Mnih et al. 2015 (Nature 518:529), equation 1, with the loss
     L = E[ w * h( r + discount * Q_target(s', a*) - Q(s, a) ) ],   h = Huber or squared error.
 
 a* maximises Q_target(s', .); with `double` it maximises Q(s', .) (van Hasselt et al. 2016, arXiv:1509.06461).
-Differs from the paper: Adam in place of RMSProp, targets copied on env steps instead of updates, optionally averaged
-(`tau`). The batch carries gamma^m and termination in `discount`, so n-step and prioritised replay need nothing here.
+Differs from the paper: Adam unless `optimizer=rmsprop`, targets copied on env steps instead of updates, optionally
+averaged (`tau`). The batch carries gamma^m and termination in `discount`, so n-step and prioritised replay need nothing
+here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from rlrun.algos.learners import ReplayConfig, ReplayLearner, round_footprint
 from rlrun.checks import one_of
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, Need, Parameters, weights
-from rlrun.networks.target import Target
 from rlrun.ops.fields import allowed
 from rlrun.ops.losses import gather
 from rlrun.registry import ANY_SPACE, Needs, register
@@ -67,41 +67,28 @@ class DQN(ReplayLearner):
     """Q-learning from replay with a frozen target network (Mnih et al. 2015)."""
 
     agent: DQNAgent
-    state = ("q", "q_target", "optimiser", "ratio", "agent")
+    state = ("q", "q_target", *ReplayLearner.state)
 
     def __init__(self, cfg: DQNConfig, kit: Kit):
-        super().__init__(cfg, kit)
-        self.q = kit.module(HeadSpec("q", kit.env.num_actions))
-        self.q_target = Target(
-            self.q, tau=cfg.tau, interval=None if cfg.tau < 1 else cfg.target_update_interval or 10_000
-        )
+        nets = kit.nets(q=HeadSpec("q", kit.env.num_actions))
+        super().__init__(cfg, kit, nets, follow={"q_target": "q"})
         self.error: Callable[..., Tensor] = getattr(torch.nn.functional, LOSSES[cfg.loss])
-        self.optimiser = kit.device.optimiser(
-            self.loss, self.q, updates_ahead=self.updates_ahead, max_grad_norm=cfg.max_grad_norm, eps=cfg.adam_eps
-        )
-        scores = networks.Inference(self.q)
         epsilon = make(cfg.epsilon, kit.total_timesteps)
         self.masked = kit.env.obs_space.masked
-        self.agent = DQNAgent(scores, epsilon, kit.rng, cfg.random_steps, self.masked)
+        self.agent = DQNAgent(networks.Inference(nets.q), epsilon, kit.rng, cfg.random_steps, self.masked)
 
-    def loss(self, q: Callable[[Tensor], Tensor], batch: Batch) -> tuple[Tensor, Aux]:
+    def loss(self, nets: networks.Nets, batch: Batch) -> tuple[Tensor, Aux]:
         """Weighted TD loss of the taken actions; the target gets no gradient."""
-        value = gather(q(batch.obs), batch.action)  # [B]
+        value = gather(nets.q(batch.obs), batch.action)  # [B]
         with torch.no_grad():
-            next_q = self.q_target(batch.next_obs)  # [B, A]
-            chooser = q(batch.next_obs) if self.cfg.double else next_q
+            next_q = nets.q_target(batch.next_obs)  # [B, A]
+            chooser = nets.q(batch.next_obs) if self.cfg.double else next_q
             chooser = allowed(chooser, batch.next_obs[MASK] if self.masked else None)
             target = batch.reward + batch.discount * gather(next_q, chooser.argmax(-1))
         loss = (batch.weight * self.error(value, target, reduction="none")).mean()
         with torch.no_grad():
             return loss, {"td_error": (target - value).abs(), "q_values": value.mean()}
 
-    def update(self, batch: Batch, learning_rate: float) -> Aux:
-        aux = self.optimiser(batch, learning_rate=learning_rate)
-        self.q_target.follow()
-        return aux
-
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         epsilon = self.agent.epsilon(progress.env_steps)
-        self.q_target.sync(progress.env_steps)
         return {**super().learn(rollout, progress), "rollout/exploration_rate": epsilon}

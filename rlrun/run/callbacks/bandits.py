@@ -21,10 +21,9 @@ class BanditReport(Callback):
     """Writes the report of a run whose environments told of regret; does nothing for others."""
 
     def on_end(self, run: Run) -> None:
-        pulls = run.environments.arm_counts()
-        if pulls is None:
+        if "bandit/regret" not in run.logger.last:
             return
-        write_counts(run.dir.path / "arm_counts.csv", pulls)
+        write_counts(run.dir.path / "arm_counts.csv", run.source.state_dict()["envs"]["regret"]["pulls"])
         curves.save(run.dir, "bandit", draw)
 
 

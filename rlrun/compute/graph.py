@@ -1,0 +1,161 @@
+"""Updates as compiled calls: gradient, clipping, step and followers in one graph, for k batches one after the other.
+
+At the sizes of these networks the price of an eager update is calls, not arithmetic. A graph takes all tensors, changes
+weights and moments in place, runs no Python and checks nothing, so it costs what its arithmetic costs. How it is made,
+and found again by later runs, is in libraries.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.func import functional_call
+
+from rlrun.compute.libraries import Call, library
+from rlrun.compute.rules import clip_divisor
+from rlrun.compute.update import Aux, Piece, Update
+from rlrun.ops.fields import leaves, mapped, rows
+from rlrun.types import Tensor
+
+LONGEST = 8  # updates in one graph: more take longer to compile and save no more
+
+
+class GraphUpdate(Update):
+    """The same update compiled. The first call for batches of a shape finds or makes the graph.
+
+    Args:
+        bursts: how many updates are made in a row, time and again. A row is cut into equal calls of at most 8; what is
+            left of a row of another length is made eagerly, so that it compiles nothing. The cuts follow from these
+            numbers and the length of a stack alone: where a run was interrupted makes no difference to its bytes.
+        cache: folder of the compiled libraries.
+    """
+
+    def __init__(self, *args: Any, bursts: Sequence[int] = (1,), cache: Path, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.sizes = sorted({longest(n) for n in bursts}, reverse=True)
+        self.cache = cache
+        self.learning_rate = torch.zeros((), device=self.step.device)
+        named = [*self.nets.named_parameters(), *self.nets.named_buffers()]
+        self._weights = {name: tensor.detach() for name, tensor in named}
+        names = {id(tensor): name for name, tensor in named}
+        self._averages = [
+            (names[id(ours)], names[id(theirs)], follower.tau)
+            for follower in self.followers
+            if follower.tau < 1
+            for ours, theirs in follower.pairs()
+        ]
+        moments = [tensor for tensors in self.slots.values() for tensor in tensors]
+        self._kept = [*self._weights.values(), *moments, self.step, self.learning_rate]  # changed in place by a call
+        self._graphs: dict[Any, Graph] = {}
+
+    def __call__(self, batch: Any, *shared: float, learning_rate: float) -> Aux:
+        stack = rows(batch, None)
+        graph, numbers, columns = self._begin(1, stack, shared, learning_rate)
+        return {key: value[0] for key, value in graph(numbers, columns).items()}
+
+    def burst(self, stack: Any, *shared: float, learning_rate: float) -> Iterator[Piece]:
+        start, total = 0, len(leaves(stack)[0])
+        for size in self.sizes:
+            if total - start < size:
+                continue
+            graph, numbers, columns = self._begin(size, stack, shared, learning_rate)
+            while total - start >= size:
+                piece = slice(start, start + size)
+                yield Piece(piece, graph(numbers, [column[piece] for column in columns]))
+                start += size
+        if start < total:
+            rest = rows(stack, slice(start, None))
+            for single in self.eager(rest, *shared, learning_rate=learning_rate):
+                yield Piece(start + single.last, single.aux)
+
+    def _begin(
+        self, size: int, stack: Any, shared: Sequence[float], learning_rate: float
+    ) -> tuple[Graph, list[Tensor], list[Tensor]]:
+        """The graph of `size` updates on batches like these, and what it takes beside the kept tensors.
+
+        Numbers go in as tensors: a new value is no reason to compile another graph.
+        """
+        self.learning_rate.fill_(learning_rate)
+        numbers = [torch.tensor(number, device=self.step.device) for number in shared]
+        columns = leaves(stack)
+        signature = (size, *[(x.dtype, x.shape[1:], x.stride()) for x in columns])
+        if signature not in self._graphs:
+            self._graphs[signature] = Graph(self, size, stack, numbers)
+        return self._graphs[signature], numbers, columns
+
+
+class Graph:
+    """`graph(numbers, columns) -> aux`: `size` updates in one call; a value of aux has one row per update."""
+
+    def __init__(self, update: GraphUpdate, size: int, stack: Any, numbers: Sequence[Tensor]):
+        self.update, self.stack, self.shared = update, rows(stack, slice(0)), len(numbers)
+        self.keys: list[str] = []  # of aux; known once a call was traced
+        columns = [x[:size] for x in leaves(stack)]
+        one = [*numbers, *[x[:1] for x in columns]]
+        self.call: Call = library(self.many, update._kept, one, [*numbers, *columns], update.cache)
+
+    def __call__(self, numbers: list[Tensor], columns: list[Tensor]) -> Aux:
+        said = self.call([*self.update._kept, *numbers, *columns])
+        return dict(zip(self.keys, said, strict=True))
+
+    def many(self, *tensors: Tensor) -> list[Tensor]:
+        """As many updates as the columns have rows, on tensors in the order of a call."""
+        update, inputs = self.update, iter(tensors)
+        weights = {name: next(inputs) for name in update._weights}
+        slots = {key: [next(inputs) for _ in update.params] for key in update.slots}
+        count, rate = next(inputs), next(inputs)
+        shared = [next(inputs) for _ in range(self.shared)]
+        stack = mapped(lambda _: next(inputs), self.stack)
+        said = [self.once(weights, slots, count, rate, rows(stack, i), shared) for i in range(len(leaves(stack)[0]))]
+        self.keys = list(said[0])
+        return [torch.stack([aux[key] for aux in said]) for key in self.keys]
+
+    def once(
+        self,
+        weights: dict[str, Tensor],
+        slots: dict[str, list[Tensor]],
+        count: Tensor,
+        rate: Tensor,
+        batch: Any,
+        shared: Sequence[Tensor],
+    ) -> Aux:
+        """One update, in place on the tensors that are given."""
+        update = self.update
+        trained = {name: weights[name].detach().requires_grad_() for name in update.names}
+        with torch.enable_grad():
+            loss, aux = functional_call(update.nets, weights | trained, (update.loss, batch, *shared))
+            grads = torch.autograd.grad(loss, list(trained.values()), materialize_grads=True)
+        params = [weights[name] for name in update.names]
+        with torch.no_grad():
+            if update.max_grad_norm is not None:
+                divisor = clip_divisor(grads, update.max_grad_norm)
+                grads = tuple(g / divisor for g in grads)
+            count.add_(1)
+            new, moments = update.rule.step(params, grads, slots, count, rate)
+            overwrite(params, new)
+            for key in slots:
+                overwrite(slots[key], moments[key])
+            for ours, theirs, tau in update._averages:
+                average(weights[ours], weights[theirs], tau)
+        return {"loss": loss.detach()} | {key: value.detach() for key, value in aux.items()}
+
+
+def overwrite(old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+    for mine, its in zip(old, new, strict=True):
+        mine.copy_(its)
+
+
+def average(ours: Tensor, theirs: Tensor, tau: float) -> None:
+    """As networks/target.py has it: floats are averaged, counters copied."""
+    if ours.is_floating_point():
+        ours.lerp_(theirs, tau)
+    else:
+        ours.copy_(theirs)
+
+
+def longest(burst: int) -> int:
+    """The longest call that a row of so many updates is cut into without a rest."""
+    return max(size for size in range(1, LONGEST + 1) if burst % size == 0)

@@ -1,0 +1,241 @@
+"""Compiled updates against eager ones: the same steps up to rounding; and how graphs are cut, named and found again."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rlrun.algos.algorithm import Kit
+from rlrun.algos.policy.ppo import PPO, PPOConfig
+from rlrun.algos.value.dqn import DQN, DQNConfig
+from rlrun.compute import graph, libraries
+from rlrun.compute.device import Device, DeviceConfig
+from rlrun.compute.graph import GraphUpdate, longest
+from rlrun.compute.rules import Adam
+from rlrun.compute.update import Update
+from rlrun.networks import Nets, NetworkConfig
+from rlrun.networks.builder import build_mlp
+from rlrun.networks.target import Target
+from rlrun.ops import fields
+from rlrun.types import EnvSpec, Progress, Rollout, Space
+
+OBS = Space("box", (3,), np.dtype(np.float32))
+DISCRETE = Space("discrete", (), np.dtype(np.int64), n=2)
+compiles = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Graphs are not compiled but run as they are; lists how many updates each one makes."""
+    made: list[int] = []
+
+    def library(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
+        made.append(len(inputs[-1]))
+        return lambda tensors: function(*tensors)
+
+    monkeypatch.setattr(graph, "library", library)
+    yield made
+
+
+def loss(nets: Any, batch: dict[str, Tensor], scale: float | Tensor = 1.0) -> tuple[Tensor, dict[str, Tensor]]:
+    error = scale * nets.net(batch["x"]) - batch["y"]
+    return error.square().mean(), {"error": error.detach().abs().mean(), "each": error.detach().abs().sum(1)}
+
+
+def stack(n: int, size: int = 4) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(n)
+    return {key: torch.randn(n, size, width, generator=generator) for key, width in (("x", 3), ("y", 2))}
+
+
+def update(kind: type[Update], tau: float = 1.0, **options: Any) -> Update:
+    torch.manual_seed(0)
+    nets = Nets(net=nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
+    target = Target(nets.net, tau)
+    nets.target = target.module
+    return kind(loss, nets, "net", Adam(), max_grad_norm=0.5, followers=[target], **options)
+
+
+def said(made: Update, n: int, rate: float = 0.01) -> tuple[list[Any], dict[str, Tensor]]:
+    """Which rows were updated together, and what all updates of a burst said."""
+    pieces = list(made.burst(stack(n), 0.5, learning_rate=rate))
+    rows = [piece.rows for piece in pieces]
+    aux = [piece.aux if isinstance(piece.rows, slice) else fields.rows(piece.aux, None) for piece in pieces]
+    return rows, {key: torch.cat([each[key] for each in aux]) for key in aux[0]}
+
+
+def state(made: Update) -> dict[str, Any]:
+    return {"nets": dict(made.nets.state_dict()), "optimiser": made.state_dict()}
+
+
+@pytest.mark.parametrize(("burst", "size"), [(1, 1), (2, 2), (7, 7), (8, 8), (10, 5), (11, 1), (12, 6), (128, 8)])
+def test_a_burst_is_cut_into_equal_calls_of_at_most_8(burst: int, size: int) -> None:
+    assert longest(burst) == size
+
+
+def test_the_cuts_follow_from_the_numbers_alone(untouched: list[int], cache: Path) -> None:
+    """Calls of 4, then of 1 if the config says that such come, and the rest eagerly: no new length compiles."""
+    made = update(GraphUpdate, bursts=(4,), cache=cache)
+    assert said(made, 8)[0] == [slice(0, 4), slice(4, 8)]
+    assert said(made, 6)[0] == [slice(0, 4), 4, 5]
+    assert said(made, 1)[0] == [0]
+    assert untouched == [4]
+    both = update(GraphUpdate, bursts=(4, 1), cache=cache)
+    assert said(both, 5)[0] == [slice(0, 4), slice(4, 5)]
+    assert untouched == [4, 4, 1]
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.3])
+def test_one_graph_makes_the_steps_of_many_eager_updates(untouched: list[int], cache: Path, tau: float) -> None:
+    eager, made = update(Update, tau), update(GraphUpdate, tau, bursts=(3,), cache=cache)
+    for n, rate in ((3, 0.01), (6, 0.02), (5, 0.005)):
+        torch.testing.assert_close(said(made, n, rate)[1], said(eager, n, rate)[1])
+    torch.testing.assert_close(state(made), state(eager))
+    once = {key: value[0] for key, value in stack(1).items()}
+    torch.testing.assert_close(made(once, learning_rate=0.01), eager(once, learning_rate=0.01))
+    torch.testing.assert_close(state(made), state(eager))
+    assert (tau < 1) == (not torch.equal(made.nets.target[0].weight, update(Update).nets.target[0].weight))
+
+
+def test_a_state_goes_over_from_one_way_to_the_other(untouched: list[int], cache: Path) -> None:
+    eager, made = update(Update), update(GraphUpdate, bursts=(3,), cache=cache)
+    said(eager, 6)
+    made.nets.load_state_dict(eager.nets.state_dict())
+    made.load_state_dict(copy.deepcopy(eager.state_dict()))
+    said(eager, 3), said(made, 3)
+    torch.testing.assert_close(state(made), state(eager))
+
+
+@compiles
+def test_compiled_it_is_the_same(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches that lie in memory in several ways; then another update of the kind finds the library."""
+
+    def compare(made: Update) -> None:
+        eager, columns = update(Update, 0.3), stack(4)
+        columns["y"] = columns["y"][:1].expand(4, -1, -1)
+        columns["x"] = columns["x"].transpose(1, 2).contiguous().transpose(1, 2)
+        for one in (made, eager):
+            list(one.burst(columns, 0.5, learning_rate=0.01))
+        torch.testing.assert_close(state(made), state(eager))
+
+    compare(update(GraphUpdate, 0.3, bursts=(2,), cache=cache))
+    monkeypatch.setattr(libraries, "_compile", lambda *_: pytest.fail("it is there already"))
+    compare(update(GraphUpdate, 0.3, bursts=(2,), cache=cache))
+    assert len(list(cache.iterdir())) == 1
+
+
+def name(made: Update, n: int = 2, size: int = 4, scale: float = 1.0) -> str:
+    """Of the library for bursts of n batches of a size."""
+    names: list[str] = []
+
+    def library(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
+        names.append(libraries._name(function, [*kept, *one], [*kept, *inputs]))
+        return lambda tensors: function(*tensors)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "library", library)
+        list(made.burst(stack(n, size), scale, learning_rate=0.01))
+    return names[0]
+
+
+def test_a_library_is_named_by_what_it_computes(cache: Path) -> None:
+    def made(tau: float = 1.0, by: Any = loss, n: int = 2) -> Update:
+        found = update(GraphUpdate, tau, bursts=(n,), cache=cache)
+        found.loss = by
+        return found
+
+    constant = torch.tensor([0.5, 1.0])
+
+    def other(nets: Any, batch: dict[str, Tensor], scale: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        return (constant * nets.net(batch["x"]) - scale * batch["y"]).square().mean(), {}
+
+    first, later = name(made()), made()
+    name(later)  # weights, moments and the count have changed
+    later._graphs.clear()
+    assert first == name(made()) == name(later, scale=0.3), "values make no difference"
+    names = [first, name(made(n=4), n=4), name(made(), size=5), name(made(0.5)), name(made(0.4)), name(made(by=other))]
+    constant += 1
+    names.append(name(made(by=other)))
+    assert len(set(names)) == 7, "length, shapes, operations and constants do"
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
+    assert libraries._private(tmp_path / "new")
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    assert not libraries._private(tmp_path / "open")
+
+
+def rollout(algo: Any, steps: int, envs: int, seed: int) -> Rollout:
+    rng = np.random.default_rng(seed)
+    obs = rng.normal(size=(steps + 1, envs, 3)).astype(np.float32)
+    acted = [algo.agent.act(row, None, explore=True, env_steps=0) for row in obs[:-1]]
+    extras = {key: np.stack([extra[key] for _, _, extra in acted]) for key in acted[0][2]}
+    ended = np.zeros((steps, envs), bool)
+    return Rollout(
+        obs,
+        np.stack([action for action, _, _ in acted]),
+        rng.normal(size=(steps, envs)).astype(np.float32),
+        ended,
+        ended.copy(),
+        {},
+        extras,
+    )
+
+
+def kit(compile: str, envs: int) -> Kit:
+    torch.manual_seed(0)
+    return Kit(
+        EnvSpec("toy", OBS, DISCRETE, envs),
+        network=lambda *args: build_mlp(NetworkConfig(hidden=[4]), *args),
+        device=Device(DeviceConfig(accelerator="cpu", compile=compile)),
+        rng=np.random.default_rng(0),
+        sampling=np.random.default_rng(1),
+        total_timesteps=1000,
+    )
+
+
+@pytest.mark.parametrize("algo", ["dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch"])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[compiles, pytest.mark.slow])])
+def test_algorithms_learn_the_same_either_way(
+    algo: str, compiled: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Weights, moments and metrics after several rounds; the last one is shorter, as that of a run may be."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made: list[int] = [] if compiled else request.getfixturevalue("untouched")
+    options: dict[str, Any] = {"batch_size": 8, "learning_rate_schedule": "linear", "learning_rate": 0.01}
+    learners: list[Any] = []
+    for compile in ("false", "true"):
+        if algo.startswith("dqn"):
+            options |= {"train_freq": 8, "gradient_steps": 6, "learning_starts": 8, "double": True}
+            options |= {"tau": 0.2} if "tau" in algo else {"target_update_interval": 16}
+            learners.append(DQN(DQNConfig(**options), kit(compile, 2)))
+        else:
+            size = {"ppo with a rest": 7, "ppo with one minibatch": 99}.get(algo, 8)
+            options |= {"batch_size": size, "n_steps": 16, "n_epochs": 3, "clip_range_schedule": "linear"}
+            learners.append(PPO(PPOConfig(**options), kit(compile, 2)))
+    metrics: list[Any] = []
+    for learner in learners:
+        progress = Progress(1000)
+        for seed, steps in enumerate([learner.rollout_steps] * 4 + [3]):
+            data = rollout(learner, steps, 2, seed)
+            progress.env_steps += data.reward.size
+            found = learner.learn(data, progress)
+        metrics.append(found | {"gradient_steps": progress.gradient_steps})
+    torch.testing.assert_close(learners[1].state_dict()["optimiser"], learners[0].state_dict()["optimiser"])
+    torch.testing.assert_close(dict(learners[1].nets.state_dict()), dict(learners[0].nets.state_dict()))
+    if not compiled:
+        assert made == {"dqn": [6], "dqn with tau": [6], "ppo": [4], "ppo with a rest": [4, 1]}.get(algo, [3])
