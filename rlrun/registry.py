@@ -186,6 +186,11 @@ def names(kind: str) -> list[str]:
     return sorted(_ENTRIES.get(kind, {}))
 
 
+def keeping(memory: str) -> list[str]:
+    """The buffers that keep what an algorithm needs as memory, sorted."""
+    return [name for name in names("buffer") if get("buffer", name).keeps == memory]
+
+
 def kinds() -> list[str]:
     """All kinds that have at least one component, sorted."""
     return sorted({*_ENTRIES, *_ON_DEMAND})

@@ -211,6 +211,11 @@ class VectorEnv(Protocol):
         """In what environments that are restored from their state may differ from these; "" if in nothing."""
         ...
 
+    @property
+    def pulls(self) -> Array | None:
+        """How often each arm [P, A] has been pulled, where there are arms."""
+        ...
+
     def prove(self, check: Callable[[], None] | None = None) -> None:
         """Find out what `caveat` is, where that takes trying; `check` is called in between and may raise."""
         ...

@@ -165,19 +165,17 @@ def last_json(command: Sequence[str], env: dict[str, str]) -> Measurement:
 def train_rlrun(case: str, steps: int, seed: int, compiled: bool = False) -> Measurement:
     """rlrun with csv and TensorBoard on; the clock runs from the first env step to the end of the last chunk."""
     import rlrun.compute.graph
-    from rlrun.run.loop import train
 
     with tempfile.TemporaryDirectory() as folder:
-        run = make_run([*words(case, steps, seed), f"device.compile={str(compiled).lower()}"], Path(folder) / "run")
+        run, callbacks = make_run(
+            [*words(case, steps, seed), f"device.compile={str(compiled).lower()}"], Path(folder) / "run"
+        )
         import_tensorboard()
-        end = Stopwatch()
-        run.callbacks["stopwatch"] = end
         first_update = time_first_call(rlrun.compute.graph.Graph)
         load = foreign_load()
         begun = time.perf_counter()
-        with run.interrupt:
-            train(run)
-        seconds = end.at - begun - first_update.get("seconds", 0.0)
+        end = last_chunk(run, callbacks)
+        seconds = end - begun - first_update.get("seconds", 0.0)
         run.close()
         return {
             "steps_per_s": run.progress.env_steps / seconds,
@@ -268,10 +266,9 @@ PARTS = {
 def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
     """Wrap the parts of a run in clocks that count their own time only, then train."""
     import rlrun.compute.update
-    from rlrun.run.loop import train
 
     with tempfile.TemporaryDirectory() as folder:
-        run = make_run([*words(algo, steps, seed), "device.compile=false"], Path(folder) / "run")
+        run, callbacks = make_run([*words(algo, steps, seed), "device.compile=false"], Path(folder) / "run")
         import_tensorboard()
         clocks = Clocks()
         learner: Any = run.algo
@@ -285,13 +282,10 @@ def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
         clocks.wrap(learner, "update", "update")
         clocks.wrap(rlrun.compute.update.Update, "eager", "update")
         clocks.wrap(run.logger, "log", "log")
-        end = Stopwatch()
-        run.callbacks["stopwatch"] = end
         load = foreign_load()
         begun = time.perf_counter()
-        with run.interrupt:
-            train(run)
-        total = end.at - begun
+        end = last_chunk(run, callbacks)
+        total = end - begun
         run.close()
     shares = {part: clocks.seconds.get(part, 0.0) / total for part in PARTS}
     shares["other"] = 1.0 - sum(shares.values())
@@ -408,7 +402,7 @@ def env_sb3(case: str, steps: int, num_envs: int) -> Measurement:
 
 def env_rlrun(case: str, steps: int, num_envs: int) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
-        run = make_run([*words("dqn", steps, 0), f"env.num_envs={num_envs}"], Path(folder) / "run")
+        run, _ = make_run([*words("dqn", steps, 0), f"env.num_envs={num_envs}"], Path(folder) / "run")
         vector: Any = run.source.envs
         vector.reset(list(range(num_envs)))
         return step_vector(vector.step, steps, num_envs)
@@ -479,16 +473,17 @@ def words(case: str, steps: int, seed: int) -> list[str]:
     return [*RLRUN[case].split(), *LIKE_WITH_LIKE.split(), f"total_timesteps={steps}", f"seed={seed}"]
 
 
-def make_run(overrides: Sequence[str], folder: Path) -> Any:
-    """A run as the command makes it, ready to train."""
+def make_run(overrides: Sequence[str], folder: Path) -> tuple[Any, Any]:
+    """A run as the command makes it, ready to train, and its callbacks."""
     from rlrun.config import compose
     from rlrun.config.validate import validate
-    from rlrun.run.build import build, own_callbacks, parts
+    from rlrun.run import build
     from rlrun.rundir.layout import RunDir
 
     compose.set_up(overrides)
     cfg = validate(compose.compose(overrides).data)
-    return build(cfg, parts(cfg), own_callbacks(cfg), RunDir.create(folder))
+    run = build.begin(build.parts(cfg), RunDir.create(folder))
+    return run, build.callbacks(cfg, run.dir, {})
 
 
 def import_tensorboard() -> None:
@@ -497,19 +492,14 @@ def import_tensorboard() -> None:
     import tensorboard.summary.writer.record_writer  # noqa: F401
 
 
-class Stopwatch:
-    """A callback that knows when the last chunk was done with."""
+def last_chunk(run: Any, callbacks: Any) -> float:
+    """Train; returns when the last chunk was done with."""
+    from rlrun.run.loop import loop
 
-    at = 0.0
-
-    def on_chunk(self, run: Any, chunk: Any, metrics: Any) -> None:
-        self.at = time.perf_counter()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+    with run.interrupt:
+        for _ in loop(run, callbacks):
+            end = time.perf_counter()
+    return end
 
 
 def time_first_call(cls: type) -> dict[str, float]:

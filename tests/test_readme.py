@@ -12,6 +12,7 @@ from rlrun import cli
 from rlrun.commands import table
 from rlrun.config import compose
 from rlrun.config.validate import validate
+from rlrun.run.build import setting
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 LINES = re.sub(r"\\\n\s*", "", TEXT).splitlines()
@@ -33,7 +34,7 @@ def test_a_training_in_the_readme_is_valid(words: list[str], tmp_path: Path) -> 
     if any(word.startswith("env.path=") for word in one):
         assert compose.compose(one).data["env"]["path"]
     else:
-        validate(compose.compose(one).data)
+        setting(validate(compose.compose(one).data))
 
 
 def test_a_mistake_in_the_readme_is_answered_as_it_says(capsys: pytest.CaptureFixture[str]) -> None:

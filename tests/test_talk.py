@@ -91,10 +91,10 @@ def test_a_command_with_nobody_to_talk_to(redirection: str) -> None:
     assert code == (1 if redirection == "> /dev/full" else 0)
 
 
-@pytest.mark.parametrize("experience", ["in_process", "subprocess"])
-def test_an_environment_may_talk_to_nobody(experience: str, folder: Path) -> None:
+@pytest.mark.parametrize("vector", ["in_process", "subprocess"])
+def test_an_environment_may_talk_to_nobody(vector: str, folder: Path) -> None:
     training = "algo=random imports=[unruly] env.id=Unruly-v0 env.kwargs.what=talk total_timesteps=60 eval.freq=0"
-    command = f"{' '.join(RLRUN)} {training} experience={experience} hydra.run.dir=run > /dev/full"
+    command = f"{' '.join(RLRUN)} {training} env.vector={vector} hydra.run.dir=run > /dev/full"
     paths = os.pathsep.join([str(SUPPORT), os.environ["PYTHONPATH"]])
     code = subprocess.run(["bash", "-c", command], env={**os.environ, "PYTHONPATH": paths}, timeout=120).returncode
     assert code == 0

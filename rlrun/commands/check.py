@@ -29,10 +29,11 @@ from rlrun.envs import faults
 from rlrun.envs.contact import Contact
 from rlrun.errors import ConfigError, EnvError
 from rlrun.footprint import transition
+from rlrun.run import build
 from rlrun.run.evaluation import UNLIMITED
 from rlrun.seeding import Role, SeedTree
 from rlrun.text import number, table
-from rlrun.types import Array, EnvSpec, Space, VectorEnv
+from rlrun.types import Array, Space, VectorEnv
 
 FEW = 4  # algorithms that are named for a reason not to fit
 REPEATED = 200  # steps of an episode that is played twice
@@ -106,8 +107,8 @@ def check(words: Sequence[str]) -> int:
 
 def examine(cfg: Any, options: CheckOptions) -> Findings:
     """All findings on the environment of a config."""
-    environments = cfg.environments
-    spec: EnvSpec = environments.spec(1)
+    environments = build.environments(cfg)
+    spec = environments.spec(1)
     unlimited = spec.max_episode_steps is None
     found = Findings(
         spec.id,
@@ -122,8 +123,7 @@ def examine(cfg: Any, options: CheckOptions) -> Findings:
     found.capacity = getattr(registry.get("buffer", "uniform").config, "capacity", 0)
     found.transition_bytes = transition(spec, observations=2)
     found.replay_bytes = found.capacity * found.transition_bytes
-    if recipe := getattr(environments, "recipe", None):
-        found.checker, found.warnings = ask_gymnasium(recipe)
+    found.checker, found.warnings = ask_gymnasium(environments.single)
     try:
         with closing(environments.evaluation(1)) as envs:
             play(envs, options, found)
@@ -135,11 +135,18 @@ def examine(cfg: Any, options: CheckOptions) -> Findings:
     return found
 
 
-def ask_gymnasium(make: Callable[[], gym.Env]) -> tuple[str, list[str]]:
-    """What Gymnasium's checker says of the environment inside all wrappers: its verdict and its warnings."""
+def ask_gymnasium(make: Callable[[], gym.Env | None]) -> tuple[str, list[str]]:
+    """What Gymnasium's checker says of the environment inside all wrappers: its verdict and its warnings.
+
+    Args:
+        make: opens one; None where there are none of Gymnasium's.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        contact = Contact(make())
+        env = make()
+        if env is None:
+            return "not asked", []
+        contact = Contact(env)
         try:
             check_env(contact.env.unwrapped, skip_render_check=True, skip_close_check=True)
             verdict = "passed"

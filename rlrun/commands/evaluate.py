@@ -35,15 +35,16 @@ def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     options = from_words(EvalOptions, words)
     run_dir = find.open_run(path)
     run = restore(run_dir, options.ckpt, trust)
-    parts, how = run.parts, run.how(options)
-    seeds = parts.seeds.integers(Role.TEST, options.episodes)
+    environments, how = run.setting.environments, run.how(options)
+    seeds = run.setting.seeds.integers(Role.TEST, options.episodes)
     agent = run.player(options)
     name = f"{run.checkpoint.name}_{options.policy}_{options.episodes}"
     name += "" if options.epsilon is None else f"_epsilon{options.epsilon:g}"
     file, video = run_dir.path / "evaluations" / f"{name}.json", run_dir.videos / f"{name}.mp4"
-    with closing(run.evaluation_envs(min(options.num_envs or run.cfg.eval.num_envs, options.episodes))) as envs:
+    num_envs = min(options.num_envs or run.cfg.eval.num_envs, options.episodes)
+    with closing(environments.evaluation(num_envs)) as envs:
         result = evaluation.evaluate(agent, envs, seeds, **how)
-    filmed = options.video and film.record(agent, parts.environments, seeds[0], video, train=parts.envs, **how)
+    filmed = options.video and film.record(agent, environments, seeds[0], video, **how)
     report = {"run": str(run_dir.path), "checkpoint": run.checkpoint.name, "policy": options.policy, **result.to_dict()}
     report |= {} if options.epsilon is None else {"epsilon": options.epsilon}
     report |= {"video": str(video)} if filmed else {}

@@ -26,26 +26,31 @@ def show_help(usage: str, words: Sequence[str]) -> int:
     composed = compose.compose(words)
     print(usage)
     print("\nChoices: group=choice; `rlrun list GROUP` and `rlrun list GROUP CHOICE` say more\n")
-    print("\n".join(f"  {group:<10}  {text.words(compact(group), 14)}" for group in GROUPS))
+    print("\n".join(f"  {group:<10}  {compact(group)}" for group in GROUPS))
     print("\nOptions: key=value, as they are in", shlex.join(["rlrun", *words]))
     for title, keys in options(composed.data, composed.hydra.runtime.choices):
         print("\n".join(["", title, *([text.table(keys)] if keys else [])]))
     return 0
 
 
-def compact(group: str) -> list[str]:
-    """The names of a group's choices; of those of a folder, what they have in common stands once."""
+def compact(group: str, indent: int = 14) -> str:
+    """The names of a group's choices, algorithms by family; of those of a folder, what they share stands once."""
+    if group == "algo":
+        lines = ([f"{family}:", *names] for family, names in choices.families().items())
+        return ("\n" + " " * indent).join(text.words(line, indent + 2) for line in lines)
     if group == "tuned":
-        return ["found by itself for an algo and an env that have a pair: `rlrun list tuned`; '~tuned' leaves it out"]
-    folders: dict[str, list[str]] = {}
+        found = "found by itself for an algo and an env that have a pair: `rlrun list tuned`; '~tuned' leaves it out"
+        return text.words([found], indent)
+    inside: dict[str, list[str]] = {}
     for name in choices.options(group):
         folder, _, leaf = name.rpartition("/")
-        folders.setdefault(folder, []).append(leaf)
-    return [
+        inside.setdefault(folder, []).append(leaf)
+    names = [
         f"{folder}/{{{', '.join(leaves)}}}" if folder and len(leaves) > 1 else "/".join(filter(None, (folder, leaf)))
-        for folder, leaves in folders.items()
+        for folder, leaves in inside.items()
         for leaf in (leaves[:1] if folder and len(leaves) > 1 else leaves)
     ]
+    return text.words(names, indent)
 
 
 def show_config(flags: Sequence[str], words: Sequence[str]) -> int:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from rlrun import registry
+from rlrun.algos.algorithm import Algorithm
 from rlrun.config.values import from_words
-from rlrun.envs import gridworlds
-from rlrun.envs.gridworlds import Grid
 from rlrun.errors import ConfigError
 from rlrun.report.learned import Table, draw, text
-from rlrun.run.build import Parts
 from rlrun.run.restore import restore
 from rlrun.rundir import find
 
@@ -32,8 +29,8 @@ def inspect(path: str, words: Sequence[str], trust: bool = False) -> int:
     options = from_words(InspectOptions, words)
     run_dir = find.open_run(path)
     run = restore(run_dir, options.ckpt, trust)
-    table, grid = read(run.parts, run.cfg.algo.name), layout(run.parts)
-    title = f"{run.cfg.algo.name} on {run.parts.spec.id} after {run.env_steps:,} steps"
+    table, grid = read(run.algo, run.cfg.algo.name), run.setting.environments.grid()
+    title = f"{run.cfg.algo.name} on {run.setting.spec.id} after {run.env_steps:,} steps"
     print(title, text(table, grid), sep="\n\n")
     if grid is not None and options.picture:
         picture = run_dir.path / "figures" / f"{run.checkpoint.name}_values.png"
@@ -42,20 +39,11 @@ def inspect(path: str, words: Sequence[str], trust: bool = False) -> int:
     return 0
 
 
-def read(parts: Parts, name: str) -> Table:
+def read(algo: Algorithm, name: str) -> Table:
     """The table that an algorithm's agent plays from; ConfigError if it has none."""
-    preferences = getattr(parts.algo.agent, "values", None)  # [S, A] a TableAgent's; the highest of a row is played
+    preferences = getattr(algo.agent, "values", None)  # [S, A] a TableAgent's; the highest of a row is played
     if not isinstance(preferences, np.ndarray):
         shown = [name for name in registry.names("algo") if registry.get("algo", name).table]
         raise ConfigError("inspect", f"{name} keeps no table to show", f"these do: {', '.join(shown)}")
-    q = getattr(parts.algo, "q", preferences)
+    q = getattr(algo, "q", preferences)
     return Table(q, preferences.argmax(axis=1), np.ptp(preferences, axis=1) > 0)
-
-
-def layout(parts: Parts) -> Grid | None:
-    """How the environment's states lie in a grid, if they do."""
-    recipe = getattr(parts.environments, "recipe", None)
-    if recipe is None:
-        return None
-    with closing(recipe()) as env:
-        return gridworlds.grid(env)

@@ -58,20 +58,15 @@ def named(words: Sequence[str]) -> dict[str, list[str]]:
 
 
 def blocks(group: str, brief: bool) -> Iterator[str]:
-    """A group's choices with what they are; those whose descriptions begin alike (`Bandit: …`) stand together."""
+    """A group's choices with what they are; algorithms by family."""
+    described = dict(folders.described(group))
     if group == "tuned" and brief:
         yield f"tuned (found by itself; '~tuned' leaves it out)\n{text.table(pairs())}"
-        return
-    families: dict[str, list[tuple[str, str]]] = {"": []}
-    described = list(folders.described(group))
-    beginnings = [what.partition(": ")[0] for _, what in described]
-    for (name, what), beginning in zip(described, beginnings, strict=True):
-        shared = beginnings.count(beginning) > 1 and beginning != what and len(beginning.split()) <= 2
-        family = beginning if shared else ""
-        families.setdefault(family, []).append((name, what.removeprefix(f"{family}: ") if family else what))
-    for family, rows in families.items():
-        if rows:
-            yield f"{group}{family and f', {family.lower()}'}\n{text.table(rows)}"
+    elif group == "algo":
+        for family, names in folders.families().items():
+            yield f"algo, {family}\n{text.table((name, described[name]) for name in names)}"
+    elif described:
+        yield f"{group}\n{text.table(described.items())}"
 
 
 def pairs() -> Iterator[tuple[str, str]]:
@@ -126,5 +121,6 @@ def detail(group: str, name: str, summary: str) -> dict[str, Any]:
         entry, values = component(group, name)
         found |= {"about": about(entry), "options": values}
     if group == "algo":
+        found["family"] = next(family for family, names in folders.families().items() if name in names)
         found["tuned"] = dict(pairs()).get(name, "").split()
     return found

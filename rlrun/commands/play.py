@@ -24,13 +24,13 @@ def play(path: str, words: Sequence[str], trust: bool = False) -> int:
     options = from_words(PlayOptions, words)
     run_dir = find.open_run(path)
     run = restore(run_dir, options.ckpt, trust)
-    parts, how = run.parts, run.how(options)
+    where, how = run.setting, run.how(options)
     agent = run.player(options)
     films = options.record or not film.has_display()
     show = film.record if options.record else film.play
-    for episode, seed in enumerate(parts.seeds.integers(Role.TEST, options.episodes)):
+    for episode, seed in enumerate(where.seeds.integers(Role.TEST, options.episodes)):
         file = run_dir.videos / f"{run.checkpoint.name}_{options.policy}_{episode}.mp4"
-        result = show(agent, parts.environments, seed, file, train=parts.envs, **how)
+        result = show(agent, where.environments, seed, file, **how)
         if result is None:
             return 1
         cut = " (cut there)" if result.cut else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from rlrun.config.values import flat, literal, to_yaml
 from rlrun.config.words import assigned
 from rlrun.errors import CheckpointError, ConfigError
 from rlrun.interrupt import Interrupt
-from rlrun.run import warmstart
 from rlrun.run.attempt import attempt
-from rlrun.run.build import own_callbacks, parts
-from rlrun.rundir import checkpoints, find
+from rlrun.run.prepare import prepared
+from rlrun.rundir import checkpoints, find, older
 from rlrun.rundir.layout import RunDir
 from rlrun.rundir.trust import read_config
 from rlrun.types import StateDict
@@ -53,18 +51,13 @@ def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = F
         if not force:
             run_dir.must_be_free()
         found, state = _newest(run_dir)  # before anything is touched
-        made = parts(cfg, interrupt)
-        with closing(made.source):
-            own = own_callbacks(cfg)
-            made.must_show_data_of(run_dir)
-            if state is None:
-                begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
-                warmstart.start(made, cfg.algo.name, begun.get("checkpoint", cfg.init_from))
-            interrupt.check()
-            interrupt.grace = cfg.checkpoint.grace
+        begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
+        weights = begun.get("checkpoint", cfg.init_from) if state is None else None
+        with prepared(cfg, interrupt, weights) as made:
+            made.parts.must_show_data_of(run_dir)
             run_dir.begin_attempt(force)
             messages = [f"resumed from {found}", *_differences(old, new)]
-            attempt(run_dir, cfg, made, own, state, messages, to_yaml(new))
+            attempt(made, run_dir, messages, state, to_yaml(new))
     return 0
 
 
@@ -76,7 +69,8 @@ def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
                 f"{run_dir.checkpoints}: the checkpoints are gone, the run had reached {steps:,} env steps"
             )
         return "the beginning", None
-    return checkpoints.load_latest(run_dir.checkpoints, lambda text: print(text, file=sys.stderr))
+    found, state = checkpoints.load_latest(run_dir.checkpoints, lambda text: print(text, file=sys.stderr))
+    return found, older.completed(state)
 
 
 def _changed(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:

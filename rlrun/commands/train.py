@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rlrun.config import compose
 from rlrun.config.cautions import cautions
 from rlrun.config.compose import Composed
 from rlrun.config.schema import RunConfig
+from rlrun.config.validate import validate
 from rlrun.config.values import to_yaml
 from rlrun.interrupt import Interrupt
 from rlrun.run.attempt import attempt, roots
-from rlrun.run.prepare import made_for
+from rlrun.run.prepare import Prepared, prepared
 from rlrun.rundir.layout import RunDir, to_json
 from rlrun.rundir.meta import surroundings
 from rlrun.rundir.trust import signature
@@ -35,21 +37,32 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     Returns:
         The mean return of the final evaluation.
     """
-    with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (cfg, made, own, begun):
-        run_dir = _claim(composed, argv, made.seeds, begun | made.data)
-        messages = [f"run: {run_dir.path}", composed.tuned(argv), *cautions(cfg, made.spec), *_weights(cfg)]
-        return attempt(run_dir, cfg, made, own, None, messages)
+    with _made(composed) as made:
+        parts = made.parts
+        run_dir = _claim(composed, argv, parts.seeds, made.begun | parts.data)
+        messages = [f"run: {run_dir.path}", composed.tuned(argv), *cautions(parts.cfg, parts.spec)]
+        return attempt(made, run_dir, [*messages, *_weights(parts.cfg)])
 
 
 def check(words: Sequence[str]) -> int:
     """Everything that training with these words does before it takes possession of a directory; nothing is written."""
     composed = compose.compose(words)
-    with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (cfg, made, _, _):
+    with _made(composed) as made:
+        cfg, spec = made.parts.cfg, made.parts.spec
         RunDir.check(composed.dir)
-        for line in cautions(cfg, made.spec):
+        for line in cautions(cfg, spec):
             print(line)
-        print(f"all is well: {cfg.algo.name} on {made.spec.id}, {cfg.total_timesteps:,} env steps, seed {cfg.seed}")
+        print(f"all is well: {cfg.algo.name} on {spec.id}, {cfg.total_timesteps:,} env steps, seed {cfg.seed}")
     return 0
+
+
+@contextmanager
+def _made(composed: Composed) -> Iterator[Prepared]:
+    """All of a run but its directory. A signal ends it at once: nothing is begun that would be worth waiting for."""
+    with Interrupt(grace=0) as interrupt:
+        cfg = validate(composed.data)
+        with prepared(cfg, interrupt, cfg.init_from) as made:
+            yield made
 
 
 def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:

@@ -90,6 +90,9 @@ OPTIONS = {
     "algo=qlearning": "algo=q_learning",
     "device=gpu": "device=cuda",
     "buffer=replay": "buffer=uniform",
+    "experience=in_process": "env.vector=in_process",
+    "experience=subprocess": "env.vector=subprocess",
+    "experience=native": "env.vector=native",
 }
 
 # Options of Hydra's that come with a package of their own, hydra-NAME-KIND.

@@ -23,8 +23,8 @@ def check_buffer(algo: str, buffer: str | None) -> None:
         return
     if needs is None:
         raise ConfigError("buffer", f"{algo} keeps no experience, {buffer} would stay empty", "write buffer=null")
-    fitting = [name for name in registry.names("buffer") if registry.get("buffer", name).keeps == needs]
-    raise ConfigError("buffer", f"{algo} needs a {needs} buffer, not {buffer}", f"these fit: {', '.join(fitting)}")
+    fitting = ", ".join(registry.keeping(needs))
+    raise ConfigError("buffer", f"{algo} needs a {needs} buffer, not {buffer}", f"these fit: {fitting}")
 
 
 def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:

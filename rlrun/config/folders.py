@@ -13,12 +13,13 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from rlrun import registry
-from rlrun.config import sources
+from rlrun.config import plugins, sources
 from rlrun.config.schema import KINDS
 from rlrun.errors import ConfigError
 from rlrun.files import of_user
 
 ROOT = "config"  # conf/config.yaml
+FAMILIES = ("value", "policy", "continuous", "actor_learner", "tabular", "bandits", "contextual", "baselines")
 GROUPS = (*KINDS, "tuned", "experiment", "smoke")
 
 
@@ -84,6 +85,28 @@ def described(group: str) -> Iterator[tuple[str, str]]:
     found = files(group)
     for name in options(group):
         yield name, _first_sentence(found[name]) if name in found else registry.get(group, name).summary
+
+
+def families() -> dict[str, list[str]]:
+    """The algorithms by family, the best known first; what others bring comes last."""
+    found: dict[str, list[str]] = {}
+    algorithms = files("algo")
+    for name in options("algo"):
+        found.setdefault(_family(name, algorithms.get(name)), []).append(name)
+    return {family: found[family] for family in sorted(found, key=lambda family: (_place(family), family))}
+
+
+def _place(family: str) -> int:
+    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+
+
+def _family(option: str, file: Path | None) -> str:
+    """That of the component which a choice stands for."""
+    text = file.read_text(errors="replace") if file else ""
+    if target := re.search(r"^_target_: *(\w+)", text, re.MULTILINE):
+        return target[1]
+    component = re.search(r"/schema/algo@_here_: *(\w+)", text)
+    return plugins.family(component[1] if component else option)
 
 
 def _first_sentence(file: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rlrun import registry
+from rlrun.envs.vector.ways import WAYS
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
 from rlrun.types import EnvSpec, HeadSpec
@@ -27,7 +28,7 @@ def of_environments(config: Any) -> list[Need]:
     footprint = registry.get("env", config.env.name).footprint
     if footprint is None:
         return []
-    each = registry.get("experience", config.experience.name).footprint or 0
+    each = WAYS[getattr(config.env, "vector", "in_process")].footprint
     tested = min(getattr(config.eval, "num_envs", 0), getattr(config.eval, "episodes", 0))
     evaluation = Need("eval.num_envs", tested * each, f"{tested:,} environments for evaluation", each)
     return [*footprint(config.env, each), evaluation]

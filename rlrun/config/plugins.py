@@ -10,7 +10,7 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -28,7 +28,7 @@ MODULES = {
     "buffer": ["buffers.replay", "buffers.minibatches"],
     "env": ["envs.options", "envs.bandits.arms", "envs.bandits.tables"],
     "device": ["compute.device"],
-    "experience": ["envs.vector.options"],
+    "experience": ["experience.rollouts"],
     "logger": ["loggers"],
     "eval": ["run.callbacks.evaluate"],
     "checkpoint": ["run.callbacks.checkpoint"],
@@ -63,13 +63,23 @@ def load_ours(kind: str, name: str | None) -> None:
                 return
 
 
-def _algorithms() -> Iterator[str]:
+@functools.cache
+def _algorithms() -> tuple[str, ...]:
     """The modules in the folders of `algos`, one folder a family."""
-    for folder in algos.__path__:
-        for family in pkgutil.iter_modules([folder]):
-            if family.ispkg:
-                inside = pkgutil.iter_modules([os.path.join(folder, family.name)])
-                yield from (f"algos.{family.name}.{module.name}" for module in inside)
+    folders = [
+        (family.name, os.path.join(folder, family.name))
+        for folder in algos.__path__
+        for family in pkgutil.iter_modules([folder])
+        if family.ispkg
+    ]
+    return tuple(f"algos.{family}.{module.name}" for family, path in folders for module in pkgutil.iter_modules([path]))
+
+
+def family(name: str) -> str:
+    """Where an algorithm belongs: ours to the folder of its module, others to their package; "" if there is none."""
+    if name in registry.foreign("algo"):
+        return registry.get("algo", name).factory.__module__.partition(".")[0]
+    return next((module.split(".")[1] for module in _algorithms() if module.endswith(f".{name}")), "")
 
 
 def load_named(modules: Sequence[str]) -> None:

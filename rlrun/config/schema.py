@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from rlrun import registry
 from rlrun.checks import Bounded, Count, Within
-from rlrun.errors import ConfigError
 from rlrun.seeding import SeedTree
 
 MISSING = "???"
@@ -46,7 +42,7 @@ class RunConfig(Bounded):
     buffer: Any = None  # what it learns from; null if it needs none
     env: Any = None  # where it learns
     device: Any = None  # hardware and numerics
-    experience: Any = None  # how environments are stepped
+    experience: Any = None  # what makes experience of agent and environments
     logger: Any = None  # where metrics go
     eval: Any = None  # evaluation while training and at the end
     checkpoint: Any = None  # what is saved, and when
@@ -55,28 +51,6 @@ class RunConfig(Bounded):
     callbacks: list[Any] = field(default_factory=list)  # callbacks of yours, in order: [my.module.Class, {_target_: …}]
     sweep: SweepConfig = field(default_factory=SweepConfig)  # of `rlrun -m`, not part of a run
     imports: list[str] = field(default_factory=list)  # modules to import first; they register components of yours
-
-    @functools.cached_property
-    def environments(self) -> Any:
-        """The factory of the run's environments: one per config, which reads their spec once."""
-        entry = registry.get("env", self.env.name)
-        gamma = getattr(self.algo, "gamma", 1.0)
-        made = entry.factory(self._seen(), seeds(self), vector=self.experience.name, gamma=gamma)
-        if keys := getattr(self.logger, "info_keys", ()):
-            if not hasattr(made, "recipe"):
-                problem = f"{self.env.name} has no info to read"
-                raise ConfigError("logger.info_keys", problem, "write logger.info_keys=[]")
-            made.recipe = dataclasses.replace(made.recipe, info_keys=tuple(keys))
-        return made
-
-    def _seen(self) -> Any:
-        """The options of the environment, without masks of its actions if the algorithm can do nothing with them."""
-        heeded = registry.get("algo", self.algo.name).needs.masks
-        return (
-            self.env
-            if heeded or not hasattr(self.env, "action_masks")
-            else dataclasses.replace(self.env, action_masks=False)
-        )
 
 
 KINDS = ("algo", "network", "buffer", "env", "device", "experience", "logger", "eval", "checkpoint")

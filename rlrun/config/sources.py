@@ -51,6 +51,9 @@ class Folder(ConfigSource):
                 plugins.load_named(module_names(modules))
             except ConfigError as error:
                 raise ConfigError(f"{yamlfile.shown(file)}: {error.key}", error.problem, error.hint) from error
+        if config_path.split("/")[0] == "algo" and "_target_" in config:
+            target: Any = config["_target_"]
+            _choose(config, plugins.entry_of("algo", {"_target_": target}))
         return ConfigResult(self.provider, self.full_path(), config, {"package": package})
 
     def available(self) -> bool:
@@ -93,8 +96,7 @@ class Components(ConfigSource):
             entry = registry.get(kind, name)
             node = schema(f"{kind}={name}", entry.config)
             if kind == "algo":
-                with open_dict(node):
-                    node["defaults"] = _chosen_with(entry)
+                _choose(node, entry)
         elif path.startswith("smoke/"):
             kind, name = smoke(path)
             entry = registry.get(kind, name)
@@ -135,12 +137,15 @@ class Components(ConfigSource):
         return registry.foreign(group) if config_path in KINDS else []
 
 
-def _chosen_with(algo: Entry) -> list[dict[str, str | None]]:
-    """The part of a defaults list that chooses an algorithm's network and buffer, unless something else is chosen."""
-    return [
-        {"override /network@_global_.network": algo.network},
-        {"override /buffer@_global_.buffer": algo.needs.memory and BUFFERS[algo.needs.memory]},
-    ]
+def _choose(node: Any, algo: Entry) -> None:
+    """Let an algorithm's node choose the network and the buffer, unless something else is chosen."""
+    memory = algo.needs.memory
+    buffer = memory and (BUFFERS.get(memory) or next(iter(registry.keeping(memory)), None))
+    made = {"override /network@_global_.network": algo.network, "override /buffer@_global_.buffer": buffer}
+    given = list(node.get("defaults", []))
+    said = {key for entry in given if not isinstance(entry, str) for key in entry}
+    with open_dict(node):
+        node["defaults"] = given + [{key: choice} for key, choice in made.items() if key not in said]
 
 
 def smoke(path: str) -> tuple[str, str]:

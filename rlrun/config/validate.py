@@ -20,12 +20,11 @@ from rlrun.errors import ConfigError
 from rlrun.types import EnvSpec
 
 
-def validate(data: Mapping[str, Any], learns: bool = True) -> RunConfig:
-    """Check a config as a whole and return it as objects.
+def validate(data: Mapping[str, Any]) -> RunConfig:
+    """Check a config as a whole and return it as objects. Whether it fits the environment is seen when one is opened.
 
     Args:
         data: nested plain data with the keys of RunConfig; each node has its component's `name` or a `_target_`.
-        learns: whether there must be memory for what only learning fills, such as a replay.
 
     Raises:
         ConfigError: the first thing that is wrong, with the nearest valid choice.
@@ -36,11 +35,18 @@ def validate(data: Mapping[str, Any], learns: bool = True) -> RunConfig:
     check_network(config.algo.name, config.network and config.network.name)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
     memory.check(config, memory.of_environments(config), share=0.5)  # before one is opened; more will be needed
-    spec: EnvSpec = config.environments.spec(config.env.num_envs)
+    return config
+
+
+def check_fit(config: RunConfig, spec: EnvSpec, learns: bool = True) -> None:
+    """A config goes with the environment that it names, and what that takes fits into memory; ConfigError if not.
+
+    Args:
+        learns: whether there must be memory for what only learning fills, such as a replay.
+    """
     check_spaces(config, spec)
     memory.check(config, memory.of_run(config, spec, learns))
     check_epsilon("eval.epsilon", getattr(config.eval, "epsilon", None), spec)
-    return config
 
 
 def parsed(data: Mapping[str, Any]) -> RunConfig:

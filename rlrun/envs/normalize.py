@@ -1,8 +1,8 @@
 """Running normalisation of observations and rewards.
 
 Statistics are those of all data seen so far (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm
-for computing sample variances"), in float64, without a prior that would bias them. They are part of the checkpoint;
-evaluation reads the training's observation statistics and changes nothing.
+for computing sample variances"), in float64, without a prior that would bias them. Those of observations belong to the
+factory of environments, since evaluation reads them, and changes nothing; both are in the checkpoint.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class RunningMeanStd:
         self._squares = self._squares + np.square(batch - mean).sum(axis=0) + delta**2 * (seen * n / self.count)
         self.mean = self.mean + delta * (n / self.count)
 
+    def normalized(self, values: Array, limit: float) -> Array:
+        """(values - mean) / std per element, within +-limit, float32."""
+        return np.clip((values - self.mean) / self.std, -limit, limit).astype(np.float32)
+
     def state_dict(self) -> StateDict:
         return {"count": self.count, "mean": self.mean.copy(), "squares": self._squares.copy()}
 
@@ -59,7 +63,7 @@ class NormalizeObs(VectorWrapper):
 
     Args:
         env: a vector with Box observations.
-        stats: statistics to share; new ones if None.
+        stats: statistics to share, which whoever owns them saves; new ones if None.
         training: whether what is seen here goes into the statistics.
         limit: what the results are clipped to.
 
@@ -97,12 +101,9 @@ class NormalizeObs(VectorWrapper):
         obs = self._seen(step.obs)
         return step._replace(obs=obs, final_obs={e: self._normalized(last) for e, last in step.final_obs.items()})
 
-    def state_dict(self) -> StateDict:
-        return {**self.env.state_dict(), "obs_stats": self.obs_stats.state_dict()}
-
     def load_state_dict(self, state: StateDict) -> None:
+        """Go on from a state, with statistics that are back already."""
         self.env.load_state_dict(state)
-        self.obs_stats.load_state_dict(state["obs_stats"])
         self.obs[:] = self._normalized(self.env.obs)
 
     def _seen(self, obs: Array) -> Array:
@@ -112,8 +113,7 @@ class NormalizeObs(VectorWrapper):
         return self.obs
 
     def _normalized(self, obs: Array) -> Array:
-        scaled = (obs - self.obs_stats.mean) / self.obs_stats.std
-        return np.clip(scaled, -self._limit, self._limit).astype(np.float32)
+        return self.obs_stats.normalized(obs, self._limit)
 
 
 class NormalizeReward(VectorWrapper):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlrun import custom
-from rlrun.checks import Bounded, Count, Positive, Within
+from rlrun.checks import Bounded, Count, OneOf, Positive, Within
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
 from rlrun.registry import register
@@ -32,6 +32,8 @@ class EnvConfig(Bounded):
     name: str = "gym"
     id: str = "???"  # any Gymnasium id; `module:Id` imports the module that registers Id
     num_envs: Annotated[int, Within(1, 10**6)] = 1  # environments stepped together
+    # in_process (one after the other) | subprocess (a process each: for slow ones) | native (a vector of its own)
+    vector: Annotated[str, OneOf("in_process", "subprocess", "native")] = "in_process"
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment: +env.kwargs.key=value
     wrappers: list[Any] = field(default_factory=list)  # around each environment: [my.module.W, {_target_: …, arg: 1}]
     time_limit: Count | None = None  # steps after which an episode is truncated, in place of the id's own limit
@@ -58,8 +60,8 @@ def footprint(cfg: EnvConfig, each: int) -> list[Need]:
 
 
 @register("env", EnvConfig, footprint=footprint)
-def gym(cfg: EnvConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99) -> GymEnvs:
+def gym(cfg: EnvConfig, seeds: SeedTree, **terms: Any) -> GymEnvs:
     """Any Gymnasium environment, by id."""
     from rlrun.envs.make import GymEnvs
 
-    return GymEnvs(cfg, seeds, vector, gamma)
+    return GymEnvs(cfg, seeds, **terms)

@@ -35,7 +35,7 @@ class Recipe:
     def __call__(self, render_mode: str | None = None) -> gym.Env:
         """A new environment. ConfigError or EnvError says why it cannot be made."""
         if self.spec.entry_point is None:
-            raise ConfigError("experience", f"{self.spec.id} exists only as a vector", "use experience=native")
+            raise ConfigError("env.vector", f"{self.spec.id} exists only as a vector", "use env.vector=native")
         kwargs = self.kwargs | ({"render_mode": render_mode} if render_mode else {})
         env = catalogue.build(
             self.spec,
@@ -55,12 +55,12 @@ class Recipe:
     def vector(self, num_envs: int) -> gym.vector.VectorEnv:
         """The environment's own vector of `num_envs`, in whatever autoreset mode it has."""
         if self.wrappers:
-            raise ConfigError("env.wrappers", "go around single environments", "use experience=in_process")
+            raise ConfigError("env.wrappers", "go around single environments", "use env.vector=in_process")
         if self.info_keys:
-            raise ConfigError("logger.info_keys", "are told by single environments", "use experience=in_process")
+            raise ConfigError("logger.info_keys", "are told by single environments", "use env.vector=in_process")
         entry_point = SAME_STEP.get(str(self.spec.vector_entry_point), self.spec.vector_entry_point)
         if entry_point is None:
-            raise ConfigError("experience", f"{self.spec.id} has no vector of its own", "use experience=in_process")
+            raise ConfigError("env.vector", f"{self.spec.id} has no vector of its own", "use env.vector=in_process")
         spec = dataclasses.replace(self.spec, vector_entry_point=entry_point)
         limit: dict[str, Any] = {} if self.time_limit is None else {"max_episode_steps": self.time_limit}
         kwargs = self.kwargs | limit

@@ -40,6 +40,10 @@ class VectorWrapper:
     def caveat(self) -> str:
         return self.env.caveat
 
+    @property
+    def pulls(self) -> Array | None:
+        return self.env.pulls
+
     def prove(self, check: Callable[[], None] | None = None) -> None:
         self.env.prove(check)
 

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rlrun.agents.agent import Agent
+from rlrun.envs.environments import Environments
 from rlrun.experience.acting import Acting
 from rlrun.interrupt import Interrupt
+from rlrun.registry import register
 from rlrun.state import overwrite
 from rlrun.types import Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
+
+if TYPE_CHECKING:
+    from rlrun.algos.algorithm import Algorithm
+
+
+@dataclass
+class RolloutsConfig:
+    """Options of the source in this process."""
+
+    name: str = "rollouts"  # registered kind of source
 
 
 class Rollouts:
@@ -185,3 +199,24 @@ class Rollouts:
 
 
 COLUMNS = ("action", "reward", "terminated", "truncated")
+
+
+@register("experience", RolloutsConfig)
+def rollouts(
+    cfg: RolloutsConfig,
+    environments: Environments,
+    algo: Algorithm,
+    *,
+    seeds: Sequence[int],
+    interrupt: Interrupt,
+    total_timesteps: int,
+) -> Rollouts:
+    """Agent and environments in turn, in this process.
+
+    A source is registered as a function like this one: it opens the environments that it needs.
+
+    Args:
+        seeds: one for each environment.
+    """
+    envs = environments.train(len(seeds))
+    return Rollouts(envs, algo.agent, algo.rollout_steps, seeds, interrupt, total_timesteps)

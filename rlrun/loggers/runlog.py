@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TextIO
 
@@ -22,6 +23,7 @@ from rlrun.talk import unfailing
 log = logging.getLogger(__name__)
 PACKAGE = logging.getLogger("rlrun")
 UNSAID = logging.getLogger("rlrun.unsaid")  # for run.log alone: the console hears of it in other words
+speaker: ContextVar[Path | None] = ContextVar("speaker", default=None)  # the log of the run that is at work
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -29,7 +31,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def run_log(path: Path, console: str = "plain") -> Iterator[None]:
     """While this is open, messages of the package and warnings of all libraries go to a file and to the console.
 
-    The file is appended to, so it tells the story of all attempts. Warnings go to stderr, the rest to stdout.
+    The file is appended to, so it tells the story of all attempts. Warnings go to stderr, the rest to stdout. Where
+    several runs are at work in one process, each is told what is said while it is the `speaker`.
 
     Args:
         path: the file.
@@ -38,15 +41,18 @@ def run_log(path: Path, console: str = "plain") -> Iterator[None]:
     file = LogFile(path, encoding="utf-8", delay=True)
     file.setFormatter(Plain("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
     root, handlers = logging.getLogger(), (file, ConsoleHandler(console))
-    level = PACKAGE.level
+    level, before = PACKAGE.level, speaker.get()
     PACKAGE.setLevel(logging.INFO)
+    speaker.set(path)
     for handler in handlers:
+        handler.addFilter(lambda record: speaker.get() in (None, path))
         root.addHandler(handler)
     with unfailing(), warnings.catch_warnings():
         warnings.showwarning = log_warning
         try:
             yield
         finally:
+            speaker.set(before)
             PACKAGE.setLevel(level)
             for handler in handlers:
                 root.removeHandler(handler)

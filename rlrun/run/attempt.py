@@ -7,18 +7,16 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from typing import Any, cast
+from typing import Any
 
 from rlrun.config import memory
-from rlrun.config.schema import RunConfig
 from rlrun.errors import Interrupted
 from rlrun.loggers import console
 from rlrun.loggers.runlog import run_log
-from rlrun.run.build import Parts, build
-from rlrun.run.callbacks.callback import Callback
-from rlrun.run.callbacks.checkpoint import Checkpoint
-from rlrun.run.callbacks.evaluate import Evaluate
-from rlrun.run.loop import train as run_loop
+from rlrun.run import build
+from rlrun.run.callbacks.callbacks import Callbacks
+from rlrun.run.loop import loop
+from rlrun.run.prepare import Prepared
 from rlrun.run.record import recorded
 from rlrun.run.run import Run
 from rlrun.rundir import checkpoints
@@ -33,17 +31,13 @@ log = logging.getLogger(__name__)
 
 
 def attempt(
-    run_dir: RunDir,
-    cfg: RunConfig,
-    made: Parts,
-    own: dict[str, Callback],
-    state: StateDict | None,
-    messages: Sequence[str],
-    changed: str = "",
+    made: Prepared, run_dir: RunDir, messages: Sequence[str], state: StateDict | None = None, changed: str = ""
 ) -> float:
     """Train a run to its end, from a saved state or the beginning, and record what became of it.
 
     Args:
+        messages: the first lines of what it says.
+        state: what a checkpoint holds of it.
         changed: a new `config.yaml`, written once the state has been found to fit it.
 
     Returns:
@@ -52,36 +46,40 @@ def attempt(
     Raises:
         RlrunError: the run stopped before its end; status.json says why, run.log how.
     """
+    parts = made.parts
     with (
-        run_log(run_dir.log, console.mode(cfg.logger.console)),
+        run_log(run_dir.log, console.mode(parts.cfg.logger.console)),
         heartbeat(run_dir.status),
-        recorded(run_dir, made.interrupt) as record,
+        recorded(run_dir, parts.interrupt) as record,
     ):
-        for message in [*messages, *memory.notice(memory.of_run(cfg, made.spec))]:
+        for message in [*messages, *memory.notice(memory.of_run(parts.cfg, parts.spec))]:
             log.info("%s", message)
-        run_dir.amend_meta(**roots(made.seeds))
-        run = record.run = build(cfg, made, own, run_dir)
+        run_dir.amend_meta(**roots(parts.seeds))
+        run, callbacks = build.begin(parts, run_dir), build.callbacks(parts.cfg, run_dir, made.own)
+        record.run, record.summary = run, callbacks.summary
         with closing(run.logger), closing(run.evaluation_envs):
-            made.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
+            run.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
             if state is not None:
                 with checkpoints.must_fit(run_dir.checkpoints):
-                    checkpoints.must_resemble(state, run.state_dict())
+                    checkpoints.must_resemble(state, run.state_dict() | {"callbacks": callbacks.state_dict()})
+                    callbacks.load_state_dict(state["callbacks"])
                     run.load_state_dict(state)
             if changed:
                 change_config(run_dir, changed)
-            _train(run)
-        final = cast(Evaluate, run.callbacks["evaluate"]).final
+            _train(run, callbacks)
+        final = callbacks.evaluate.final
         for line in _last_lines(run, final):
             log.info("%s", line)
         return final["mean"] if final else math.nan
 
 
-def _train(run: Run) -> None:
+def _train(run: Run, callbacks: Callbacks) -> None:
     """Train; save the state when a signal asks to stop."""
     try:
-        run_loop(run)
+        for _ in loop(run, callbacks):
+            pass
     except Interrupted:
-        if not cast(Checkpoint, run.callbacks["checkpoint"]).save(run):
+        if not callbacks.checkpoint.save(run):
             steps = f"{run.progress.env_steps:,}"
             log.warning("stopped at %s env steps, and nothing was saved (checkpoint.enabled=false)", steps)
         raise

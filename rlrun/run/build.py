@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,55 +12,81 @@ import torch
 
 from rlrun import registry
 from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.compute.device import Device
 from rlrun.config import schema
 from rlrun.config.schema import RunConfig
-from rlrun.config.validate import callback_factory
+from rlrun.config.validate import callback_factory, check_fit
 from rlrun.custom import one_line
+from rlrun.envs.environments import Environments
 from rlrun.errors import CallbackError, ConfigError, RlrunError
-from rlrun.experience.rollouts import Rollouts
 from rlrun.interrupt import Interrupt
 from rlrun.run.callbacks.bandits import BanditReport
 from rlrun.run.callbacks.callback import Callback
+from rlrun.run.callbacks.callbacks import Callbacks
 from rlrun.run.callbacks.log import Log
 from rlrun.run.callbacks.returns import ReturnsFigure
 from rlrun.run.callbacks.stop import StopWhenSolved
 from rlrun.run.callbacks.summary import Summary
-from rlrun.run.evaluation import Kept
+from rlrun.run.parts import Parts, Setting
 from rlrun.run.run import Run
 from rlrun.rundir.codec import encode
 from rlrun.rundir.layout import RunDir
-from rlrun.seeding import Role, SeedTree
-from rlrun.types import Buffer, EnvSpec, Progress, VectorEnv
+from rlrun.seeding import Role
+from rlrun.types import Buffer
 
 
-@dataclass
-class Parts:
-    """What learns, and where: enough to play a checkpoint, and all of a run that computes."""
+def environments(config: RunConfig) -> Environments:
+    """The factory of a run's environments."""
+    keys, options = getattr(config.logger, "info_keys", ()), config.env
+    if hasattr(options, "action_masks") and not registry.get("algo", config.algo.name).needs.masks:
+        options = dataclasses.replace(options, action_masks=False)  # the algorithm can do nothing with them
+    gamma = getattr(config.algo, "gamma", 1.0)
+    made: Environments = make("env", options, schema.seeds(config), gamma=gamma, info_keys=keys)
+    if keys and not made.tells_info:
+        raise ConfigError("logger.info_keys", f"{config.env.name} has no info to read", "write logger.info_keys=[]")
+    return made
 
-    seeds: SeedTree
-    spec: EnvSpec
-    environments: Any  # the factory of environments
-    envs: VectorEnv  # training environments
-    buffer: Buffer | None
-    algo: Algorithm
-    source: Rollouts
-    device: Device
-    interrupt: Interrupt
 
-    @property
-    def data(self) -> dict[str, str]:
-        """The hash of the data that the environments show, for `meta.json`; {} where they show none."""
-        fingerprint = getattr(self.environments, "fingerprint", None)
-        return {} if fingerprint is None else {"data": fingerprint()}
+def setting(config: RunConfig, learns: bool = True) -> Setting:
+    """Where and with what an agent acts. One environment is opened, and closed again, to see whether all fits it.
 
-    def must_show_data_of(self, run_dir: RunDir) -> None:
-        """Raise ConfigError if the data are not those that a run was started with."""
-        meta = run_dir.read_meta()
-        if "data" in meta and self.data.get("data") != meta["data"]:
-            where = f" in {meta['cwd']}" if "cwd" in meta else ""
-            problem = f"the data of {self.spec.id} are not those that the run was started with{where}"
-            raise ConfigError("env", problem, "put the old ones back, or start a new run with these")
+    Args:
+        learns: whether there must be memory for what only learning fills.
+
+    Raises:
+        ConfigError: the config does not fit the environment, or there is none.
+    """
+    made = environments(config)
+    spec = made.spec(config.env.num_envs)
+    check_fit(config, spec, learns)
+    return Setting(config, schema.seeds(config), made, spec, make("device", config.device))
+
+
+def learner(where: Setting, buffer: Buffer | None = None, sampling: np.random.Generator | None = None) -> Algorithm:
+    """The algorithm with fresh weights.
+
+    Args:
+        buffer: what it learns from; without one it plays.
+        sampling: the stream that batches are drawn from, which the buffer shares.
+    """
+    config, seeds = where.cfg, where.seeds
+    for seed in (torch.manual_seed, np.random.seed, random.seed):  # initial weights, and whoever else draws globally
+        seed(seeds.integer(Role.NETWORK))
+    kit = Kit(
+        where.spec,
+        network=functools.partial(make, "network", config.network) if config.network else none_chosen,
+        buffer=buffer,
+        device=where.device,
+        rng=seeds.generator(Role.AGENT),
+        sampling=sampling or seeds.generator(Role.BUFFER),
+        total_timesteps=config.total_timesteps,
+    )
+    algo: Algorithm = make("algo", config.algo, kit)
+    return algo
+
+
+def none_chosen(*_: Any) -> Any:
+    """In place of a network builder where the config has `network: null`."""
+    raise ConfigError("network", "the algorithm builds one and none is chosen", "declare one: register(…, network=…)")
 
 
 def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
@@ -72,77 +98,48 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     Raises:
         ConfigError: parts that do not go together.
     """
-    seeds = schema.seeds(config)
-    for seed in (torch.manual_seed, np.random.seed, random.seed):  # initial weights, and whoever else draws globally
-        seed(seeds.integer(Role.NETWORK))
-    environments = config.environments
-    spec = environments.spec(config.env.num_envs)
-    device = make("device", config.device)
-    sampling = seeds.generator(Role.BUFFER)
-    buffer = config.buffer and make("buffer", config.buffer, spec, gamma=config.algo.gamma, rng=sampling, device=device)
-    kit = Kit(
-        spec,
-        network=functools.partial(make, "network", config.network) if config.network else none_chosen,
-        buffer=buffer,
-        device=device,
-        rng=seeds.generator(Role.AGENT),
-        sampling=sampling,
+    where, interrupt = setting(config), interrupt or Interrupt()
+    sampling = where.seeds.generator(Role.BUFFER)
+    buffer = config.buffer and make(
+        "buffer", config.buffer, where.spec, gamma=config.algo.gamma, rng=sampling, device=where.device
+    )
+    algo = learner(where, buffer, sampling)
+    source = make(
+        "experience",
+        config.experience,
+        where.environments,
+        algo,
+        seeds=where.seeds.integers(Role.ENV, config.env.num_envs),
+        interrupt=interrupt,
         total_timesteps=config.total_timesteps,
     )
-    algo = make("algo", config.algo, kit)
-    envs = environments.train(config.env.num_envs)
-    interrupt = interrupt or Interrupt()
-    source = Rollouts(
-        envs,
-        algo.agent,
-        algo.rollout_steps,
-        seeds.integers(Role.ENV, config.env.num_envs),
-        interrupt,
-        config.total_timesteps,
-    )
-    return Parts(seeds, spec, environments, envs, buffer, algo, source, device, interrupt)
+    return Parts(**vars(where), buffer=buffer, algo=algo, source=source, interrupt=interrupt)
 
 
-def build(config: RunConfig, made: Parts, own: dict[str, Callback], run_dir: RunDir) -> Run:
-    """A run that stands at its beginning: what computes, and what looks on and writes into the run's directory.
+def begin(made: Parts, run_dir: RunDir) -> Run:
+    """A run that stands at its beginning, in a directory."""
+    title = f"{made.cfg.algo.name} on {made.spec.id}"
+    logger = make("logger", made.cfg.logger, run_dir, title, made.cfg.total_timesteps)
+    return Run(**vars(made), dir=run_dir, logger=logger)
+
+
+def callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> Callbacks:
+    """Who looks on, and writes into the run's directory.
 
     Args:
-        made, own: as `parts` and `own_callbacks` returned them.
+        own: as `own_callbacks` returned them.
     """
-    title = f"{config.algo.name} on {made.spec.id}"
-    evaluation = made.environments.evaluation
-    return Run(
-        cfg=config,
-        dir=run_dir,
-        spec=made.spec,
-        seeds=made.seeds,
-        algo=made.algo,
-        buffer=made.buffer,
-        source=made.source,
-        logger=make("logger", config.logger, run_dir, title, config.total_timesteps),
-        callbacks=_callbacks(config, run_dir, own),
-        progress=Progress(config.total_timesteps),
-        evaluation_envs=Kept(lambda: evaluation(min(config.eval.num_envs, config.eval.episodes), made.envs)),
-        caveats=_caveats(config, made.device),
-        interrupt=made.interrupt,
+    stop, checkpoint = config.stop, make("checkpoint", config.checkpoint)
+    evaluate = make("eval", config.eval, run_dir.eval_csv, checkpoint)
+    return Callbacks(
+        log=Log(config.logger.freq, config.logger.window, config.logger.info_keys),
+        stop=None if stop.mean_return is None else StopWhenSolved(stop.mean_return, stop.window),
+        evaluate=evaluate,
+        own=own,
+        checkpoint=checkpoint,
+        summary=Summary(evaluate),
+        figures={"bandit": BanditReport(), "returns": ReturnsFigure()},
     )
-
-
-def _caveats(config: RunConfig, device: Device) -> list[str]:
-    """In what a resumed run will differ from an undisturbed one, the environments aside."""
-    replays = registry.get("algo", config.algo.name).needs.memory == "replay"
-    anew = replays and not config.checkpoint.replay
-    return ["replay is collected anew"] * anew + ["a GPU may round differently"] * (not device.is_cpu)
-
-
-def none_chosen(*_: Any) -> Any:
-    """In place of a network builder where the config has `network: null`."""
-    raise ConfigError("network", "the algorithm builds one and none is chosen", "declare one: register(…, network=…)")
-
-
-def make(kind: str, cfg: Any, *args: Any, **parts: Any) -> Any:
-    """A component from its config object."""
-    return registry.get(kind, cfg.name).factory(cfg, *args, **parts)
 
 
 def own_callbacks(config: RunConfig) -> dict[str, Callback]:
@@ -164,13 +161,6 @@ def own_callbacks(config: RunConfig) -> dict[str, Callback]:
     return found
 
 
-def _callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> dict[str, Callback]:
-    """In the order that run/callbacks asks for."""
-    callbacks: dict[str, Callback] = {"log": Log(config.logger.freq, config.logger.window, config.logger.info_keys)}
-    if config.stop.mean_return is not None:
-        callbacks["stop"] = StopWhenSolved(config.stop.mean_return, config.stop.window)
-    checkpoint = make("checkpoint", config.checkpoint)
-    evaluate = make("eval", config.eval, run_dir.eval_csv, checkpoint)
-    callbacks |= {"evaluate": evaluate} | own  # before the checkpoint, which saves what they remember
-    callbacks |= {"checkpoint": checkpoint, "summary": Summary(evaluate)}
-    return callbacks | {"bandit": BanditReport(), "returns": ReturnsFigure()}
+def make(kind: str, cfg: Any, *args: Any, **parts: Any) -> Any:
+    """A component from its config object."""
+    return registry.get(kind, cfg.name).factory(cfg, *args, **parts)

@@ -9,16 +9,16 @@ import stat
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlrun import files
 from rlrun.agents.agent import Agent
+from rlrun.envs.environments import Environments
 from rlrun.envs.faults import described, is_ours, shortened
 from rlrun.errors import Abandoned, Interrupted
 from rlrun.run.evaluation import EvalResult, evaluate
-from rlrun.types import VectorEnv
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -29,42 +29,30 @@ FPS = 30.0  # of a film whose environment gives no rate
 GRAPHICS = ("opengl", "egl", "glfw", "osmesa", "mujoco_gl", "display")  # what a failing picture speaks of
 
 
-class Viewable(Protocol):
-    """Environments that can be looked at, such as `rlrun.envs.make.GymEnvs`."""
-
-    def render(self, mode: str) -> gym.Env: ...
-    def watch(self, env: gym.Env, train: VectorEnv | None = None) -> VectorEnv: ...
-
-
-def play(
-    agent: Agent, envs: Viewable, seed: int, path: Path, *, train: VectorEnv | None = None, **how: Any
-) -> EvalResult | None:
+def play(agent: Agent, envs: Environments, seed: int, path: Path, **how: Any) -> EvalResult | None:
     """Show an episode in a window, or film it where there is no display.
 
     Args:
         agent, seed, how: as for `evaluate`.
         envs: makes the environment; the agent sees it through the same observation pipeline as in evaluation.
         path: the film's file.
-        train: whose normalisation statistics to use.
 
     Returns:
         How the episode went; None if it was to be filmed and could not be.
     """
     if not has_display():
-        return record(agent, envs, seed, path, train=train, **how)
-    with closing(envs.watch(envs.render("human"), train)) as vector:
+        return record(agent, envs, seed, path, **how)
+    with closing(envs.watch(envs.render("human"))) as vector:
         return evaluate(agent, vector, [seed], **how)
 
 
-def record(
-    agent: Agent, envs: Viewable, seed: int, path: Path, *, train: VectorEnv | None = None, **how: Any
-) -> EvalResult | None:
+def record(agent: Agent, envs: Environments, seed: int, path: Path, **how: Any) -> EvalResult | None:
     """Film an episode: one picture before every step, as an mp4 at `path`.
 
     A film is never worth a run: whatever goes wrong, a missing moviepy included, is a warning of one line.
 
     Args:
-        agent, envs, seed, train, how: as for `play`.
+        agent, envs, seed, how: as for `play`.
 
     Returns:
         How the episode went; None if there is no film.
@@ -73,7 +61,7 @@ def record(
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame opens a display even to draw into memory
     try:
         env = envs.render("rgb_array")
-        with closing(envs.watch(env, train)) as vector, Film(path, fps(env)) as film:
+        with closing(envs.watch(env)) as vector, Film(path, fps(env)) as film:
             return evaluate(agent, vector, [seed], before_step=lambda: film.add(env.render()), **how)
     except (Interrupted, Abandoned):
         raise

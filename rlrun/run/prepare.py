@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from rlrun.config.compose import Composed
 from rlrun.config.schema import RunConfig
-from rlrun.config.validate import validate
 from rlrun.interrupt import Interrupt
-from rlrun.run import warmstart
-from rlrun.run.build import Parts, own_callbacks, parts
+from rlrun.run import build, warmstart
 from rlrun.run.callbacks.callback import Callback
+from rlrun.run.parts import Parts
+
+
+@dataclass
+class Prepared:
+    """What an attempt takes."""
+
+    parts: Parts
+    own: dict[str, Callback]  # the user's callbacks
+    begun: dict[str, Any]  # whose weights it begins with, for meta.json
 
 
 @contextmanager
-def made_for(
-    composed: Composed, interrupt: Interrupt
-) -> Iterator[tuple[RunConfig, Parts, dict[str, Callback], dict[str, Any]]]:
-    """The config, parts, callbacks and initial weights of a new run; nothing can refuse it any more."""
-    cfg = validate(composed.data)  # nothing is begun that would be worth waiting for
-    made = parts(cfg, interrupt)
-    with closing(made.source):
-        own = own_callbacks(cfg)
-        begun = warmstart.start(made, cfg.algo.name, cfg.init_from)
+def prepared(cfg: RunConfig, interrupt: Interrupt, weights: str | None) -> Iterator[Prepared]:
+    """The parts of a run at its beginning, its callbacks and its initial weights.
+
+    Args:
+        weights: where they come from, as `init_from` has it; None for fresh ones.
+    """
+    with closing(build.parts(cfg, interrupt)) as parts:
+        own = build.own_callbacks(cfg)
+        begun = warmstart.start(parts, weights)
         interrupt.check()
         interrupt.grace = cfg.checkpoint.grace
-        yield cfg, made, own, begun
+        yield Prepared(parts, own, begun)

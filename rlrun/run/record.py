@@ -7,7 +7,6 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import cast
 
 from rlrun.errors import Escaped, Interrupted, RlrunError, described, printable
 from rlrun.interrupt import Interrupt
@@ -27,6 +26,7 @@ class Record:
     def __init__(self, run_dir: RunDir):
         self.run_dir = run_dir
         self.run: Run | None = None
+        self.summary: Summary | None = None
 
     def end(self, state: str, reason: str = "") -> None:
         """Write down how the run ended. A preempted one goes on from what is saved, so that is where it stands.
@@ -39,8 +39,8 @@ class Record:
             if self.run is not None and state != "preempted":
                 env_steps = max(env_steps, self.run.progress.env_steps)
             self.run_dir.set_status(state, env_steps=env_steps, reason=printable(reason))
-            if self.run is not None:
-                cast(Summary, self.run.callbacks["summary"]).write(self.run, state, env_steps)
+            if self.run is not None and self.summary is not None:
+                self.summary.write(self.run, state, env_steps)
         except (OSError, RlrunError) as error:
             log.warning("how the run ended could not be written down: %s", error)
 

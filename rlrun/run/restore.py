@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from rlrun.agents.agent import Agent
+from rlrun.algos.algorithm import Algorithm
 from rlrun.checks import Bounded, Count, Share, Within
 from rlrun.config.fit import check_epsilon
 from rlrun.config.schema import RunConfig
@@ -17,13 +17,13 @@ from rlrun.config.unresolved import looked_up
 from rlrun.config.validate import validate
 from rlrun.errors import ConfigError
 from rlrun.run import build, evaluation
-from rlrun.run.build import Parts
 from rlrun.run.evaluation import Policy, check_policy
+from rlrun.run.parts import Setting
 from rlrun.rundir import checkpoints
 from rlrun.rundir.layout import RunDir
 from rlrun.rundir.trust import read_config
 from rlrun.seeding import Role
-from rlrun.types import Progress, StateDict, VectorEnv
+from rlrun.types import Progress
 
 
 @dataclass
@@ -43,22 +43,23 @@ class PlayingOptions(Bounded):
 
 @dataclass
 class Restored:
-    """A run as one of its checkpoints has it."""
+    """A run as one of its checkpoints has it: what plays, and where. Nothing here can learn."""
 
-    cfg: RunConfig
-    parts: Parts
+    setting: Setting
+    algo: Algorithm
     checkpoint: Path
     env_steps: int
 
-    def evaluation_envs(self, num_envs: int) -> VectorEnv:
-        return self.parts.environments.evaluation(num_envs, self.parts.envs)
+    @property
+    def cfg(self) -> RunConfig:
+        return self.setting.cfg
 
     def player(self, options: PlayingOptions) -> Agent:
         """The agent, on a random stream that no training has used."""
-        parts = self.parts
-        check_epsilon("epsilon", options.epsilon, parts.spec)
-        rng = parts.seeds.generator(Role.TEST, options.episodes)  # the index behind the episodes' own
-        return evaluation.player(parts.algo.agent, rng, options.epsilon, parts.spec)
+        spec = self.setting.spec
+        check_epsilon("epsilon", options.epsilon, spec)
+        rng = self.setting.seeds.generator(Role.TEST, options.episodes)  # the index behind the episodes' own
+        return evaluation.player(self.algo.agent, rng, options.epsilon, spec)
 
     def how(self, options: PlayingOptions) -> dict[str, Any]:
         """Arguments for `evaluation.evaluate`."""
@@ -70,21 +71,11 @@ class Restored:
         }
 
 
-def _take_over(parts: Parts, source: StateDict) -> None:
-    """What evaluation shares with training: the statistics of observations, or a bandit's problem.
-
-    The state of Gymnasium's environments stays out: what it names, such as a folder or a port, belongs to the run,
-    which may be at work.
-    """
-    envs = source.get("envs", {})
-    if "environments" not in envs:
-        parts.source.load_state_dict(source)
-    elif "obs_stats" in envs:
-        parts.envs.obs_stats.load_state_dict(envs["obs_stats"])  # type: ignore[attr-defined]
-
-
 def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
-    """A run's parts in the state of a checkpoint.
+    """A run in the state of a checkpoint.
+
+    The state of its training environments stays where it is: what it names, such as a folder or a port, belongs to the
+    run, which may be at work.
 
     Raises:
         ConfigError, CheckpointError: there is no such checkpoint, or it cannot be used.
@@ -94,18 +85,17 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
     found, state = checkpoints.load_named(
         run_dir.checkpoints,
         int(which) if which.isdigit() else which,
-        ["algo", "source", "progress"],
+        ["algo", "environments", "progress"],
         lambda text: print(f"warning: {text}", file=sys.stderr),
     )
     with run_dir.where_modules_are():
-        cfg = validate(looked_up(read_config(run_dir, trust)), learns=False)
-    parts = build.parts(cfg)
-    parts.must_show_data_of(run_dir)
-    progress = Progress(cfg.total_timesteps)
-    with checkpoints.must_fit(found), closing(parts.envs):  # only their statistics are still wanted
-        own: dict[str, Any] = {"algo": parts.algo, "source": parts.source, "progress": progress}
+        cfg = validate(looked_up(read_config(run_dir, trust)))
+    setting = build.setting(cfg, learns=False)
+    setting.must_show_data_of(run_dir)
+    algo, progress = build.learner(setting), Progress(cfg.total_timesteps)
+    with checkpoints.must_fit(found):
+        own: dict[str, Any] = {"algo": algo, "environments": setting.environments, "progress": progress}
         checkpoints.must_resemble(state, {name: part.state_dict() for name, part in own.items()})
-        progress.load_state_dict(state["progress"])
-        parts.algo.load_state_dict(state["algo"])
-        _take_over(parts, state["source"])
-    return Restored(cfg, parts, found, progress.env_steps)
+        for name, part in own.items():
+            part.load_state_dict(state[name])
+    return Restored(setting, algo, found, progress.env_steps)

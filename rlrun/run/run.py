@@ -1,60 +1,55 @@
-"""A run: everything it consists of, and what a checkpoint holds of it."""
+"""A run: what it is made of, where it is recorded, and what a checkpoint holds of it."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from rlrun.algos.algorithm import Algorithm
-from rlrun.interrupt import Interrupt
+from rlrun import registry
 from rlrun.loggers import Loggers
-from rlrun.run.callbacks.callback import Callback
 from rlrun.run.evaluation import Kept
+from rlrun.run.parts import Parts
 from rlrun.rundir.layout import RunDir
-from rlrun.seeding import SeedTree
-from rlrun.types import Buffer, EnvSpec, Progress, Source, StateDict
+from rlrun.types import Progress, StateDict, VectorEnv
 
 
 @dataclass
-class Run:
-    """Everything a run consists of; `state_dict` is what a checkpoint holds."""
+class Run(Parts):
+    """Parts that compute, and a directory; `state_dict` is what a checkpoint holds of them."""
 
-    cfg: Any  # config.RunConfig, read-only
     dir: RunDir
-    spec: EnvSpec
-    seeds: SeedTree
-    algo: Algorithm
-    buffer: Buffer | None
-    source: Source
     logger: Loggers
-    callbacks: dict[str, Callback]
-    progress: Progress
-    evaluation_envs: Kept
-    caveats: Sequence[str] = ()  # in what a resumed run differs, the environments aside
-    interrupt: Interrupt = field(default_factory=Interrupt)
     should_stop: bool = False
     stop_reason: str = ""  # of one that stops before its end
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.cfg.total_timesteps)
+        self.evaluation_envs = Kept(self._for_evaluation)
 
     @property
     def promise(self) -> str:
         """What a resumed run will be: "exact", or in what it will differ from an undisturbed one."""
         if not self.cfg.checkpoint.enabled:
             return "nothing is saved: it would begin anew"
-        return "; ".join(filter(None, [self.source.caveat, *self.caveats])) or "exact"
+        caveats = [self.source.caveat]
+        replays = registry.get("algo", self.cfg.algo.name).needs.memory == "replay"
+        if replays and not self.cfg.checkpoint.replay:
+            caveats.append("replay is collected anew")
+        if not self.device.is_cpu:
+            caveats.append("a GPU may round differently")
+        return "; ".join(filter(None, caveats)) or "exact"
 
     def state_dict(self) -> StateDict:
         return {
             "progress": self.progress.state_dict(),
+            "environments": self.environments.state_dict(),
             "algo": self.algo.state_dict(),
             "buffer": self.buffer.state_dict(contents=self.cfg.checkpoint.replay) if self.buffer is not None else {},
             "source": self.source.state_dict(),
             "logger": self.logger.state_dict(),
-            "callbacks": {name: callback.state_dict() for name, callback in self.callbacks.items()},
             "stop": {
                 "should_stop": self.should_stop,
                 "reason": self.stop_reason,
@@ -66,15 +61,12 @@ class Run:
     def load_state_dict(self, state: StateDict) -> None:
         """Put every part back. The global random streams come last, so that nothing restored before can move them."""
         self.progress.load_state_dict(state["progress"])
+        self.environments.load_state_dict(state["environments"])  # before the source, whose observations they shape
         self.algo.load_state_dict(state["algo"])
         if self.buffer is not None:
             self.buffer.load_state_dict(state["buffer"])
         self.source.load_state_dict(state["source"])
         self.logger.load_state_dict(state["logger"])
-        for name, callback in self.callbacks.items():
-            callback.load_state_dict(
-                state["callbacks"].get(name, {})
-            )  # older ones know fewer, none of them with a state
         stop = state.get("stop", {})  # a run that was stopped before its end stays so, unless it is given more to do
         if self.progress.total_timesteps <= stop.get("total_timesteps", 0):
             self.should_stop, self.stop_reason = stop["should_stop"], stop["reason"]
@@ -83,5 +75,9 @@ class Run:
         random.setstate(state["random"]["python"])
 
     def close(self) -> None:
-        self.source.close()
+        super().close()
+        self.evaluation_envs.close()
         self.logger.close()
+
+    def _for_evaluation(self) -> VectorEnv:
+        return self.environments.evaluation(min(self.cfg.eval.num_envs, self.cfg.eval.episodes))

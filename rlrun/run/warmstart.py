@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from rlrun import registry
+from rlrun.envs.environments import Environments
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.files import of_user
-from rlrun.run.build import Parts
+from rlrun.run.parts import Parts
 from rlrun.rundir import checkpoints
 from rlrun.rundir import find as runs
 from rlrun.rundir.trust import read_config
@@ -25,12 +26,10 @@ from rlrun.rundir.trust import read_config
 KEY = "init_from"
 
 
-def start(parts: Parts, algo: str, word: str | None) -> dict[str, Any]:
-    """Give an algorithm the weights that a word names.
+def start(parts: Parts, word: str | None) -> dict[str, Any]:
+    """Give the algorithm of a new run, at its beginning, the weights that a word names.
 
     Args:
-        parts: of the new run, at its beginning.
-        algo: registered name of its algorithm.
         word: RUN, RUN@best, RUN@STEPS or the path of a checkpoint; None for nothing.
 
     Returns:
@@ -41,6 +40,7 @@ def start(parts: Parts, algo: str, word: str | None) -> dict[str, Any]:
     """
     if word is None:
         return {}
+    algo = parts.cfg.algo.name
     names = registry.get("algo", algo).weights
     if not names:
         known = [name for name in registry.names("algo") if registry.get("algo", name).weights]
@@ -48,7 +48,7 @@ def start(parts: Parts, algo: str, word: str | None) -> dict[str, Any]:
     found, other = find(word)
     if other != algo:
         raise ConfigError(KEY, f"{word} is a run of {other}, this is one of {algo}", f"write algo={other}")
-    state = checkpoints.load(found, ["algo", "source"])
+    state = checkpoints.load(found, ["algo", "environments"])
     own = parts.algo.state_dict()
     for name in names:
         ours, theirs = at(own, name), at(state["algo"], name)
@@ -56,7 +56,7 @@ def start(parts: Parts, algo: str, word: str | None) -> dict[str, Any]:
         own = replaced(own, name, theirs)
     with checkpoints.must_fit(found):
         parts.algo.load_state_dict(own)
-    _take_over_normalisation(parts, word, state["source"].get("envs", {}).get("obs_stats"))
+    _take_over_normalisation(parts.environments, word, state["environments"].get("obs_stats"))
     manifest = json.loads((found / checkpoints.MANIFEST).read_text(encoding="utf-8"))
     taken = {"checkpoint": str(found), "env_steps": manifest["env_steps"], "files": manifest["files"]}
     return {"init_from": taken}
@@ -123,12 +123,12 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
 
 
-def _take_over_normalisation(parts: Parts, word: str, theirs: Mapping[str, Any] | None) -> None:
-    ours = getattr(parts.envs, "obs_stats", None)
+def _take_over_normalisation(environments: Environments, word: str, theirs: Mapping[str, Any] | None) -> None:
+    ours = environments.state_dict().get("obs_stats")
     if (ours is None) != (theirs is None):
         wanted = "false" if theirs is None else "true"
         raise ConfigError(
             KEY, f"{word} was trained with env.normalize.obs={wanted}", f"write env.normalize.obs={wanted}"
         )
     if ours is not None:
-        ours.load_state_dict(dict(theirs or {}))
+        environments.load_state_dict({"obs_stats": theirs})

@@ -37,6 +37,7 @@ from rlrun import __version__, files
 from rlrun.blocks import Block
 from rlrun.errors import CheckpointError, RlrunError
 from rlrun.files import letters, sync_directory
+from rlrun.rundir import older
 from rlrun.rundir.codec import decode, encode
 from rlrun.rundir.processes import is_running
 from rlrun.types import Array, StateDict
@@ -422,15 +423,19 @@ def _load(path: Path, parts: Iterable[str] | None) -> StateDict:
 
 def _load_directory(path: Path, wanted: list[str] | None) -> StateDict:
     listed = _read_manifest(path)
-    for name, entry in listed.items():
-        read = wanted is None or name == STATE or name.partition(".")[0] in wanted
-        _verify(path / name, entry, contents=read)
+    _verify(path / STATE, listed[STATE], contents=True)
     plain = _read_json(path / STATE)
     if not isinstance(plain, dict):
         raise ValueError(f"{STATE} holds no parts")
-    if unknown := [part for part in wanted or () if part not in plain]:
+    parts = list(plain) if wanted is None else wanted
+    moved = {part: place for part, place in older.PLACES.items() if part not in plain and place.part in plain}
+    if unknown := [part for part in parts if part not in plain and part not in moved]:
         raise ValueError(f"has no part {unknown[0]!r}, only {', '.join(map(repr, plain))}")
-    return {part: _load_part(path, part, plain[part], listed) for part in (plain if wanted is None else wanted)}
+    homes = {moved[part].part if part in moved else part for part in parts}
+    for name, entry in listed.items():
+        _verify(path / name, entry, contents=name.partition(".")[0] in homes)
+    found = {home: _load_part(path, home, plain[home], listed) for home in homes}
+    return {part: moved[part].take(found[moved[part].part]) if part in moved else found[part] for part in parts}
 
 
 def _load_part(path: Path, part: str, plain: Any, listed: dict[str, Any]) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 
 from rlrun import files
 from rlrun.errors import ConfigError, RlrunError, printable
-from rlrun.rundir import plainyaml
+from rlrun.rundir import older, plainyaml
 from rlrun.rundir.layout import RunDir
 
 SIGNATURE = ".signature"  # in a run directory: a line for each config.yaml that is this user's
@@ -74,17 +74,7 @@ def read_config(run_dir: RunDir, trust: bool = False) -> dict[str, Any]:
             + "\n".join([*asked[:SHOWN], *more])
             + "\n--trust lets it, this once; do so only if you know its code"
         )
-    return upgraded(data)
-
-
-def upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """The config of a run as this version reads it: where a meaning has changed since, the run keeps the old one."""
-    env, network = data.get("env"), data.get("network")
-    if isinstance(env, dict) and "frame_stack" in env and "action_masks" not in env:  # no notice was taken of them
-        data = data | {"env": env | {"action_masks": False}}
-    if "seed_tree" in data:
-        return data
-    return {"seed_tree": 1} | data | ({"network": network | {"scale": False}} if isinstance(network, dict) else {})
+    return older.config(data)
 
 
 def change_config(run_dir: RunDir, config: str) -> None:

@@ -18,10 +18,11 @@ from hydra.types import RunMode
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun.config import compose
+from rlrun.config.validate import validate
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.interrupt import SIGNALS, Interrupt
 from rlrun.run import warmstart
-from rlrun.run.prepare import made_for
+from rlrun.run.prepare import prepared
 from rlrun.sweeps.tether import follow, tether
 
 PATIENCE = 60.0  # seconds that the check of one job may take
@@ -112,7 +113,8 @@ def _check(number: int, words: Sequence[str]) -> Iterator[Finding]:
         if composed.hydra.mode == RunMode.MULTIRUN:  # its own YAML says so
             finding.extra.append("hydra.mode=RUN")
         yield finding
-        with Interrupt(grace=0) as interrupt, made_for(composed, interrupt) as (checked, *_):
+        checked = validate(composed.data)
+        with Interrupt(grace=0) as interrupt, prepared(checked, interrupt, checked.init_from):
             finding.seed, finding.total_timesteps = checked.seed, checked.total_timesteps
             finding.grace = checked.checkpoint.grace
         if checked.init_from is not None:  # `last` would be another run for each job

@@ -26,7 +26,7 @@ def parts(algo: str, env: str, seed: int = 0, *words: str) -> Parts:
     compose.set_up([])
     composed = compose.compose([f"algo={algo}", f"env={env}", "+smoke=on", f"seed={seed}", "device=cpu", *words])
     made = build.parts(validate(composed.data))
-    made.envs.prove()  # as a run does before it begins: from then on a state holds the environments'
+    made.source.prove()  # as a run does before it begins: from then on a state holds the environments'
     return made
 
 
@@ -47,10 +47,10 @@ class Trained:
 
     def state(self) -> dict[str, Any]:
         """Every number that a checkpoint would hold of the learner and its experience."""
-        buffer = self.parts.buffer.state_dict() if self.parts.buffer is not None else {}
-        plain, arrays = encode(
-            {"algo": self.parts.algo.state_dict(), "source": self.parts.source.state_dict(), "buffer": buffer}
-        )
+        parts = self.parts
+        buffer = parts.buffer.state_dict() if parts.buffer is not None else {}
+        own = {"algo": parts.algo, "source": parts.source, "environments": parts.environments}
+        plain, arrays = encode({name: part.state_dict() for name, part in own.items()} | {"buffer": buffer})
         return {"plain": plain} | {key: np.array(value) for key, value in arrays.items()}
 
 
@@ -75,17 +75,19 @@ def test_a_saved_learner_goes_on_like_the_one_it_was(algo: str, env: str) -> Non
     first = Trained(parts(algo, env)).chunks(enough(algo))
     saved = {
         "algo": first.parts.algo.state_dict(),
+        "environments": first.parts.environments.state_dict(),
         "source": first.parts.source.state_dict(),
         "buffer": first.parts.buffer.state_dict() if first.parts.buffer is not None else {},
         "progress": first.progress.state_dict(),
     }
     saved = decode(*encode(saved))  # as it comes back from a file, and no array shared with the run that goes on
     second = Trained(parts(algo, env, 1))
-    own = {"algo": second.parts.algo, "source": second.parts.source, "progress": second.progress}
+    parts_of = second.parts
+    own = {"algo": parts_of.algo, "environments": parts_of.environments, "source": parts_of.source}
+    own |= {"progress": second.progress}
     must_resemble(saved, {name: part.state_dict() for name, part in own.items()})
-    second.parts.algo.load_state_dict(saved["algo"])
-    second.parts.source.load_state_dict(saved["source"])
-    second.progress.load_state_dict(saved["progress"])
+    for name, part in own.items():
+        part.load_state_dict(saved[name])
     if second.parts.buffer is not None:
         second.parts.buffer.load_state_dict(saved["buffer"])
     second.stream = iter(second.parts.source)
@@ -98,7 +100,7 @@ def test_evaluation_leaves_training_as_it_is(algo: str, env: str) -> None:
     alone.chunks(CHUNKS), watched.chunks(CHUNKS)
     for explore in (False, True):
         agent = watched.parts.algo.agent.fork(np.random.default_rng(9))
-        envs = watched.parts.environments.evaluation(2, watched.parts.envs)
+        envs = watched.parts.environments.evaluation(2)
         evaluate(agent, envs, [1, 2, 3], explore=explore, max_steps=50)
     assert same(alone.chunks(CHUNKS).state(), watched.chunks(CHUNKS).state())
 

@@ -14,6 +14,7 @@ from rlrun.algos.tabular.dyna_q import TabularModel
 from rlrun.config import compose
 from rlrun.config.validate import validate
 from rlrun.errors import ConfigError, Diverged
+from rlrun.run.build import setting
 from rlrun.rundir.codec import decode, encode
 from rlrun.schedules import ScheduleConfig
 from rlrun.types import EnvSpec, Progress, TransitionModel
@@ -342,7 +343,7 @@ def test_a_model_that_is_none(change: Callable[[TransitionModel], TransitionMode
 def test_a_planner_is_refused_where_there_is_no_model() -> None:
     compose.set_up([])
     with pytest.raises(ConfigError) as error:
-        validate(compose.compose(["algo=value_iteration", "env=blackjack"]).data)
+        setting(validate(compose.compose(["algo=value_iteration", "env=blackjack"]).data))
     assert str(error.value).startswith("algo: value_iteration plans on the environment's model, Blackjack-v1 does not")
     assert "q_learning" in error.value.hint
     assert "iteration" not in error.value.hint

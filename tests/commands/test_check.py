@@ -100,7 +100,7 @@ def test_an_environment_whose_properties_are_known(capsys: pytest.CaptureFixture
             ["env.wrappers=[{_target_:gymnasium.wrappers.TimeLimit,max_episode_steps:2}]"],
             {"lengths": [2] * 100, "time_limit": 2},
         ),
-        (["experience=subprocess"], {"lengths": [10] * 20, "trainable": True}),
+        (["env.vector=subprocess"], {"lengths": [10] * 20, "trainable": True}),
     ],
     ids=lambda value: value[0].partition("=")[0] if isinstance(value, list) else "",
 )

@@ -13,6 +13,7 @@ from conftest import DATA, algorithms
 
 from rlrun import cli
 from rlrun.config import folders
+from rlrun.envs.vector.ways import WAYS
 
 FILES = {
     "config.yaml",
@@ -69,6 +70,8 @@ def plan() -> Iterator[list[str]]:
             yield run(f"algo={learner(env)}", *on(env))
     for name in folders.options("network"):
         yield run("algo=dqn", f"network={name}")
+    for name in WAYS:
+        yield run("algo=dqn", f"env.vector={name}", "env.num_envs=2")
     for name in folders.options("experience"):
         yield run("algo=dqn", f"experience={name}", "env.num_envs=2")
     yield run("algo=ppo", "env=pendulum", "buffer=rollout")

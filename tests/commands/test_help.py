@@ -29,7 +29,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_help_is_short_and_fits_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, "--help").splitlines()
-    assert len(lines) < 220
+    assert len(lines) < 230
     assert max(map(len, lines)) <= 80
 
 
@@ -95,8 +95,21 @@ def test_the_list_of_algorithms_is_the_registry_by_family(capsys: pytest.Capture
     shown = said(capsys, "list", "algo")
     assert sorted(names_in(shown)) == sorted(algorithms())
     families = dict(re.findall(r"^algo, (.+)\n((?:  .*\n?)+)", shown, re.MULTILINE))
-    assert sorted(families) == ["bandit", "contextual bandit"]
-    assert "ucb" in names_in(families["bandit"]) and "lin_ucb" in names_in(families["contextual bandit"])
+    assert list(families) == ["value", "policy", "tabular", "bandits", "contextual", "baselines"]
+    assert names_in(families["value"])[0] == "dqn"
+    assert "ucb" in names_in(families["bandits"]) and "lin_ucb" in names_in(families["contextual"])
+
+
+def test_an_algorithm_s_sentence_stands_beside_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = re.split(r"^  (?=\S)", said(capsys, "list", "algo"), flags=re.MULTILINE)[1:]
+    assert [row for row in rows if len(row.partition("\n\n")[0].splitlines()) > 2] == []
+    assert [row for row in rows if not re.match(r"\S+  +\S", row)] == []
+
+
+def test_help_names_the_algorithms_by_family(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(capsys, "--help").partition("\n  network ")[0]
+    assert re.search(r"^  algo        value: dqn$", shown, re.MULTILINE)
+    assert re.search(r"^ {14}tabular: dyna_q expected_sarsa ", shown, re.MULTILINE)
 
 
 def test_one_choice_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:

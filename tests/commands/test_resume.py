@@ -127,7 +127,7 @@ def test_an_interruption_at_any_moment(moment: str, code: int, undisturbed: Path
     ],
 )
 def test_no_child_outlives_the_run(signum: int, group: bool, code: int, tmp_path: Path) -> None:
-    training = ["algo=random", "env=cartpole", "experience=subprocess", "env.num_envs=2", "total_timesteps=10_000_000"]
+    training = ["algo=random", "env=cartpole", "env.vector=subprocess", "env.num_envs=2", "total_timesteps=10_000_000"]
     process = launch([*RLRUN, *training, "checkpoint.freq=500", "eval.freq=0", "hydra.run.dir=run"], tmp_path)
     wait_for(lambda: status(tmp_path / "run").get("env_steps", 0) > 0, process)
     (os.killpg if group else os.kill)(process.pid, signum)
@@ -140,7 +140,7 @@ def test_a_child_that_hangs_does_not_outlive_a_killed_run(tmp_path: Path, monkey
     temporary = tempfile.TemporaryDirectory(prefix="r")  # the name of a socket in there must stay short
     monkeypatch.setenv("TMPDIR", temporary.name)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ["PYTHONPATH"]]))
-    hangs = ["algo=random", "imports=[unruly]", "env.id=Unruly-v0", "env.kwargs.what=hang", "experience=subprocess"]
+    hangs = ["algo=random", "imports=[unruly]", "env.id=Unruly-v0", "env.kwargs.what=hang", "env.vector=subprocess"]
     process = launch([*RLRUN, *hangs, "env.num_envs=2", "checkpoint.env_state=off", "hydra.run.dir=run"], tmp_path)
     wait_for((tmp_path / "happened").exists, process)
     process.kill()
@@ -170,7 +170,7 @@ sys.exit(cli.main(sys.argv[2:]))
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_all_while_environments_start_preempts(signum: int, tmp_path: Path) -> None:
-    training = ["algo=random", "env=cartpole", "experience=subprocess", "env.num_envs=2", "total_timesteps=200"]
+    training = ["algo=random", "env=cartpole", "env.vector=subprocess", "env.num_envs=2", "total_timesteps=200"]
     options = ["eval.freq=100", "eval.episodes=2", "hydra.run.dir=run"]
     process = launch([sys.executable, "-c", STARTING, str(int(signum)), *training, *options], tmp_path)
     assert process.wait(60) == PREEMPTED, (tmp_path / "log").read_text()[-3000:]

@@ -22,6 +22,7 @@ from rlrun.config.validate import validate
 from rlrun.config.values import flat, to_yaml
 from rlrun.envs.bandits.datasets import UCI
 from rlrun.errors import ConfigError
+from rlrun.run.build import setting
 from rlrun.rundir import plainyaml
 
 
@@ -40,9 +41,9 @@ def composed(*words: str) -> Composed:
 
 
 def refused(*words: str) -> ConfigError:
-    """The error that words lead to, in composition or in validation."""
+    """The error that words lead to, in composition, in validation or where the environment is seen."""
     with pytest.raises(ConfigError) as caught:
-        validate(data(*words))
+        setting(validate(data(*words)))
     return caught.value
 
 
@@ -142,7 +143,7 @@ def yaml_files(group: str) -> list[str]:
 
 @pytest.mark.parametrize(("algo", "env"), sorted(algorithms().items()))
 def test_every_algorithm_composes_and_smoke_shrinks_it(algo, env):
-    cfg = validate(data(f"algo={algo}", f"env={env}", "+smoke=on"))
+    cfg = setting(validate(data(f"algo={algo}", f"env={env}", "+smoke=on"))).cfg
     assert cfg.total_timesteps == 500 and cfg.eval.episodes == 2
     assert getattr(cfg.algo, "learning_starts", 0) < 500
     assert getattr(cfg.buffer, "capacity", 0) <= 1000
@@ -157,7 +158,7 @@ NEEDS = {f"bandit/{name}": [f"env.path={DATA}"] for name in UCI} | {
 @pytest.mark.parametrize("env", yaml_files("env"))
 def test_every_environment_composes(env):
     try:
-        cfg = validate(data("algo=random", f"env={env}", *NEEDS.get(env, [])))
+        cfg = setting(validate(data("algo=random", f"env={env}", *NEEDS.get(env, [])))).cfg
     except ConfigError as error:
         assert "pip install" in error.hint  # an extra is not installed here
     else:
@@ -170,13 +171,13 @@ def test_every_tuned_file_fits_its_algorithm_and_environment(name):
     if env == "lunarlander":
         pytest.importorskip("Box2D")
     found = composed(f"algo={algo}", f"env={env}")
-    validate(found.data)
+    setting(validate(found.data))
     assert f"tuned/{name}.yaml" in found.provenance.values()
 
 
 @pytest.mark.parametrize("name", yaml_files("experiment"))
 def test_every_experiment_composes(name):
-    validate(data(f"experiment={name}"))
+    setting(validate(data(f"experiment={name}")))
 
 
 @pytest.mark.parametrize("group", ["network", "buffer", "device", "experience", "logger", "eval", "checkpoint"])
@@ -355,8 +356,9 @@ def test_a_target_in_a_yaml_file_is_checked_like_ours(elsewhere):
     (elsewhere / "conf" / "algo").mkdir(parents=True)
     (elsewhere / "conf" / "algo" / "idle.yaml").write_text("# Idle\n_target_: lazy_two.Lazy\nlaziness: 0.75\n")
     compose.set_up([], ["conf"])
-    words = ["algo=idle", "network=null", "buffer=null"]
+    words = ["algo=idle"]
     assert validate(data(*words)).algo.laziness == 0.75
+    assert data(*words, "network=mlp")["network"]["name"] == "mlp"
     assert "algo.laziness: 'x' is not a number" in str(refused(*words, "algo.laziness=x"))
     assert "did you mean algo.laziness?" in str(refused(*words, "+algo.lazines=1"))
 

@@ -68,9 +68,9 @@ REFUSED = [
     (["algo=ppo", "env=cartpole", "network.hidden=[1000000,1000000]"], "network.hidden"),
     (["algo=ppo", "env=cartpole", "algo.n_steps=10000000"], "algo.n_steps"),
     (["algo=ppo", "env=cartpole", "env.num_envs=1000000"], "env.num_envs"),
-    (["algo=ppo", "env=cartpole", "experience=subprocess", "env.num_envs=1000"], "env.num_envs"),
+    (["algo=ppo", "env=cartpole", "env.vector=subprocess", "env.num_envs=1000"], "env.num_envs"),
     (
-        ["algo=dqn", "env=cartpole", "experience=subprocess", "eval.num_envs=9000", "eval.episodes=9000"],
+        ["algo=dqn", "env=cartpole", "env.vector=subprocess", "eval.num_envs=9000", "eval.episodes=9000"],
         "eval.num_envs",
     ),
     (["algo=dqn", "env=cartpole", "algo.batch_size=1000", "algo.gradient_steps=1000000"], "algo.gradient_steps"),
@@ -105,7 +105,7 @@ def test_the_value_that_is_named_fits(number: int, capsys: pytest.CaptureFixture
     assert hint is not None
     words = [word for word in words if not word.startswith(key)]
     compose.set_up(words)
-    validate(compose.compose([*words, hint[1]]).data)
+    build.setting(validate(compose.compose([*words, hint[1]]).data))
     digits = hint[1].partition("=")[2].rstrip("0")
     assert len(digits) <= 2, "a round number"
 
@@ -113,8 +113,8 @@ def test_the_value_that_is_named_fits(number: int, capsys: pytest.CaptureFixture
 def test_estimates_by_hand() -> None:
     def needs(*words: str) -> dict[str, float]:
         compose.set_up(words)
-        cfg = validate(compose.compose(words).data)
-        return {need.key: need.bytes for need in memory.of_run(cfg, cfg.environments.spec(cfg.env.num_envs))}
+        where = build.setting(validate(compose.compose(words).data))
+        return {need.key: need.bytes for need in memory.of_run(where.cfg, where.spec)}
 
     dqn = needs("algo=dqn", "env=cartpole", "~tuned", "buffer.capacity=1000", "network.hidden=[8]", "env.num_envs=3")
     assert dqn["buffer.capacity"] == 1000 * (
@@ -139,7 +139,7 @@ def test_parameters_are_counted_as_they_are_built(algo: str, options: list[str])
     built = sum(p.numel() for p in network.parameters())
     log_stds = 1 if algo == "ppo" else 0  # one per dimension of the action, not worth counting
     assert declared.bytes == 4 * (5 if algo == "dqn" else 4) * (built - log_stds)
-    parts.envs.close()
+    parts.close()
 
 
 def test_a_replay_takes_memory_when_it_is_first_used() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlrun import cli
+from rlrun.config import compose
 
 HEAD = "# @package _global_\n"
 FOLDER = "odd =földer"  # for the command line, a path is a path
@@ -126,3 +127,20 @@ def test_an_experiment_may_choose_what_it_imports(
     assert cli.main(["resume", "run", "total_timesteps=520"]) == 0
     assert cli.main([*words[:-1], "network.od=3"]) == 2
     assert "did you mean network.odd?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("algo", "network", "buffer"), [("dqn", "mlp", "uniform"), ("bootstrap", "mlp", None), ("ucb", None, None)]
+)
+def test_an_algorithm_brings_the_network_and_the_buffer_that_it_declares(
+    algo: str, network: str | None, buffer: str | None
+) -> None:
+    compose.set_up([])
+
+    def chosen(*words: str) -> tuple[str | None, str | None]:
+        data = compose.compose([f"algo={algo}", "~tuned", *words]).data
+        return tuple(data[kind] and data[kind]["name"] for kind in ("network", "buffer"))  # type: ignore[return-value]
+
+    assert chosen() == (network, buffer)
+    assert chosen("network=null", "buffer=null") == (None, None)
+    assert chosen("network=mlp", "buffer=uniform") == ("mlp", "uniform")

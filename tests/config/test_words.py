@@ -24,6 +24,7 @@ from rlrun.config.validate import component, parsed, validate
 from rlrun.config.values import flat, from_words
 from rlrun.config.words import assigned, parse, readable
 from rlrun.errors import ConfigError
+from rlrun.run.build import setting
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -202,7 +203,7 @@ def test_a_choice_needs_no_plus_and_none_hurts(choice):
 def test_words_of_the_wrong_kind_are_refused_by_their_key(words, key):
     with pytest.raises(ConfigError) as refused:
         compose.set_up(words)
-        validate(compose.compose(words).data)
+        setting(validate(compose.compose(words).data))
     assert refused.value.key == key
     assert len(str(refused.value)) < 1000 and len(str(refused.value).splitlines()) <= 5
 
@@ -276,7 +277,7 @@ def test_nonsense_is_taken_by_no_field_or_refused_by_its_key():
 )
 def test_numbers_have_bounds(words, key):
     with pytest.raises(ConfigError) as refused:
-        validate(compose.compose(words).data)
+        setting(validate(compose.compose(words).data))
     assert refused.value.key == key
 
 
@@ -438,6 +439,6 @@ def test_a_check_finds_what_training_would_and_makes_nothing(words, code, says, 
     ],
 )
 def test_an_option_that_will_do_nothing_is_named(words, says):
-    cfg = validate(compose.compose(words.split()).data)
-    assert "\n".join(cautions(cfg, cfg.environments.spec(cfg.env.num_envs))).startswith(says)
-    assert bool(says) == bool(list(cautions(cfg, cfg.environments.spec(cfg.env.num_envs))))
+    where = setting(validate(compose.compose(words.split()).data))
+    assert "\n".join(cautions(where.cfg, where.spec)).startswith(says)
+    assert bool(says) == bool(list(cautions(where.cfg, where.spec)))

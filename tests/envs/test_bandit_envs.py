@@ -149,14 +149,17 @@ def test_one_list_of_arms_serves_all_problems():
     assert bernoulli(probs=[0.2, 0.3], bandits=3).values.tolist() == [[0.2, 0.3]] * 3
 
 
-@pytest.mark.parametrize("make", [bernoulli, gaussian])
+@pytest.mark.parametrize(("made", "config"), [(BernoulliBandits, BernoulliConfig), (GaussianBandits, GaussianConfig)])
 @pytest.mark.parametrize("drift", [0.0, 0.1])
-def test_a_saved_bandit_goes_on_exactly(make, drift):
-    whole, resumed = (make(4, bandits=3, context="one_hot", drift=drift) for _ in range(2))
+def test_a_saved_bandit_goes_on_exactly(made, config, drift):
+    """The problem, which may have drifted, belongs to the factory; the rest to the vector."""
+    first, second = (made(config(bandits=3, context="one_hot", drift=drift), SeedTree(0)) for _ in range(2))
+    whole, resumed = first.train(4), second.train(4)
     whole.reset([1, 2, 3, 4])
     whole.reset_one(2, 9)
     play(whole, 1, 5)
     saved = whole.state_dict()
+    second.load_state_dict(first.state_dict())
     resumed.load_state_dict(saved)
     assert np.array_equal(resumed.obs, whole.obs)
 
@@ -196,7 +199,7 @@ def test_evaluation_plays_the_problems_as_they_stand():
     train.reset([0, 1])
     play(train, 0, 10)
     now = train.values[0, 1]
-    watch = factory.evaluation(1, train)
+    watch = factory.evaluation(1)
     watch.reset([5])
     assert [float(step.reward[0]) for step in play(watch, 1, 3)] == [np.float32(now)] * 3
     assert train.values[0, 1] == now

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-import rlrun.envs.vector.options  # noqa: F401  registers the vectors
 from rlrun.envs import faults
 from rlrun.envs.contact import Contact
 from rlrun.envs.make import GymEnvs
@@ -22,7 +21,7 @@ SINGLY = ["in_process", "subprocess"]
 
 
 def vector(kind, env_id, num_envs=1, **kwargs):
-    return GymEnvs(EnvConfig(id=env_id, kwargs=kwargs), SeedTree(0), kind).train(num_envs)
+    return GymEnvs(EnvConfig(id=env_id, vector=kind, kwargs=kwargs), SeedTree(0)).train(num_envs)
 
 
 # --- a zoo of environments whose data do not stay what they were ---------------------------------------------------

@@ -16,7 +16,7 @@ import torch
 from rlrun import cli, networks
 from rlrun.envs.spaces import to_space
 from rlrun.networks.builder import NetworkConfig, build_mlp
-from rlrun.rundir.trust import upgraded
+from rlrun.rundir import older
 from rlrun.seeding import Role, SeedTree
 from rlrun.types import HeadSpec
 
@@ -170,8 +170,8 @@ def test_a_promise_that_no_longer_holds_is_taken_back(caplog: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["in_process", "subprocess", "native"])
-def test_every_experience_trains_and_resumes_exactly(kind: str) -> None:
-    words = ["algo=dqn", "env=cartpole", f"experience={kind}", "env.num_envs=2", "+smoke=on", *SHORT]
+def test_every_vector_trains_and_resumes_exactly(kind: str) -> None:
+    words = ["algo=dqn", "env=cartpole", f"env.vector={kind}", "env.num_envs=2", "+smoke=on", *SHORT]
     words += ["total_timesteps=240", "checkpoint.freq=80", "eval.freq=100"]
     assert cli.main([*words, "hydra.run.dir=whole"]) == 0
     assert read("whole/meta.json")["resume"] == "exact"
@@ -275,14 +275,14 @@ def test_seeds_fit_into_31_bits() -> None:
 
 
 def test_an_old_run_keeps_its_seeds_and_its_unscaled_bytes() -> None:
-    assert upgraded({"seed": 3, "network": {"name": "mlp"}}) == {
+    assert older.config({"seed": 3, "network": {"name": "mlp"}}) == {
         "seed_tree": 1,
         "seed": 3,
         "network": {"name": "mlp", "scale": False},
     }
-    assert upgraded({"seed": 3, "network": None})["network"] is None
+    assert older.config({"seed": 3, "network": None})["network"] is None
     new = {"seed_tree": 2, "network": {"name": "mlp"}}
-    assert upgraded(new) == new
+    assert older.config(new) == new
 
 
 # --- where modules are -----------------------------------------------------------------------------------------------

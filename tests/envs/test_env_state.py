@@ -14,14 +14,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlrun.config import plugins
 from rlrun.envs import state
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.errors import Interrupted
 from rlrun.seeding import SeedTree
-
-plugins.load_ours("experience", None)
 
 EXACT = [
     "CartPole-v1",

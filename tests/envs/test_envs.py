@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import rlrun.envs.vector.options  # noqa: F401  registers the vectors
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.normalize import RunningMeanStd
 from rlrun.envs.options import EnvConfig, NormalizeConfig
@@ -18,7 +17,7 @@ from rlrun.seeding import SeedTree
 
 
 def factory(env_id, vector="in_process", gamma=0.99, **options):
-    return GymEnvs(EnvConfig(id=env_id, **options), SeedTree(0), vector, gamma)
+    return GymEnvs(EnvConfig(id=env_id, vector=vector, **options), SeedTree(0), gamma)
 
 
 def play(envs, steps, action=0):
@@ -230,7 +229,7 @@ def test_evaluation_sees_through_the_trainings_statistics_and_leaves_them_alone(
     train.reset([0])
     list(play(train, 2))
     before = train.obs_stats.state_dict()
-    evaluation = both.evaluation(2, train)
+    evaluation = both.evaluation(2)
     assert evaluation.reset_one(0, 5) == pytest.approx([-np.sqrt(1.5)])
     evaluation.reset([0, 1])
     steps = list(play(evaluation, 3))

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import rlrun.envs.vector.options  # noqa: F401  registers
-from rlrun import cli, registry
+from rlrun import cli
 from rlrun.envs import catalogue
 from rlrun.envs.info import InfoMeter, means, number
 from rlrun.envs.recipe import Recipe
+from rlrun.envs.vector.ways import build
 
 MODULE = """
 import gymnasium as gym
@@ -68,7 +68,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def vector(kind: str, *keys: str, evaluation: bool = False) -> Any:
     __import__("telling_envs")
     recipe = Recipe(catalogue.find("telling_envs:Telling-v0"), {}, None, True, None, info_keys=keys)
-    return registry.get("experience", kind).factory(recipe, 2, evaluation=evaluation)
+    return build(kind, recipe, 2, evaluation=evaluation)
 
 
 @pytest.mark.parametrize("kind", ["in_process", "subprocess"])
@@ -158,7 +158,7 @@ def test_through_the_command_and_across_an_interruption(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["env=cartpole", "experience=native"], "logger.info_keys: are told by single environments"),
+        (["env=cartpole", "env.vector=native"], "logger.info_keys: are told by single environments"),
         (["env=bandit/bernoulli", "algo=ucb"], "logger.info_keys: bandit/bernoulli has no info to read"),
     ],
 )

@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import rlrun.envs.vector.options  # noqa: F401  registers
 from rlrun import cli
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig
@@ -71,7 +70,7 @@ ADD, TIMES = "wrappers_of_mine.Add", {"_target_": "wrappers_of_mine.Times", "fac
 
 def reward(wrappers: list[object], vector: str = "in_process", evaluation: bool = False) -> float:
     """Of one step in CartPole, which gives 1."""
-    envs = GymEnvs(EnvConfig(id="CartPole-v1", wrappers=wrappers), SeedTree(0), vector)
+    envs = GymEnvs(EnvConfig(id="CartPole-v1", wrappers=wrappers, vector=vector), SeedTree(0))
     made = envs.evaluation(1) if evaluation else envs.train(1)
     try:
         made.reset([0])
@@ -147,8 +146,8 @@ def test_a_wrapper_that_cannot_be_made_is_named() -> None:
 
 
 def test_a_native_vector_takes_no_wrappers() -> None:
-    with pytest.raises(ConfigError, match=r"^env.wrappers: go around single environments\nuse experience=in_process"):
-        GymEnvs(EnvConfig(id="CartPole-v1", wrappers=[ADD]), SeedTree(0), "native").spec(1)
+    with pytest.raises(ConfigError, match=r"^env.wrappers: go around single environments\nuse env.vector=in_process"):
+        GymEnvs(EnvConfig(id="CartPole-v1", wrappers=[ADD], vector="native"), SeedTree(0)).spec(1)
 
 
 def test_through_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+import rlrun.envs.vector.options  # noqa: F401  registers the vectors
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-import rlrun.envs.vector.options  # noqa: F401  registers the vectors
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig
 from rlrun.envs.spaces import action_map, mask_source, to_space

@@ -28,7 +28,7 @@ SEEDS = [11, 22, 33]
 
 
 def vector(kind, env_id, num_envs=3, **options):
-    return GymEnvs(EnvConfig(id=env_id, **options), SeedTree(0), kind).train(num_envs)
+    return GymEnvs(EnvConfig(id=env_id, vector=kind, **options), SeedTree(0)).train(num_envs)
 
 
 def random_actions(space, steps, num_envs):
@@ -277,7 +277,7 @@ class NextStep(CartPoleVectorEnv):
 def test_vectors_with_another_autoreset_are_refused(refused):
     gym.register(f"tests/{refused.__name__}-v0", vector_entry_point=refused)
     with pytest.raises(
-        ConfigError, match=rf"experience: {refused.__name__} .* transitions that never were\nuse experience="
+        ConfigError, match=rf"env.vector: {refused.__name__} .* transitions that never were\nuse env.vector="
     ):
         vector("native", f"tests/{refused.__name__}-v0")
 
@@ -286,7 +286,7 @@ gym.register("tests/OnlyVector-v0", vector_entry_point=SameStepCartPole, max_epi
 
 
 def test_an_environment_that_is_only_a_vector_is_evaluated_by_seed():
-    factory = GymEnvs(EnvConfig(id="tests/OnlyVector-v0"), SeedTree(0), "native")
+    factory = GymEnvs(EnvConfig(id="tests/OnlyVector-v0", vector="native"), SeedTree(0))
     assert factory.spec(4).max_episode_steps == 30
     evaluation = factory.evaluation(2)
     first = evaluation.reset_one(0, 7).copy()
@@ -302,9 +302,9 @@ def test_an_environment_that_is_only_a_vector_is_evaluated_by_seed():
 
 
 def test_environments_without_a_vector_say_so():
-    with pytest.raises(ConfigError, match="experience: Pendulum-v1 has no vector of its own"):
+    with pytest.raises(ConfigError, match=r"env\.vector: Pendulum-v1 has no vector of its own"):
         vector("native", "Pendulum-v1")
-    with pytest.raises(ConfigError, match="experience: tests/OnlyVector-v0 exists only as a vector"):
+    with pytest.raises(ConfigError, match=r"env\.vector: tests/OnlyVector-v0 exists only as a vector"):
         vector("in_process", "tests/OnlyVector-v0")
 
 
@@ -464,7 +464,6 @@ PARENT = """
 import os, sys
 import gymnasium as gym
 import numpy as np
-import rlrun.envs, rlrun.envs.vector.options
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig
 from rlrun.seeding import SeedTree
@@ -480,7 +479,7 @@ class ThreadsEnv(gym.Env):
 
 if __name__ == "__main__":
     gym.register("Threads-v0", ThreadsEnv)
-    envs = GymEnvs(EnvConfig(id="Threads-v0"), SeedTree(0), "subprocess").train(3)
+    envs = GymEnvs(EnvConfig(id="Threads-v0", vector="subprocess"), SeedTree(0)).train(3)
     print(*envs.reset([1, 2, 3]), os.environ["OMP_NUM_THREADS"])
     print(*[process.pid for process in envs._children.processes], flush=True)
     if sys.argv[1] == "exit":

@@ -20,6 +20,7 @@ from streams import SeedIsLength
 
 from rlrun import cli
 from rlrun.agents.q import EpsilonAgent
+from rlrun.envs.environments import Environments
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.envs.vector.in_process import InProcess
@@ -185,7 +186,7 @@ class LeanRight:
         return self
 
 
-class CartPoles:
+class CartPoles(Environments):
     """CartPole as the runner's environment factory offers it, around one Gymnasium environment."""
 
     def __init__(self, env: gym.Env | None = None):
@@ -196,7 +197,7 @@ class CartPoles:
         self.modes.append(mode)
         return self.env or gym.make("CartPole-v1", render_mode="rgb_array" if mode == "human" else mode)
 
-    def watch(self, env: gym.Env, train: object = None) -> Any:
+    def watch(self, env: gym.Env) -> Any:
         return InProcess([env])
 
 
@@ -303,8 +304,8 @@ def test_a_film_shows_what_an_evaluation_counts(tmp_path: Path) -> None:
     train.reset([0])
     for _ in range(5):
         train.step(np.array([1]))  # pushed to the right, the pole falls to the left
-    counted = evaluate(LeanRight(), envs.evaluation(1, train), [11])
-    film = record(LeanRight(), envs, 11, tmp_path / "film.mp4", train=train)
+    counted = evaluate(LeanRight(), envs.evaluation(1), [11])
+    film = record(LeanRight(), envs, 11, tmp_path / "film.mp4")
     assert film is not None and film.lengths.tolist() == counted.lengths.tolist() != [cartpole_length(11)]
 
 

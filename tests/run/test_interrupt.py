@@ -200,7 +200,7 @@ def test_an_evaluation_that_hangs_costs_nothing_but_itself(folder: Path, monkeyp
 def test_a_child_that_hangs(where: str, saved: int, folder: Path) -> None:
     """The signal comes from the child, at the moment when it hangs."""
     hangs = [f"env.kwargs.pid={os.getpid()}", "env.kwargs.what=hang", "env.kwargs.when=40", f"env.kwargs.where={where}"]
-    children = ["experience=subprocess", "env.num_envs=2"]
+    children = ["env.vector=subprocess", "env.num_envs=2"]
     ends_like_undisturbed("algo=random", *UNRULY, *SHORT, *hangs, *children, saved=saved)
     assert multiprocessing.active_children() == []
 

@@ -44,9 +44,9 @@ def log() -> str:
     return Path("disturbed/run.log").read_text()
 
 
-@pytest.mark.parametrize("experience", ["in_process", "subprocess"])
-def test_an_environment_that_crashes_is_in_the_log_with_its_line(experience: str, capsys: Any) -> None:
-    assert train(*unruly("crash"), f"experience={experience}") == 1
+@pytest.mark.parametrize("vector", ["in_process", "subprocess"])
+def test_an_environment_that_crashes_is_in_the_log_with_its_line(vector: str, capsys: Any) -> None:
+    assert train(*unruly("crash"), f"env.vector={vector}") == 1
     said = capsys.readouterr().err
     assert "ValueError: bang" in said
     assert 1 <= said.strip().count("\n") + 1 <= 5

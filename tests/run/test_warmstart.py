@@ -101,8 +101,8 @@ def test_a_table_and_normalisation_go_along(tmp_path: Path, monkeypatch: pytest.
     assert cli.main([*normal, *NOTHING_LEARNED, "init_from=c", "hydra.run.dir=d"]) == 0
 
     def count(run: str) -> int:
-        state = checkpoints.load(checkpoints.find(Path(run) / "checkpoints"), ["source"])["source"]
-        return int(state["envs"]["obs_stats"]["count"])
+        state = checkpoints.load(checkpoints.find(Path(run) / "checkpoints"), ["environments"])
+        return int(state["environments"]["obs_stats"]["count"])
 
     assert count("d") >= count("c") + 100
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any
 
 import numpy as np
 
 from rlrun.checks import Bounded, NotNegative, OneOf, Within, digest
 from rlrun.envs.bandits.regret import RegretMeter
+from rlrun.envs.environments import Environments
 from rlrun.errors import ConfigError
 from rlrun.files import of_user
 from rlrun.footprint import Need
@@ -115,7 +116,7 @@ class BanditVector:
 
     Args:
         env_id: name of the environment.
-        values: [P, A] expected reward of each arm.
+        values: [P, A] expected reward of each arm; not copied, since all vectors of a problem look at the same.
         std: standard deviation of Gaussian rewards; None for Bernoulli rewards with success probability `values`.
         num_envs: E.
         one_hot: contexts as vectors [P] instead of numbers.
@@ -123,7 +124,6 @@ class BanditVector:
         drift: standard deviation of the normal step that every value takes after each sweep; probabilities are
             reflected at 0 and 1.
         separate: give every copy its own stream, which costs time: for evaluation.
-        model: take over its values, which may have drifted, with every reset.
     """
 
     def __init__(
@@ -137,7 +137,6 @@ class BanditVector:
         fixed: bool = False,
         drift: float = 0.0,
         separate: bool = False,
-        model: BanditVector | None = None,
     ):
         problems, arms = values.shape
         self.num_envs = num_envs
@@ -150,9 +149,8 @@ class BanditVector:
             reward_range=(0.0, 1.0) if std is None else (-np.inf, np.inf),
         )
         self.obs = np.zeros((num_envs, *self.spec.obs_space.shape), self.spec.obs_space.dtype)
-        self.values = values.copy()
+        self.values = values
         self._best, self._std, self._drift = values.max(axis=1), std, drift
-        self._model = model
         self._one_hot, self._fixed, self._separate = one_hot, fixed, separate
         self._problem = np.arange(num_envs) % problems  # [E] being played
         self._rng = np.random.default_rng(0)
@@ -162,9 +160,7 @@ class BanditVector:
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start all copies, on one stream made of all seeds or each on its own. Returns obs [E, *obs]."""
-        if self._model is not None:
-            self.values[:] = self._model.values
-            self._best = self.values.max(axis=1)
+        self._best = self.values.max(axis=1)  # they may have drifted
         self._rng = np.random.default_rng([int(seed) for seed in seeds])
         self._own.clear()
         self._next_problem()
@@ -196,6 +192,11 @@ class BanditVector:
 
     caveat = ""  # its state is all arrays and streams of its own
 
+    @property
+    def pulls(self) -> Array | None:
+        """How often each arm [P, A] has been pulled."""
+        return self._meter.pulls
+
     def prove(self, check: Callable[[], None] | None = None) -> None:
         pass
 
@@ -206,7 +207,6 @@ class BanditVector:
     def state_dict(self) -> StateDict:
         return {
             "grade": "exact",
-            "values": self.values.copy(),
             "problem": self._problem.copy(),
             "rng": generator_state(self._rng),
             "own": [(e, generator_state(rng)) for e, rng in self._own.items()],
@@ -214,7 +214,7 @@ class BanditVector:
         }
 
     def load_state_dict(self, state: StateDict) -> None:
-        self.values[:] = state["values"]
+        """Go on from a state; the values of the arms are back already."""
         self._best = self.values.max(axis=1)
         self._problem = np.array(state["problem"])
         restore_generator(self._rng, state["rng"])
@@ -242,7 +242,7 @@ class BanditVector:
     def _walk(self) -> None:
         self.values += self._drift * self._rng.standard_normal(self.values.shape)
         if self._std is None:
-            self.values = 1 - np.abs(1 - np.abs(self.values) % 2)  # reflected at 0 and 1
+            self.values[:] = 1 - np.abs(1 - np.abs(self.values) % 2)  # reflected at 0 and 1
         self._best = self.values.max(axis=1)
 
     def _next_problem(self) -> None:
@@ -268,35 +268,41 @@ def _context_space(problems: int, one_hot: bool) -> Space:
     return Space("box", (problems,), np.dtype(np.float32), low=low, high=low + 1, one_hot=True)
 
 
-class _Bandits:
+class _Bandits(Environments):
     """Base: training and evaluation play the same problems, as they stand now if they drift."""
+
+    state = ("_values",)
 
     def __init__(self, cfg: BanditConfig, values: Array, std: float | None):
         self._cfg, self._values, self._std = cfg, values, std
+        self._training: VectorEnv | None = None
+        self._fingerprint = digest(values)  # before they drift
 
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know."""
-        return self.train(num_envs).spec
+        return self._vector(num_envs).spec
 
     def train(self, num_envs: int) -> VectorEnv:
         """The copies a learner plays."""
-        return self._vector(num_envs, self._values, drift=self._cfg.drift)
+        self._training = self._vector(num_envs, drift=self._cfg.drift)
+        return self._training
 
-    def evaluation(self, num_envs: int, train: VectorEnv | None = None) -> VectorEnv:
+    def evaluation(self, num_envs: int) -> VectorEnv:
         """Other copies of the same problems, each with a random stream of its own; they do not drift."""
-        return self._vector(num_envs, self._values, separate=True, model=cast(BanditVector | None, train))
+        return self._vector(num_envs, separate=True)
+
+    def arm_counts(self) -> Array | None:
+        """How often each arm [P, A] was pulled in training."""
+        return self._training.pulls if self._training else None
 
     def fingerprint(self) -> str:
-        """A hash of what the arms give."""
-        return digest(self._values)
+        """A hash of what the arms give at the beginning."""
+        return self._fingerprint
 
-    def render(self, mode: str) -> NoReturn:
-        raise ConfigError("env", f"{self._cfg.id} has nothing to show")
-
-    def _vector(self, num_envs: int, values: Array, **how: Any) -> BanditVector:
+    def _vector(self, num_envs: int, **how: Any) -> BanditVector:
         cfg = self._cfg
         one_hot, fixed = cfg.context == "one_hot", cfg.assign == "fixed"
-        return BanditVector(cfg.id, values, self._std, num_envs, one_hot=one_hot, fixed=fixed, **how)
+        return BanditVector(cfg.id, self._values, self._std, num_envs, one_hot=one_hot, fixed=fixed, **how)
 
 
 def footprint(cfg: BanditConfig, each: int) -> list[Need]:
@@ -314,7 +320,7 @@ def footprint(cfg: BanditConfig, each: int) -> list[Need]:
 class BernoulliBandits(_Bandits):
     """Bernoulli bandits: an arm gives 1 with its probability, else 0."""
 
-    def __init__(self, cfg: BernoulliConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+    def __init__(self, cfg: BernoulliConfig, seeds: SeedTree, **_: Any):
         drawn = seeds.generator(Role.PROBLEM).random((cfg.bandits or 1, cfg.arms or 5))
         given = _table("env.probs", cfg.probs, cfg)
         super().__init__(cfg, drawn if given is None else given, std=None)
@@ -324,7 +330,7 @@ class BernoulliBandits(_Bandits):
 class GaussianBandits(_Bandits):
     """Gaussian bandits: an arm gives its mean plus noise."""
 
-    def __init__(self, cfg: GaussianConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+    def __init__(self, cfg: GaussianConfig, seeds: SeedTree, **_: Any):
         rng, shape = seeds.generator(Role.PROBLEM), (cfg.bandits or 1, cfg.arms or 5)
         drawn = rng.random(shape) if cfg.prior == "uniform" else rng.normal(cfg.prior_mean, 1.0, shape)
         given = _table("env.means", cfg.means, cfg)

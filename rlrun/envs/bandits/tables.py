@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from rlrun.checks import Bounded, OneOf, Share, Within, digest
 from rlrun.envs.bandits import datasets
 from rlrun.envs.bandits.datasets import BUNDLED, UCI, Dataset, Table
 from rlrun.envs.bandits.regret import RegretMeter
+from rlrun.envs.environments import Environments
 from rlrun.errors import ConfigError
 from rlrun.files import of_user
 from rlrun.registry import register
@@ -143,6 +144,11 @@ class DataVector:
         return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
 
     caveat = ""  # its state is all arrays and streams of its own
+
+    @property
+    def pulls(self) -> Array | None:
+        """How often each arm [K, A] has been pulled, by the kind of row."""
+        return self._meter.pulls
 
     def prove(self, check: Callable[[], None] | None = None) -> None:
         pass
@@ -274,37 +280,43 @@ class CSVConfig(DataConfig):
             raise ConfigError("delimiter", f"must be one character, got {self.delimiter!r}")
 
 
-class _DataBandits:
+class _DataBandits(Environments):
     """Base: training and evaluation show the same rows, each in an order of its own."""
 
     def __init__(self, cfg: DataConfig, data: Dataset, payoffs: Payoffs):
         self._cfg, self._data, self._payoffs = cfg, data, payoffs
+        self._training: VectorEnv | None = None
 
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know."""
-        return self.train(num_envs).spec
+        return self._vector(num_envs).spec
 
     def train(self, num_envs: int) -> VectorEnv:
         """The copies a learner plays."""
-        return DataVector(self._cfg.id, self._data, self._payoffs, num_envs)
+        self._training = self._vector(num_envs)
+        return self._training
 
-    def evaluation(self, num_envs: int, train: VectorEnv | None = None) -> VectorEnv:
+    def evaluation(self, num_envs: int) -> VectorEnv:
         """Other copies of the same problem, each with a random stream of its own."""
-        return DataVector(self._cfg.id, self._data, self._payoffs, num_envs, separate=True)
+        return self._vector(num_envs, separate=True)
+
+    def arm_counts(self) -> Array | None:
+        """How often each arm [K, A] was pulled in training."""
+        return self._training.pulls if self._training else None
 
     def fingerprint(self) -> str:
         """A hash of all rows and of what the arms pay."""
         return digest(self._data.contexts, self._data.labels, *self._payoffs)
 
-    def render(self, mode: str) -> NoReturn:
-        raise ConfigError("env", f"{self._cfg.id} has nothing to show")
+    def _vector(self, num_envs: int, separate: bool = False) -> DataVector:
+        return DataVector(self._cfg.id, self._data, self._payoffs, num_envs, separate=separate)
 
 
 @register("env", BundledConfig)
 class BundledBandits(_DataBandits):
     """A data set that comes with scikit-learn; the arms are its classes."""
 
-    def __init__(self, cfg: BundledConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+    def __init__(self, cfg: BundledConfig, seeds: SeedTree, **_: Any):
         data = _load(cfg, seeds, lambda: datasets.bundled(cfg.dataset), "target")
         super().__init__(cfg, data, one_for_the_right_arm(len(data.classes)))
 
@@ -313,7 +325,7 @@ class BundledBandits(_DataBandits):
 class UCIBandits(_DataBandits):
     """A data set from the UCI repository; the arms are its classes."""
 
-    def __init__(self, cfg: UCIConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+    def __init__(self, cfg: UCIConfig, seeds: SeedTree, **_: Any):
         data = _load_uci(cfg, cfg.dataset, cfg.label, seeds)
         super().__init__(cfg, data, one_for_the_right_arm(len(data.classes)))
 
@@ -322,7 +334,7 @@ class UCIBandits(_DataBandits):
 class MushroomBandits(_DataBandits):
     """Mushrooms: to pass by (arm 0) or to eat (arm 1)."""
 
-    def __init__(self, cfg: MushroomConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+    def __init__(self, cfg: MushroomConfig, seeds: SeedTree, **_: Any):
         data = _load_uci(cfg, "mushroom", None, seeds)
         if data.classes != ["e", "p"]:
             raise ConfigError("env.path", f"mushrooms are e or p, this file has {', '.join(data.classes)}")
@@ -335,7 +347,7 @@ class MushroomBandits(_DataBandits):
 class CSVBandits(_DataBandits):
     """A table of your own; the arms are the values of one of its columns."""
 
-    def __init__(self, cfg: CSVConfig, seeds: SeedTree, vector: str = "in_process", gamma: float = 0.99):
+    def __init__(self, cfg: CSVConfig, seeds: SeedTree, **_: Any):
         if cfg.path is None:
             raise ConfigError("env.path", "needs a value", "write env.path=FILE.csv")
         path = of_user(cfg.path)

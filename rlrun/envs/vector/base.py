@@ -53,6 +53,10 @@ class Vector:
             self._proof = self._find_proof(check)
             self.caveat = self._proof.reason and f"{NEW_EPISODES}: {self._proof.reason}"
 
+    @property
+    def pulls(self) -> Array | None:
+        return None
+
     def metrics(self) -> Metrics:
         return {}
 

@@ -162,7 +162,7 @@ class Children(AsyncVectorEnv):
         doing = self._doing if self._actions is None else f"step({self._actions[e]})"
         return EnvError(
             f"{self._env_id}: the process of environment {e} (seed {self._seeds[e]}) died in {doing}: {how}\n"
-            "experience=in_process shows more of what happened"
+            "env.vector=in_process shows more of what happened"
         )
 
 

@@ -102,6 +102,11 @@ class InProcess(Vector):
         self._require_finite(actions, final_obs)
         return Step(self.obs, reward, terminated, truncated, final_obs, episodes)
 
+    @property
+    def pulls(self) -> Array | None:
+        """How often each arm [1, A] has been pulled, if the environments report their regret."""
+        return self._meter.pulls if self._meter else None
+
     def metrics(self) -> Metrics:
         """`bandit/...` if the environments report their regret, and what is asked of their `info`."""
         regret = self._meter.metrics() if self._meter else {}

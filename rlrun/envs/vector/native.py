@@ -168,7 +168,7 @@ def _require_same_step(envs: gym.vector.VectorEnv) -> None:
         return
     said = f"resets in mode {mode.value}" if isinstance(mode, AutoresetMode) else "does not say when it resets"
     raise ConfigError(
-        "experience",
+        "env.vector",
         f"{type(envs.unwrapped).__name__} {said}: its resets would end up in the data as transitions that never were",
-        "use experience=in_process, or a vector whose metadata['autoreset_mode'] is AutoresetMode.SAME_STEP",
+        "use env.vector=in_process, or a vector whose metadata['autoreset_mode'] is AutoresetMode.SAME_STEP",
     )

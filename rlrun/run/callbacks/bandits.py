@@ -21,9 +21,10 @@ class BanditReport(Callback):
     """Writes the report of a run whose environments told of regret; does nothing for others."""
 
     def on_end(self, run: Run) -> None:
-        if "bandit/regret" not in run.logger.last:
+        pulls = run.environments.arm_counts()
+        if pulls is None:
             return
-        write_counts(run.dir.path / "arm_counts.csv", run.source.state_dict()["envs"]["regret"]["pulls"])
+        write_counts(run.dir.path / "arm_counts.csv", pulls)
         curves.save(run.dir, "bandit", draw)
 
 

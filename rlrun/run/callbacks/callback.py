@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from rlrun.run.run import Run
 
 
+def nobody(*_: Any) -> None:
+    """Whom a callback tells that stands alone."""
+
+
 class Callback(Stateful):
     """Does nothing; a callback overrides what it needs.
 
     It looks at the run and may set `run.should_stop`; the rest of the run is not its to change. What it remembers from
     one call to the next belongs into its `state`, or a resumed run forgets it.
     """
+
+    tell: Callable[..., None] = staticmethod(nobody)  # tell(run, hook, ...) calls a hook of all callbacks of the run
 
     def on_start(self, run: Run) -> None:
         """Before the first chunk of every attempt; a resumed run stands at its checkpoint."""
@@ -43,28 +49,11 @@ class Callback(Stateful):
         """After the last chunk, before the last checkpoint; not where a run is interrupted or fails."""
 
 
-def listeners(run: Run, hook: str) -> list[Callable[..., None]]:
-    """What is to be called at a hook, in the order of the callbacks; nothing of those that do nothing there."""
+def hook_of(callback: Callback, hook: str, name: str) -> Callable[..., None] | None:
+    """A hook of a callback, None if it does nothing there; the failure of a user's says whose it is."""
     nothing = getattr(Callback, hook)
-    return [
-        _named(name, callback, hook)
-        for name, callback in run.callbacks.items()
-        if getattr(type(callback), hook, nothing) is not nothing
-    ]
-
-
-def tell(run: Run, hook: str, *args: Any) -> None:
-    """Call a hook of all callbacks.
-
-    Raises:
-        CallbackError: a callback of the user's failed.
-    """
-    for listener in listeners(run, hook):
-        listener(run, *args)
-
-
-def _named(name: str, callback: Callback, hook: str) -> Callable[..., None]:
-    """A hook of a callback; the failure of a user's says whose it is."""
+    if getattr(type(callback), hook, nothing) is nothing:
+        return None
     call: Callable[..., None] = getattr(callback, hook)
     if type(callback).__module__.startswith("rlrun."):
         return call

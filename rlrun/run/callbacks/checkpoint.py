@@ -13,6 +13,7 @@ from rlrun.registry import register
 from rlrun.run.callbacks.callback import Callback
 from rlrun.rundir import checkpoints
 from rlrun.schedules import Every
+from rlrun.state import Stateful
 from rlrun.types import Chunk, Metrics
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Checkpoint(Callback):
 
     def __init__(self, cfg: CheckpointConfig):
         self.cfg = cfg
+        self.beside: dict[str, Stateful] = {}  # what is saved with a run and is no part of it, by name
         self._promised = ""  # what was said last
         self._every = Every(cfg.freq)
         self._is_best = False
@@ -79,7 +81,7 @@ class Checkpoint(Callback):
         env_steps, best = run.progress.env_steps, self._is_best
         self._every.consume(env_steps)
         self._is_best = False
-        state = run.state_dict()
+        state = run.state_dict() | {name: part.state_dict() for name, part in self.beside.items()}
         self._promise(run, log.warning)
         if _has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
             raise Diverged(f"what was learned is not a number at env step {env_steps:,}; it was not saved")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from rlrun.checks import Bounded, Count, Natural, Share, Within
 from rlrun.loggers.csv import CsvTable
 from rlrun.registry import register
-from rlrun.run.callbacks.callback import Callback, tell
+from rlrun.run.callbacks.callback import Callback
 from rlrun.run.callbacks.checkpoint import Checkpoint
 from rlrun.run.evaluation import EvalResult, Policy, check_policy, evaluate, player, step_limit
 from rlrun.schedules import Every
@@ -100,9 +100,9 @@ class Evaluate(Callback):
         }
         run.logger.log(metrics, env_steps)
         self._every.consume(env_steps)
-        tell(run, "on_evaluation", result, kind)
+        self.tell(run, "on_evaluation", result, kind)
         if self.best is outcome:
-            tell(run, "on_best", result)
+            self.tell(run, "on_best", result)
         return outcome
 
     def _play(self, run: Run, role: Role) -> EvalResult:

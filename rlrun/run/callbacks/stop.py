@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlrun.run.callbacks.callback import Callback, tell
+from rlrun.run.callbacks.callback import Callback
 from rlrun.state import Stateful
 from rlrun.text import number
 from rlrun.types import Chunk, EpisodeStat, Metrics
@@ -44,7 +44,7 @@ class StopWhenSolved(Callback):
             mean = number(self._episodes.mean_return)
             run.stop_reason = f"solved: mean return {mean} at env step {run.progress.env_steps:,}"
             log.info("%s", run.stop_reason)
-            tell(run, "on_solved")
+            self.tell(run, "on_solved")
 
 
 class EpisodeWindow(Stateful):

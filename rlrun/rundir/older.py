@@ -1,0 +1,45 @@
+"""Run directories of older versions: what they call by other names, and keep in other places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from rlrun.types import StateDict
+
+
+class Place(NamedTuple):
+    """Where a part is found in a checkpoint that has no such part."""
+
+    part: str
+    take: Callable[[Any], StateDict]
+
+
+def shared(source: StateDict) -> StateDict:
+    """What training and evaluation share stood in the state of the training environments."""
+    envs = source.get("envs", {})
+    return {key: envs[key] for key in ("obs_stats", "values") if key in envs}
+
+
+PLACES: Mapping[str, Place] = {"environments": Place("source", shared)}
+
+
+def completed(state: StateDict) -> StateDict:
+    """The state of a run with the parts that it lacks."""
+    return state | {part: place.take(state[place.part]) for part, place in PLACES.items() if part not in state}
+
+
+def config(data: dict[str, Any]) -> dict[str, Any]:
+    """A run's config in today's words; where a meaning has changed since, the run keeps the old one."""
+    network, env, experience = (data.get(key) for key in ("network", "env", "experience"))
+    if isinstance(env, dict) and "frame_stack" in env and "action_masks" not in env:  # no notice was taken of them
+        env = env | {"action_masks": False}
+        data = data | {"env": env}
+    if "seed_tree" not in data:
+        data = {"seed_tree": 1} | data | ({"network": network | {"scale": False}} if isinstance(network, dict) else {})
+    way = experience.get("name") if isinstance(experience, dict) else None
+    if way in ("in_process", "subprocess", "native"):  # how environments are stepped, which is `env.vector`
+        data = data | {"experience": {"name": "rollouts"}}
+        if isinstance(env, dict) and env.get("name") == "gym":
+            data = data | {"env": {**env, "vector": way}}
+    return data
