@@ -73,8 +73,9 @@ def pairs() -> Iterator[tuple[str, str]]:
     """Algorithm -> the environments for which it has tuned values."""
     found: dict[str, list[str]] = {}
     for name in folders.options("tuned"):
-        algo, _, env = name.partition("-")
-        found.setdefault(algo, []).append(env)
+        algo, dash, env = name.partition("-")
+        if dash:  # the others are what pairs with the same environment share
+            found.setdefault(algo, []).append(env)
     return ((algo, " ".join(envs)) for algo, envs in found.items())
 
 
