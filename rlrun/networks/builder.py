@@ -60,7 +60,7 @@ def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
     return torsos + sum((widths[-1] + 1) * head.size + head.log_stds for head in heads)
 
 
-@register("network", NetworkConfig, footprint=footprint)
+@register("network", NetworkConfig, smoke={"hidden": [16, 16]}, footprint=footprint)
 def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network:
     """Multi-layer perceptron on flattened or one-hot observations; of a Dict, on its fields, each encoded by itself."""
     encoded, inputs = encoder(cfg, obs_space)

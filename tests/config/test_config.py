@@ -146,7 +146,10 @@ def test_every_algorithm_composes_and_smoke_shrinks_it(algo, env):
     cfg = setting(validate(data(f"algo={algo}", f"env={env}", "+smoke=on"))).cfg
     assert cfg.total_timesteps == 500 and cfg.eval.episodes == 2
     assert getattr(cfg.algo, "learning_starts", 0) < 500
-    assert getattr(cfg.buffer, "capacity", 0) <= 1000
+    for kind in ("algo", "network", "buffer"):
+        part = getattr(cfg, kind)
+        shrunk = registry.get(kind, part.name).smoke if part else {}
+        assert all(getattr(part, key, value) == value for key, value in shrunk.items())
 
 
 NEEDS = {f"bandit/{name}": [f"env.path={DATA}"] for name in UCI} | {

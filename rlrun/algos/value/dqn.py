@@ -60,6 +60,7 @@ def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need
     DQNConfig,
     needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay"),
     network="mlp",
+    smoke={"train_freq": 4, "gradient_steps": 1},
     footprint=footprint,
     weights=("q", "q_target.module"),
 )
