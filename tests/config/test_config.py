@@ -355,6 +355,15 @@ def test_an_imported_component_is_a_choice_like_ours(elsewhere):
     assert ("lazy", "Mostly does nothing.") in folders.described("algo")
 
 
+def test_a_registration_in_the_earlier_form_is_answered_with_the_new_one(elsewhere):
+    write_module(elsewhere, "lazy_old", '@register("algo", "lazy", config=LazyConfig, action={"discrete"})')
+    with pytest.raises(ConfigError) as caught:
+        compose.set_up(["imports=[lazy_old]"])
+    said = str(caught.value).splitlines()
+    assert said[0] == "imports: lazy_old cannot be imported"
+    assert "is written register(\"algo\", LazyConfig, needs=Needs(action={'discrete'}))" in said[1]
+
+
 def test_a_target_in_a_yaml_file_is_checked_like_ours(elsewhere):
     write_module(elsewhere, "lazy_two", attributes="config = LazyConfig")
     (elsewhere / "conf" / "algo").mkdir(parents=True)
