@@ -29,11 +29,12 @@ from rlrun.envs import faults
 from rlrun.envs.contact import Contact
 from rlrun.errors import ConfigError, EnvError
 from rlrun.footprint import transition
+from rlrun.ops.distributions import distribution
 from rlrun.run import build
 from rlrun.run.evaluation import UNLIMITED
 from rlrun.seeding import Role, SeedTree
 from rlrun.text import number, table
-from rlrun.types import Array, Space, VectorEnv
+from rlrun.types import MASK, Array, EnvSpec, Space, VectorEnv
 
 FEW = 4  # algorithms that are named for a reason not to fit
 REPEATED = 200  # steps of an episode that is played twice
@@ -162,7 +163,7 @@ def ask_gymnasium(make: Callable[[], gym.Env | None]) -> tuple[str, list[str]]:
 
 def play(envs: VectorEnv, options: CheckOptions, found: Findings) -> None:
     """Act at random for a bounded time, and measure."""
-    actions = RandomActions(envs.spec.action_space)
+    actions = RandomActions(envs.spec)
     space, begun = envs.spec.obs_space, time.monotonic()
     low, high = np.inf, -np.inf
     least, greatest = np.inf, -np.inf
@@ -171,10 +172,10 @@ def play(envs: VectorEnv, options: CheckOptions, found: Findings) -> None:
         while found.steps < options.steps:
             if found.steps % 16 == 0 and time.monotonic() - begun > options.seconds:
                 break
-            obs = envs.obs
-            low, high = min(low, float(obs.min())), max(high, float(obs.max()))
-            found.outside += outside(obs, space)
-            step = envs.step(actions())
+            seen = list(parts(envs.obs, space))
+            low, high = min(low, *(float(o.min()) for o, _ in seen)), max(high, *(float(o.max()) for o, _ in seen))
+            found.outside += any(outside(*part) for part in seen)
+            step = envs.step(actions(envs.obs))
             found.steps += 1
             least, greatest = min(least, float(step.reward[0])), max(greatest, float(step.reward[0]))
             found.returns += [episode.episode_return for episode in step.episodes]
@@ -200,11 +201,11 @@ def repeated(make: Callable[[], VectorEnv]) -> str:
 
 def trace(envs: VectorEnv) -> list[tuple[bytes, bytes]]:
     """What an episode from SEED shows under the same random actions, step by step."""
-    actions = RandomActions(envs.spec.action_space)
+    actions = RandomActions(envs.spec)
     envs.reset([SEED])
     seen = [(envs.obs.tobytes(), b"")]
     for _ in range(REPEATED):
-        step = envs.step(actions())
+        step = envs.step(actions(envs.obs))
         last = step.final_obs.get(0)
         seen.append(((step.obs if last is None else last).tobytes(), step.reward.tobytes()))
         if last is not None:
@@ -220,29 +221,36 @@ def difference(envs: VectorEnv) -> str:
 
 
 class RandomActions:
-    """Uniform in what is bounded, normal around the bound or 0 in what is not; always the same sequence."""
+    """Uniform in what is bounded, normal around the bound or 0 in what is not; always the same sequence.
 
-    def __init__(self, space: Space):
-        self._space = space
+    Args:
+        spec: the environment's; its masks are obeyed.
+    """
+
+    def __init__(self, spec: EnvSpec):
+        self._actions, self._masked = distribution(spec.action_space), spec.obs_space.masked
         self._rng = SeedTree(SEED).generator(Role.ACTION_SPACE)
 
-    def __call__(self) -> Array:
-        """Actions [1, *action]."""
-        space, rng = self._space, self._rng
-        if space.n:
-            return rng.integers(space.n, size=1)
-        normal = rng.standard_normal((1, *space.shape))
-        low, high = np.asarray(space.low, np.float64), np.asarray(space.high, np.float64)
-        bounded = np.isfinite(low) & np.isfinite(high)
-        uniform = rng.uniform(np.where(bounded, low, 0.0), np.where(bounded, high, 1.0), (1, *space.shape))
-        return np.where(bounded, uniform, np.clip(normal, low, high)).astype(space.dtype)
+    def __call__(self, obs: Array) -> Array:
+        """Actions [1, *action] for observations [1, *obs]."""
+        return self._actions.uniform(1, self._rng, obs[MASK] if self._masked else None)
+
+
+def parts(obs: Array, space: Space) -> Iterator[tuple[Array, Space]]:
+    """What is seen, part by part: observations [1, *part] and their space. A mask is no part."""
+    for name, part in space.fields.items():
+        if name != MASK:
+            yield obs[name], part
+    if not space.fields:
+        yield obs, space
 
 
 def outside(obs: Array, space: Space) -> bool:
-    """Whether an observation is beyond the bounds that its space declares."""
-    if space.n:
-        return bool((obs < 0).any() or (obs >= space.n).any())
-    return bool((obs < space.low).any() or (obs > space.high).any())
+    """Whether an observation of one part is beyond the bounds that its space declares."""
+    if space.kind == "box":
+        return bool((obs < space.low).any() or (obs > space.high).any())
+    counts = np.reshape(space.nvec, space.shape) if space.nvec else space.n or 2
+    return bool((obs < 0).any() or (obs >= counts).any())
 
 
 @contextmanager
@@ -264,9 +272,17 @@ def progress() -> Iterator[Callable[[int], None]]:
 
 
 def described(space: Space) -> str:
-    """A space in words."""
+    """A space in words; several parts are divided by semicolons."""
+    if space.masked:
+        return f"{described(space.unmasked)}; a mask of the actions"
+    if space.fields:
+        return "; ".join(f"{name}: {described(part)}" for name, part in space.fields.items())
     if space.n:
         return f"{space.n:,} discrete values"
+    if space.nvec:
+        return f"{len(space.nvec):,} choices of {' x '.join(map(str, space.nvec))} values"
+    if space.kind == "multi_binary":
+        return f"{space.size:,} bits"
     shape = " x ".join(map(str, space.shape)) or "one number"
     low, high = float(np.min(space.low)), float(np.max(space.high))  # type: ignore[arg-type]
     same = np.ptp(space.low) == 0 and np.ptp(space.high) == 0 if np.isfinite([low, high]).all() else True  # type: ignore[arg-type]
@@ -298,8 +314,8 @@ def lines(found: Findings, overrides: Sequence[str]) -> Iterator[str]:
 
 
 def rows(found: Findings) -> Iterator[tuple[str, str]]:
-    yield "observations", found.observation
-    yield "actions", found.action
+    for what, space in (("observations", found.observation), ("actions", found.action)):
+        yield from ((what if not n else "", part) for n, part in enumerate(space.split("; ")))
     limit = found.time_limit
     if limit:
         yield "time limit", f"{limit:,} step{'s' if limit > 1 else ''}"

@@ -11,7 +11,7 @@ import pytest
 
 from rlrun import cli
 from rlrun.commands import check
-from rlrun.types import Space
+from rlrun.types import EnvSpec, Space
 
 ENVS = """
 import gymnasium as gym
@@ -47,8 +47,8 @@ class Good(gym.Env):
             obs[0] = 1.5
         return obs if self.flaw == "dtype" else obs.astype(np.float32)
 
-class Dicts(Good):
-    observation_space = gym.spaces.Dict(a=gym.spaces.Discrete(3))
+class Words(Good):
+    observation_space = gym.spaces.Text(3)
 
 class Free(Good):
     action_space = gym.spaces.Box(np.array([-np.inf, 0, -1], np.float32), np.array([np.inf, np.inf, 1], np.float32))
@@ -56,7 +56,7 @@ class Free(Good):
         return super().step(0)
 
 gym.register("Good-v0", Good)
-gym.register("Dicts-v0", Dicts)
+gym.register("Words-v0", Words)
 gym.register("Free-v0", Free, max_episode_steps=7)
 """
 
@@ -143,8 +143,9 @@ def test_actions_without_bounds(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_random_actions_stay_in_their_space() -> None:
     low, high = np.array([-np.inf, 0, -1], np.float32), np.array([np.inf, np.inf, 1], np.float32)
-    draw = check.RandomActions(Space("box", (3,), np.dtype(np.float32), low=low, high=high))
-    actions = np.concatenate([draw() for _ in range(500)])
+    space = Space("box", (3,), np.dtype(np.float32), low=low, high=high)
+    draw = check.RandomActions(EnvSpec("Free-v0", space, space))
+    actions = np.concatenate([draw(np.zeros((1, 3), np.float32)) for _ in range(500)])
     assert np.isfinite(actions).all() and (actions >= low).all() and (actions <= high).all()
     assert actions.min(axis=0)[0] < -1 and actions.max(axis=0)[1] > 1
 
@@ -156,7 +157,7 @@ def test_random_actions_stay_in_their_space() -> None:
         (["algo=dqn"], "check: needs an environment"),
         (["CartPole-v1"], "CartPole-v1: options are written key=value\ndid you mean env.id=CartPole-v1?"),
         (["env.id=Nowhere-v0"], "env.id: there is no environment 'Nowhere-v0'"),
-        (["env.id=Dicts-v0"], "Dict"),
+        (["env.id=Words-v0"], "env.id: a Text observation space is not supported"),
         (["env.id=Good-v0", "env.wrappers=[nowhere.W]"], "env.wrappers: 'nowhere.W' cannot be imported"),
         (["env.id=Good-v0", "steps=0"], "steps: must be at least 1"),
         (["env.id=Good-v0", "env.kwargs.length=3"], "env.kwargs"),
