@@ -23,7 +23,8 @@ def tensors(array: Array, device: torch.device | None = None) -> Any:
     if array.dtype.names is None:
         tensor = torch.from_numpy(array)
         return tensor if device is None or device.type == "cpu" else tensor.to(device, non_blocking=True)
-    return {name: tensors(np.ascontiguousarray(array[name]), device) for name in array.dtype.names}
+    # copied even where NumPy calls it contiguous: torch wants strides of whole elements, of a single row, too
+    return {name: tensors(array[name].copy(), device) for name in array.dtype.names}
 
 
 def rows(values: Any, index: Any) -> Any:
