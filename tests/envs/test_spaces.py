@@ -5,7 +5,6 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
-import rlrun.envs.vector.options  # noqa: F401  registers the vectors
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from rlrun.envs.make import GymEnvs
@@ -26,7 +25,7 @@ NESTED = Dict(
 
 
 def factory(env_id, vector="in_process", **options):
-    return GymEnvs(EnvConfig(id=env_id, **options), SeedTree(0), vector)
+    return GymEnvs(EnvConfig(id=env_id, vector=vector, **options), SeedTree(0))
 
 
 class ShowEnv(gym.Env):
