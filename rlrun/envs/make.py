@@ -13,7 +13,7 @@ from rlrun import custom
 from rlrun.envs import catalogue, gridworlds, toy
 from rlrun.envs.environments import Environments
 from rlrun.envs.gridworlds import Grid
-from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningMeanStd
+from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningFields, RunningMeanStd, running
 from rlrun.envs.recipe import Recipe
 from rlrun.envs.spaces import mask_source
 from rlrun.envs.vector.ways import build
@@ -36,7 +36,9 @@ class GymEnvs(Environments):
     def __init__(self, cfg: EnvConfig, seeds: SeedTree, gamma: float = 0.99, info_keys: Sequence[str] = ()):
         self._cfg, self._gamma = cfg, gamma
         self._spec: EnvSpec | None = None
-        self._obs_stats: RunningMeanStd | None = None  # made with the first vector, which tells the shape
+        self._obs_stats: RunningMeanStd | RunningFields | None = (
+            None  # made with the first vector, which tells the shape
+        )
         self._training: VectorEnv | None = None
         wrappers = tuple(custom.entry("env.wrappers", item) for item in cfg.wrappers)
         for wrapper in wrappers:
@@ -127,6 +129,6 @@ class GymEnvs(Environments):
         if self._cfg.frame_stack > 1:
             vector = FrameStack(vector, self._cfg.frame_stack)
         if self._cfg.normalize.obs:
-            self._obs_stats = self._obs_stats or RunningMeanStd(vector.spec.obs_space.shape)
+            self._obs_stats = self._obs_stats or running(vector.spec.obs_space)
             vector = NormalizeObs(vector, self._obs_stats, training=training, limit=self._cfg.normalize.clip)
         return vector

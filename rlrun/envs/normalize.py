@@ -14,7 +14,7 @@ import numpy as np
 
 from rlrun.envs.wrappers import VectorWrapper
 from rlrun.errors import ConfigError
-from rlrun.types import Array, StateDict, Step, VectorEnv
+from rlrun.types import Array, Space, StateDict, Step, VectorEnv
 
 LIMIT = 10.0  # normalised values lie within +-LIMIT unless told otherwise
 EPSILON = 1e-8  # added to the variance
@@ -58,32 +58,79 @@ class RunningMeanStd:
         self.mean, self._squares = np.array(state["mean"]), np.array(state["squares"])
 
 
+class RunningFields:
+    """A RunningMeanStd for every field of records that holds floating-point numbers. The others pass as they are."""
+
+    def __init__(self, space: Space):
+        self.fields = {
+            name: RunningMeanStd(part.shape) for name, part in space.fields.items() if part.dtype.kind == "f"
+        }
+
+    def update(self, batch: Array) -> None:
+        """Take in records [N], N >= 1."""
+        for name, stats in self.fields.items():
+            stats.update(batch[name])
+
+    def normalized(self, values: Array, limit: float) -> Array:
+        """Records [...] with these fields normalised."""
+        records = np.array(values)
+        for name, stats in self.fields.items():
+            records[name] = stats.normalized(records[name], limit)
+        return records
+
+    def state_dict(self) -> StateDict:
+        return {name: stats.state_dict() for name, stats in self.fields.items()}
+
+    def load_state_dict(self, state: StateDict) -> None:
+        for name, stats in self.fields.items():
+            stats.load_state_dict(state[name])
+
+
+def running(space: Space) -> RunningMeanStd | RunningFields:
+    """New statistics of observations.
+
+    Raises:
+        ConfigError: they hold no numbers that could be normalised.
+    """
+    stats = RunningFields(space) if space.fields else RunningMeanStd(space.shape)
+    if space.kind not in ("box", "dict") or (isinstance(stats, RunningFields) and not stats.fields):
+        kind = space.unmasked.kind
+        raise ConfigError("env.normalize.obs", f"{kind} observations cannot be normalised", "leave it false")
+    return stats
+
+
 class NormalizeObs(VectorWrapper):
-    """(obs - mean) / std per element, within +-limit, float32.
+    """(obs - mean) / std per element, within +-limit, float32; of a Dict in every field of floating-point numbers.
 
     Args:
-        env: a vector with Box observations.
+        env: a vector with observations that hold such numbers.
         stats: statistics to share, which whoever owns them saves; new ones if None.
         training: whether what is seen here goes into the statistics.
         limit: what the results are clipped to.
 
     Raises:
-        ConfigError: observations are discrete.
+        ConfigError: observations hold none.
     """
 
     def __init__(
-        self, env: VectorEnv, stats: RunningMeanStd | None = None, *, training: bool = True, limit: float = LIMIT
+        self,
+        env: VectorEnv,
+        stats: RunningMeanStd | RunningFields | None = None,
+        *,
+        training: bool = True,
+        limit: float = LIMIT,
     ):
         super().__init__(env)
         self._limit = limit
         space = self.spec.obs_space
-        if space.kind != "box":
-            raise ConfigError("env.normalize.obs", f"{space.kind} observations cannot be normalised", "leave it false")
-        high = np.full(space.shape, limit, np.float32)
-        normalized = space._replace(dtype=np.dtype(np.float32), low=-high, high=high, one_hot=False)
-        self.spec = replace(self.spec, obs_space=normalized)
-        self.obs = np.zeros((self.num_envs, *space.shape), np.float32)
-        self.obs_stats = RunningMeanStd(space.shape) if stats is None else stats
+        self.obs_stats = running(space) if stats is None else stats
+        if isinstance(self.obs_stats, RunningFields):
+            inside = {name: _within(space.fields[name], limit) for name in self.obs_stats.fields}
+            space = space._replace(fields={**space.fields, **inside})
+        else:
+            space = _within(space, limit)
+        self.spec = replace(self.spec, obs_space=space)
+        self.obs = np.zeros((self.num_envs, *space.shape), space.dtype)
         self._training = training
 
     def reset(self, seeds: Sequence[int]) -> Array:
@@ -92,7 +139,7 @@ class NormalizeObs(VectorWrapper):
     def reset_one(self, env: int, seed: int) -> Array:
         obs = self.env.reset_one(env, seed)
         if self._training:
-            self.obs_stats.update(obs[None])
+            self.obs_stats.update(np.asarray(obs)[None])
         self.obs[env] = self._normalized(obs)
         return self.obs[env]
 
@@ -114,6 +161,12 @@ class NormalizeObs(VectorWrapper):
 
     def _normalized(self, obs: Array) -> Array:
         return self.obs_stats.normalized(obs, self._limit)
+
+
+def _within(space: Space, limit: float) -> Space:
+    """The space of a Box's values after normalisation."""
+    high = np.full(space.shape, limit, np.float32)
+    return space._replace(dtype=np.dtype(np.float32), low=-high, high=high, one_hot=False)
 
 
 class NormalizeReward(VectorWrapper):

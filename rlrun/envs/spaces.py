@@ -47,7 +47,7 @@ def to_space(space: gym.Space, what: str = "observation") -> Space:
         return Space("multi_binary", space.shape, np.dtype(np.int8))
     if isinstance(space, COMPOSITE):
         fields = {name: to_space(part, what) for name, _, part in leaves(space)}
-        return Space("dict", (), _record(fields), fields=fields)
+        return Space("dict", (), record(fields), fields=fields)
     if not isinstance(space, gym.spaces.Box):
         raise ConfigError(
             "env.id",
@@ -96,10 +96,10 @@ def masked(space: Space, actions: Space) -> Space:
     """An observation space with the mask of the actions as a field; what is no Dict becomes the field `obs`."""
     mask = Space("multi_binary", (mask_size(actions),), np.dtype(bool))
     fields = {**(space.fields or {"obs": space}), MASK: mask}
-    return Space("dict", (), _record(fields), fields=fields)
+    return Space("dict", (), record(fields), fields=fields)
 
 
-def _record(fields: Mapping[str, Space]) -> np.dtype:
+def record(fields: Mapping[str, Space]) -> np.dtype:
     """The dtype of a Dict's values."""
     return np.dtype([(name, part.dtype, part.shape) for name, part in fields.items()])
 

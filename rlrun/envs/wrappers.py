@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from rlrun.envs.spaces import record
 from rlrun.errors import ConfigError
-from rlrun.types import Array, Metrics, StateDict, Step, VectorEnv
+from rlrun.types import Array, Metrics, Space, StateDict, Step, VectorEnv
 
 
 class VectorWrapper:
@@ -73,38 +74,49 @@ class TransformReward(VectorWrapper):
 
 
 class FrameStack(VectorWrapper):
-    """The last `size` observations as one, [E, size, *obs], oldest first.
+    """The last `size` observations as one, [E, size, *obs], oldest first; of a Dict every Box, and the rest as it is.
 
     An episode starts with its first observation repeated; no stack spans two episodes.
+
+    Raises:
+        ConfigError: there is no Box to be stacked.
     """
 
     def __init__(self, env: VectorEnv, size: int):
         super().__init__(env)
         space = self.spec.obs_space
-        if space.kind != "box":
-            raise ConfigError("env.frame_stack", f"{space.kind} observations cannot be stacked", "leave it 1")
-        low, high = (np.stack([np.asarray(bound)] * size) for bound in (space.low, space.high))
-        self.spec = replace(
-            self.spec,
-            obs_space=space._replace(shape=(size, *space.shape), low=low, high=high, one_hot=False, stack=size),
-        )
-        self.obs = np.zeros((self.num_envs, size, *space.shape), space.dtype)
+        boxes = [name for name, part in space.fields.items() if part.kind == "box"]
+        if space.kind != "box" and not boxes:
+            raise ConfigError("env.frame_stack", f"{space.unmasked.kind} observations cannot be stacked", "leave it 1")
+        if boxes:
+            fields = {**space.fields, **{name: stacked(space.fields[name], size) for name in boxes}}
+            space = space._replace(dtype=record(fields), fields=fields)
+        else:
+            space = stacked(space, size)
+        self._boxes, self._others = boxes, [name for name in space.fields if name not in boxes]
+        self.spec = replace(self.spec, obs_space=space)
+        self.obs = np.zeros((self.num_envs, *space.shape), space.dtype)
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        self.obs[:] = self.env.reset(seeds)[:, None]
+        self._begin(self.obs, self.env.reset(seeds))
         return self.obs
 
     def reset_one(self, env: int, seed: int) -> Array:
-        self.obs[env] = self.env.reset_one(env, seed)
+        self._begin(self.obs[env : env + 1], np.asarray(self.env.reset_one(env, seed))[None])
         return self.obs[env]
 
     def step(self, action: Array) -> Step:
         step = self.env.step(action)
-        self.obs[:, :-1] = self.obs[:, 1:]
-        final_obs = {e: np.concatenate((self.obs[e, :-1], last[None])) for e, last in step.final_obs.items()}
-        self.obs[:, -1] = step.obs
+        for stacks in self._stacks(self.obs):
+            stacks[:, :-1] = stacks[:, 1:]
+        final_obs = {}
+        for e, last in step.final_obs.items():
+            stack = self.obs[e : e + 1].copy()
+            self._put(stack, last[None])
+            final_obs[e] = stack[0, ...]
+        self._put(self.obs, step.obs)
         for e in final_obs:
-            self.obs[e] = step.obs[e]
+            self._begin(self.obs[e : e + 1], step.obs[e : e + 1])
         return step._replace(obs=self.obs, final_obs=final_obs)
 
     def state_dict(self) -> StateDict:
@@ -112,4 +124,31 @@ class FrameStack(VectorWrapper):
 
     def load_state_dict(self, state: StateDict) -> None:
         self.env.load_state_dict(state)
-        self.obs[:] = state["frames"] if state["grade"] == "exact" else self.env.obs[:, None]
+        if state["grade"] == "exact":
+            self.obs[:] = state["frames"]
+        else:
+            self._begin(self.obs, self.env.obs)
+
+    def _stacks(self, obs: Array) -> list[Array]:
+        """Views of what is stacked in observations [E, ...]."""
+        return [obs[name] for name in self._boxes] if self._boxes else [obs]
+
+    def _begin(self, obs: Array, first: Array) -> None:
+        """Observations [E, ...] at the beginning of an episode."""
+        for stacks, frame in zip(self._stacks(obs), self._stacks(first), strict=True):
+            stacks[:] = frame[:, None]
+        for name in self._others:
+            obs[name] = first[name]
+
+    def _put(self, obs: Array, newest: Array) -> None:
+        """The newest frames at the end of their stacks."""
+        for stacks, frame in zip(self._stacks(obs), self._stacks(newest), strict=True):
+            stacks[:, -1] = frame
+        for name in self._others:
+            obs[name] = newest[name]
+
+
+def stacked(space: Space, size: int) -> Space:
+    """The space of `size` values of a Box as one."""
+    low, high = (np.stack([np.asarray(bound)] * size) for bound in (space.low, space.high))
+    return space._replace(shape=(size, *space.shape), low=low, high=high, one_hot=False, stack=size)

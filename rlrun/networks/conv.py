@@ -18,27 +18,32 @@ NATURE_SIDE = 36  # the smallest side of a picture that leaves its last layer so
 
 
 class Picture(nn.Module):
-    """Pictures uint8 [B, H, W], [B, H, W, C] or [B, C, H, W] -> float [B, C, H, W].
+    """Pictures uint8 [B, *picture] -> float [B, C, H, W].
 
     Args:
         low, high: elements of these values become 0 and 1.
+        frames: how many pictures stand in a stack, [B, frames, *picture]; 0 if they are not stacked.
         last: the channels come last.
     """
 
-    def __init__(self, low: float, high: float, last: bool):
+    def __init__(self, low: float, high: float, frames: int, last: bool):
         super().__init__()
-        self.low, self.factor, self.last = low, 1 / max(high - low, 1), last
+        self.low, self.factor, self.frames, self.last = low, 1 / max(high - low, 1), frames, last
 
     def forward(self, obs: Tensor) -> Tensor:
-        obs = obs.unsqueeze(1) if obs.ndim == 3 else obs.movedim(-1, 1) if self.last else obs
+        if not self.frames:
+            obs = obs.unsqueeze(1)
+        if self.last:
+            obs = obs.movedim(-1, 2)
+        if obs.ndim == 5:  # every frame's channels side by side
+            obs = obs.flatten(1, 2)
         return (obs.float() - self.low) * self.factor
 
 
 def is_picture(space: Space) -> bool:
-    """Whether observations are pictures: uint8 with two dimensions, or with three, one of which are channels."""
-    if space.kind != "box" or space.dtype != np.uint8:
-        return False
-    return len(space.shape) == 3 or (len(space.shape) == 2 and not space.stack)
+    """Whether observations are pictures: uint8 [H, W], [H, W, C] or [C, H, W], or a stack of these."""
+    dimensions = len(space.shape) - bool(space.stack)
+    return space.kind == "box" and space.dtype == np.uint8 and dimensions in (2, 3)
 
 
 def convolutional(space: Space, features: int, scale: bool = True) -> nn.Sequential:
@@ -47,12 +52,12 @@ def convolutional(space: Space, features: int, scale: bool = True) -> nn.Sequent
     Args:
         scale: bring the pictures from their bounds to [0, 1].
     """
-    last = len(space.shape) == 3 and not space.stack and space.shape[2] <= space.shape[0]
-    channels, height, width = (1, *space.shape) if len(space.shape) == 2 else space.shape
-    if last:
-        height, width, channels = space.shape
+    shape = space.shape[1:] if space.stack else space.shape
+    last = len(shape) == 3 and shape[2] <= shape[0]  # whichever is less is the number of channels
+    channels, height, width = (1, *shape) if len(shape) == 2 else (shape[2], *shape[:2]) if last else shape
+    channels *= space.stack or 1
     bounds = np.asarray([space.low, space.high]) if scale else np.array([0, 1])
-    layers: list[nn.Module] = [Picture(float(bounds.min()), float(bounds.max()), last)]
+    layers: list[nn.Module] = [Picture(float(bounds.min()), float(bounds.max()), space.stack, last)]
     if min(height, width) >= NATURE_SIDE:
         for filters, side, stride in NATURE:
             layers += [nn.Conv2d(channels, filters, side, stride), nn.ReLU()]

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 from rlrun.envs.make import GymEnvs
-from rlrun.envs.options import EnvConfig
+from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.envs.spaces import action_map, mask_source, to_space
 from rlrun.errors import ConfigError, EnvError
 from rlrun.ops.distributions import distribution
@@ -254,3 +254,78 @@ def test_a_field_that_is_no_mask_of_the_actions_is_refused():
     space = Dict({"a": Discrete(2), MASK: MultiBinary(3)})
     with pytest.raises(ConfigError, match=r"its field action_mask is MultiBinary\(3\)\na mask of its actions has 2"):
         shown(observation=space)
+
+
+# What stands between
+
+
+PARTS = Dict({"at": Box(-9, 9, (2,)), "n": Discrete(50), "seen": Box(0, 255, (2, 2), np.uint8)})
+
+
+def moments(count):
+    """Observations whose every part tells the time."""
+    return [{"at": np.array([t, -t], np.float32), "n": t, "seen": np.full((2, 2), t, np.uint8)} for t in range(count)]
+
+
+def test_every_box_of_a_dict_is_stacked():
+    envs = shown(observation=PARTS, shows=moments(9), ends=4, options={"frame_stack": 3})
+    space = envs.spec.obs_space
+    assert {name: (part.shape, part.stack) for name, part in space.fields.items()} == {
+        "at": ((3, 2), 3),
+        "n": ((), 0),
+        "seen": ((3, 2, 2), 3),
+    }
+    assert space.fields["at"].low.shape == (3, 2)
+    assert envs.reset([1])[0]["at"][:, 0].tolist() == [0, 0, 0]
+    for t in (1, 2, 3):
+        step = envs.step(np.array([0]))
+        frames = [max(0, t - 2), max(0, t - 1), t]
+        assert step.obs[0]["at"][:, 0].tolist() == frames
+        assert step.obs[0]["seen"][:, 1, 1].tolist() == frames
+        assert step.obs[0]["n"] == t
+    step = envs.step(np.array([0]))
+    assert step.final_obs[0]["at"][:, 1].tolist() == [-2, -3, -4]
+    assert step.final_obs[0]["n"] == 4
+    assert step.obs[0]["seen"][:, 0, 0].tolist() == [0, 0, 0]
+
+
+def test_the_floating_point_parts_of_a_dict_are_normalised():
+    made = factory(
+        "tests/Show-v0", kwargs={"observation": PARTS, "shows": moments(9)}, normalize=NormalizeConfig(obs=True)
+    )
+    envs = made.train(1)
+    envs.reset([1])
+    for _ in range(5):
+        envs.step(np.array([0]))
+    seen = np.arange(6)
+    expected = (5 - seen.mean()) / np.sqrt(seen.var() + 1e-8)
+    (obs,) = envs.obs
+    assert obs["at"] == pytest.approx([expected, -expected], rel=1e-6)
+    assert obs["n"] == 5
+    assert (obs["seen"] == 5).all()
+    assert envs.spec.obs_space.fields["at"].high.tolist() == [10, 10]
+    frozen = made.evaluation(1)
+    assert frozen.reset([1])[0]["at"] == pytest.approx([-seen.mean() / seen.std(), seen.mean() / seen.std()], rel=1e-6)
+    again = factory(
+        "tests/Show-v0", kwargs={"observation": PARTS, "shows": moments(9)}, normalize=NormalizeConfig(obs=True)
+    )
+    again.evaluation(1)
+    again.load_state_dict(made.state_dict())
+    assert again.evaluation(1).reset([1]) == frozen.obs
+
+
+def test_masks_pass_stacks_and_statistics_as_they_are():
+    options = {"frame_stack": 2, "normalize": NormalizeConfig(obs=True)}
+    envs = shown(
+        observation=Box(-9, 9, (1,)), shows=[np.ones(1)], infos=[{MASK: [1, 0]}, {MASK: [0, 1]}], options=options
+    )
+    assert envs.spec.obs_space.unmasked.shape == (2, 1)
+    assert envs.reset([1])[MASK].tolist() == [[True, False]]
+    assert envs.step(np.array([0])).obs[MASK].tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("space", [MultiBinary(3), Dict({"a": Discrete(2), "b": MultiDiscrete([2, 3])})])
+@pytest.mark.parametrize("options", [{"frame_stack": 2}, {"normalize": NormalizeConfig(obs=True)}])
+def test_what_holds_no_numbers_is_neither_stacked_nor_normalised(space, options):
+    with pytest.raises(ConfigError, match=r"(multi_binary|dict) observations cannot be (stacked|normalised)"):
+        factory("tests/Show-v0", kwargs={"observation": space}, **options).spec(1)

@@ -38,6 +38,8 @@ SPACES = {
     "masked number": record(obs=SIX, action_mask=MASKS),
     "masked parts": record(action_mask=MASKS, vector=VECTOR, six=SIX),
     "small picture": record(camera=picture(6, 7, 3), vector=VECTOR),
+    "stacked picture": record(camera=picture(4, 6, 7, 3, stack=4), vector=VECTOR),
+    "stacked grey picture": record(camera=picture(2, 6, 7, stack=2), vector=VECTOR),
     "picture": record(camera=picture(40, 36, 1), six=SIX),
 }
 Q, POLICY, VALUE = HeadSpec("q", 3), HeadSpec("policy", 2, log_stds=1), HeadSpec("value", 1)
@@ -115,7 +117,8 @@ def test_choices_are_one_hot_side_by_side() -> None:
 
 def test_what_a_picture_is() -> None:
     assert is_picture(picture(8, 8, 3))
-    assert is_picture(picture(4, 84, 84, stack=4))  # frames are channels
+    assert is_picture(picture(4, 84, 84, stack=4))
+    assert is_picture(picture(4, 84, 84, 3, stack=4))
     assert is_picture(picture(9, 9))
     assert not is_picture(picture(4, 9, stack=4))  # a stack of vectors
     assert not is_picture(picture(9))
