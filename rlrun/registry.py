@@ -38,6 +38,8 @@ class Needs:
         for kind in (*self.action, *self.obs):
             if kind not in ANY_SPACE:
                 raise ValueError(f"there is no space of kind {kind!r}; {did_you_mean(kind, ANY_SPACE)}")
+        if self.memory not in ("replay", None):
+            raise ValueError(f"there is no memory {self.memory!r}: it is 'replay' or None")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,6 @@ class Entry:
     footprint: Any = None
     weights: Sequence[str] = ()
     table: bool = False
-    keeps: str | None = None
 
     @property
     def ours(self) -> bool:
@@ -83,7 +84,6 @@ def register(
     footprint: Any = None,
     weights: Sequence[str] = (),
     table: bool = False,
-    keeps: str | None = None,
     **other: Any,
 ) -> Callable[[T], T]:
     """Decorator: make a class or function available as `kind=name`.
@@ -99,7 +99,6 @@ def register(
         footprint: the memory it will allocate, see footprint.py.
         weights: algo: the entries of its state that `init_from` takes over, as dotted paths.
         table: algo: it keeps a table of action values, which `inspect` shows.
-        keeps: buffer: what algorithms say they need as `memory`.
 
     Raises:
         TypeError: a declaration that does not exist.
@@ -120,7 +119,7 @@ def register(
         shrunk = {**getattr(factory, "smoke", {}), **(smoke or {})}
         build: Any = factory
         _ENTRIES.setdefault(kind, {})[known_as] = Entry(
-            kind, known_as, build, config, needs, network, shrunk, footprint, weights, table, keeps
+            kind, known_as, build, config, needs, network, shrunk, footprint, weights, table
         )
         return factory
 
@@ -184,11 +183,6 @@ def names(kind: str) -> list[str]:
     if kind in _ON_DEMAND:
         _ON_DEMAND[kind](None)
     return sorted(_ENTRIES.get(kind, {}))
-
-
-def keeping(memory: str) -> list[str]:
-    """The buffers that keep what an algorithm needs as memory, sorted."""
-    return [name for name in names("buffer") if get("buffer", name).keeps == memory]
 
 
 def kinds() -> list[str]:

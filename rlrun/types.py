@@ -262,17 +262,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-class Buffer(Protocol):
-    """A memory between the source and the updates."""
-
-    def state_dict(self, contents: bool = True) -> StateDict:
-        """Everything, or without `contents` only what is small: the random stream."""
-        ...
-
-    def load_state_dict(self, state: StateDict) -> None: ...
-
-
-class ReplayBuffer(Buffer, Protocol):
+class ReplayBuffer(Protocol):
     """Stores transitions and samples batches of them."""
 
     @property
@@ -294,6 +284,11 @@ class ReplayBuffer(Buffer, Protocol):
         """How wrong the learner was about a batch [B] or [k, B]; news of what was overwritten meanwhile is ignored."""
         ...
 
+    def state_dict(self, contents: bool = True) -> StateDict:
+        """Everything, or without `contents` only what is small: the random stream."""
+        ...
+
+    def load_state_dict(self, state: StateDict) -> None: ...
     def __len__(self) -> int: ...
 
 

@@ -40,7 +40,7 @@ class Kit:
 
     env: EnvSpec  # what is known of the environment
     network: NetworkBuilder = mlp  # `network(obs_space, *heads)`, as the run's config describes it
-    buffer: Any = None  # what is learned from, for algorithms that need a memory
+    buffer: ReplayBuffer | None = None  # what is learned from, for algorithms that need a memory
     device: Device = field(default_factory=lambda: Device())
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng())  # exploration
     sampling: np.random.Generator = field(default_factory=lambda: np.random.default_rng())  # batches, their order
@@ -54,8 +54,7 @@ class Kit:
     def replay(self, gamma: float) -> ReplayBuffer:
         """What is learned from: the run's buffer, or a new one with the default options."""
         if self.buffer is not None:
-            buffer: ReplayBuffer = self.buffer
-            return buffer
+            return self.buffer
         return uniform(UniformConfig(), self.env, gamma=gamma, rng=self.sampling, device=self.device)
 
     def nets(self, **heads: HeadSpec | Sequence[HeadSpec]) -> Any:

@@ -1,37 +1,31 @@
-"""The memory of on-policy algorithms: one rollout, flattened, in shuffled minibatches, then forgotten."""
+"""What on-policy algorithms learn from: one rollout, flattened, in shuffled minibatches, then forgotten."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from rlrun.compute.device import Device
 from rlrun.ops.fields import mapped
-from rlrun.registry import register
-from rlrun.state import generator_state, restore_generator
-from rlrun.types import Array, EnvSpec, StateDict, Tensor
+from rlrun.state import Stateful
+from rlrun.types import Array, Tensor
 
 
-@dataclass
-class RolloutBufferConfig:
-    """One rollout at a time."""
+class Minibatches(Stateful):
+    """Cuts the columns of a rollout into minibatches.
 
-    name: str = "rollout"  # registered kind of buffer
+    Args:
+        rng: draws their order.
+    """
 
+    state = ("rng",)
 
-@register("buffer", RolloutBufferConfig, keeps="rollout")
-class RolloutBuffer:
-    """Cuts the columns of a rollout into minibatches."""
-
-    def __init__(
-        self, cfg: RolloutBufferConfig, env: EnvSpec, *, gamma: float, rng: np.random.Generator, device: Device
-    ):
+    def __init__(self, rng: np.random.Generator, device: Device):
         self.rng, self.device = rng, device
 
-    def minibatches(
+    def flat(
         self, columns: Mapping[str, Array], batch_size: int, epochs: int, normalize: str | None = None
     ) -> Iterator[dict[str, Tensor]]:
         """Stacks of minibatches [m, B, ...] to make updates of in order: each epoch visits all T x E transitions once.
@@ -62,12 +56,6 @@ class RolloutBuffer:
             yield mapped(lambda x: x[:whole].unflatten(0, (-1, batch_size)), shuffled)
             if total - whole > (normalize is not None):
                 yield mapped(lambda x: x[None, whole:], shuffled)
-
-    def state_dict(self, contents: bool = True) -> StateDict:
-        return {"rng": generator_state(self.rng)}
-
-    def load_state_dict(self, state: StateDict) -> None:
-        restore_generator(self.rng, state["rng"])
 
 
 def _normalized(x: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def footprint(cfg: UniformConfig, env: EnvSpec) -> list[Need]:
     return [Need("buffer.capacity", cfg.capacity * each, f"a replay of {cfg.capacity:,} transitions", each)]
 
 
-@register("buffer", UniformConfig, keeps="replay", smoke={"capacity": 1000}, footprint=footprint)
+@register("buffer", UniformConfig, smoke={"capacity": 1000}, footprint=footprint)
 def uniform(cfg: UniformConfig, env: EnvSpec, *, gamma: float, rng: np.random.Generator, device: Device) -> Replay:
     """Replay of the newest transitions, all equally likely."""
     sampler = Uniform(rng, replacement=cfg.replacement)

@@ -90,6 +90,7 @@ OPTIONS = {
     "algo=qlearning": "algo=q_learning",
     "device=gpu": "device=cuda",
     "buffer=replay": "buffer=uniform",
+    "buffer=rollout": "buffer=null",
     "experience=in_process": "env.vector=in_process",
     "experience=subprocess": "env.vector=subprocess",
     "experience=native": "env.vector=native",

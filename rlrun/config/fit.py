@@ -16,15 +16,13 @@ def check_network(algo: str, network: str | None) -> None:
 
 
 def check_buffer(algo: str, buffer: str | None) -> None:
-    """The algorithm and the buffer agree on how experience is kept."""
+    """There is a replay if the algorithm learns from one."""
     needs = registry.get("algo", algo).needs.memory
-    has = buffer and registry.get("buffer", buffer).keeps
-    if needs == has:
-        return
-    if needs is None:
+    if buffer and not needs:
         raise ConfigError("buffer", f"{algo} keeps no experience, {buffer} would stay empty", "write buffer=null")
-    fitting = ", ".join(registry.keeping(needs))
-    raise ConfigError("buffer", f"{algo} needs a {needs} buffer, not {buffer}", f"these fit: {fitting}")
+    if needs and not buffer:
+        choices = ", ".join(registry.names("buffer"))
+        raise ConfigError("buffer", f"{algo} learns from replay, and there is none", f"choose one of: {choices}")
 
 
 def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:

@@ -25,8 +25,6 @@ from rlrun.config.values import module_names
 from rlrun.errors import ConfigError
 from rlrun.registry import Entry
 
-BUFFERS = {"replay": "uniform", "rollout": "rollout"}  # what an algorithm needs as memory -> the usual choice
-
 GLOBAL = {"experiment", "tuned"}  # groups whose files are about the whole run, whether or not they say so
 
 
@@ -139,8 +137,7 @@ class Components(ConfigSource):
 
 def _choose(node: Any, algo: Entry) -> None:
     """Let an algorithm's node choose the network and the buffer, unless something else is chosen."""
-    memory = algo.needs.memory
-    buffer = memory and (BUFFERS.get(memory) or next(iter(registry.keeping(memory)), None))
+    buffer = "uniform" if algo.needs.memory else None
     made = {"override /network@_global_.network": algo.network, "override /buffer@_global_.buffer": buffer}
     given = list(node.get("defaults", []))
     said = {key for entry in given if not isinstance(entry, str) for key in entry}

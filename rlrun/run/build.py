@@ -31,7 +31,7 @@ from rlrun.run.run import Run
 from rlrun.rundir.codec import encode
 from rlrun.rundir.layout import RunDir
 from rlrun.seeding import Role
-from rlrun.types import Buffer
+from rlrun.types import ReplayBuffer
 
 
 def environments(config: RunConfig) -> Environments:
@@ -61,7 +61,9 @@ def setting(config: RunConfig, learns: bool = True) -> Setting:
     return Setting(config, schema.seeds(config), made, spec, make("device", config.device))
 
 
-def learner(where: Setting, buffer: Buffer | None = None, sampling: np.random.Generator | None = None) -> Algorithm:
+def learner(
+    where: Setting, buffer: ReplayBuffer | None = None, sampling: np.random.Generator | None = None
+) -> Algorithm:
     """The algorithm with fresh weights.
 
     Args:

@@ -12,7 +12,7 @@ from rlrun.errors import ConfigError
 from rlrun.interrupt import Interrupt
 from rlrun.rundir.layout import RunDir
 from rlrun.seeding import SeedTree
-from rlrun.types import Buffer, EnvSpec, Source
+from rlrun.types import EnvSpec, ReplayBuffer, Source
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Setting:
 class Parts(Setting):
     """All of a run that computes, at its beginning."""
 
-    buffer: Buffer | None
+    buffer: ReplayBuffer | None
     algo: Algorithm
     source: Source
     interrupt: Interrupt  # what the source and the evaluations answer to

@@ -26,7 +26,12 @@ PLACES: Mapping[str, Place] = {"environments": Place("source", shared)}
 
 def completed(state: StateDict) -> StateDict:
     """The state of a run with the parts that it lacks."""
-    return state | {part: place.take(state[place.part]) for part, place in PLACES.items() if part not in state}
+    state = state | {part: place.take(state[place.part]) for part, place in PLACES.items() if part not in state}
+    match state:
+        case {"buffer": {"rng": _, **others} as buffer, "algo": dict(algo)} if not others:
+            # What cut a learner's rollouts into minibatches was a buffer.
+            state = state | {"buffer": {}, "algo": {"minibatches": buffer} | algo}
+    return state
 
 
 def config(data: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +40,8 @@ def config(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(env, dict) and "frame_stack" in env and "action_masks" not in env:  # no notice was taken of them
         env = env | {"action_masks": False}
         data = data | {"env": env}
+    if data.get("buffer") == {"name": "rollout"}:
+        data = data | {"buffer": None}
     if "seed_tree" not in data:
         data = {"seed_tree": 1} | data | ({"network": network | {"scale": False}} if isinstance(network, dict) else {})
     way = experience.get("name") if isinstance(experience, dict) else None

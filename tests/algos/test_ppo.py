@@ -11,7 +11,6 @@ import torch
 
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.policy.ppo import PPO, PPOConfig, explained_variance
-from rlrun.buffers import RolloutBuffer, RolloutBufferConfig
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.errors import ConfigError
 from rlrun.networks import NetworkConfig
@@ -29,10 +28,9 @@ def ppo(action: Space = DISCRETE, **options: Any) -> PPO:
     spec = EnvSpec("test", BOX, action, E)
     options = {"n_steps": T, "batch_size": T * E, "n_epochs": 1} | options
     cfg, device = PPOConfig(**options), Device(DeviceConfig(accelerator="cpu"))
-    buffer = RolloutBuffer(RolloutBufferConfig(), spec, gamma=cfg.gamma, rng=np.random.default_rng(0), device=device)
     network = partial(build_mlp, NetworkConfig(activation="tanh"))
-    rng = np.random.default_rng(1)
-    return PPO(cfg, Kit(spec, network=network, buffer=buffer, device=device, rng=rng, total_timesteps=1000))
+    rng, sampling = np.random.default_rng(1), np.random.default_rng(0)
+    return PPO(cfg, Kit(spec, network=network, device=device, rng=rng, sampling=sampling, total_timesteps=1000))
 
 
 def rollout(algo: PPO, ends: dict[tuple[int, int], str] | None = None) -> Rollout:
@@ -134,7 +132,7 @@ def test_the_first_epoch_starts_at_the_policy_that_acted() -> None:
         algo = ppo(space)
         data = rollout(algo)
         columns = {"obs": data.obs[:-1], "action": data.action, "log_prob": data.extras["log_prob"]}
-        (stack,) = algo.buffer.minibatches(columns, T * E, epochs=1)
+        (stack,) = algo.minibatches.flat(columns, T * E, epochs=1)
         found = algo.diagnose(rows(stack, 0), 0.2)
         assert found["approx_kl"].item() == pytest.approx(0, abs=1e-6)
         assert found["clip_fraction"] == 0

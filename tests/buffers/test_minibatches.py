@@ -6,20 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from rlrun.buffers import RolloutBuffer, RolloutBufferConfig
+from rlrun.buffers import Minibatches
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.ops.fields import unbound
-from rlrun.types import EnvSpec, Space
 
 CPU = Device(DeviceConfig(accelerator="cpu"))
-SPEC = EnvSpec("test", Space("box", (1,), np.dtype(np.float32)), Space("discrete", (), np.dtype(np.int64), n=9))
-GAMMA = 0.9
 
 
 def minibatches(batch_size: int, epochs: int, normalize: str | None = None) -> list[dict[str, torch.Tensor]]:
-    buffer = RolloutBuffer(RolloutBufferConfig(), SPEC, gamma=GAMMA, rng=np.random.default_rng(0), device=CPU)
     columns = {"obs": np.arange(24.0, dtype=np.float32).reshape(4, 3, 2), "x": np.arange(12.0).reshape(4, 3)}
-    return [batch for stack in buffer.minibatches(columns, batch_size, epochs, normalize) for batch in unbound(stack)]
+    stacks = Minibatches(np.random.default_rng(0), CPU).flat(columns, batch_size, epochs, normalize)
+    return [batch for stack in stacks for batch in unbound(stack)]
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(5, [5, 5, 2]), (4, [4, 4, 4]), (12, [12]), (99, [12])])

@@ -76,7 +76,6 @@ def plan() -> Iterator[list[str]]:
         yield run("algo=dqn", f"env.vector={name}", "env.num_envs=2")
     for name in folders.options("experience"):
         yield run("algo=dqn", f"experience={name}", "env.num_envs=2")
-    yield run("algo=ppo", "env=pendulum", "buffer=rollout")
     yield run("algo=dqn", "buffer=uniform")
     for group in ("device", "logger", "eval", "checkpoint"):
         for name in folders.options(group):

@@ -37,7 +37,7 @@ def test_help_says_what_there_is_and_every_option_with_a_sentence(capsys: pytest
     shown = said(capsys, "--help", "algo=ppo", "algo.clip_range=0.3")
     for group in folders.GROUPS:
         assert re.search(rf"^  {group} +\S", shown, re.MULTILINE), group
-    for kind in KINDS:
+    for kind in set(KINDS) - {"buffer"}:  # PPO has none
         assert re.search(rf"^{kind}=", shown, re.MULTILINE), kind
     assert re.search(r"^  algo\.clip_range=0\.3 +how far the probability ratio", shown, re.MULTILINE)
     assert "algo.epsilon.start" not in shown

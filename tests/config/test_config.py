@@ -57,7 +57,7 @@ def test_without_words_it_is_dqn_on_cartpole():
 
 
 def test_an_algorithm_chooses_its_buffer_and_network_but_the_user_has_the_last_word():
-    assert data("algo=ppo")["buffer"]["name"] == "rollout"
+    assert data("algo=ppo")["buffer"] is None
     assert data("algo=ppo", "buffer=uniform")["buffer"]["name"] == "uniform"
     assert data("algo=random")["network"] is None and data("algo=random")["buffer"] is None
     assert data("algo=random", "network=mlp")["network"]["name"] == "mlp"
@@ -250,10 +250,10 @@ def test_every_option_has_a_line_of_help():
         (["env=gym"], "env.id", "needs a value"),
         (["env.id=CartPole-v9"], "env.id", "'CartPole-v1'"),
         # impossible together
-        (["algo=ppo", "buffer=uniform"], "buffer", "these fit: rollout"),
-        (["algo=dqn", "buffer=rollout", "~tuned"], "buffer", "these fit: uniform"),
+        (["algo=ppo", "buffer=uniform"], "buffer", "write buffer=null"),
+        (["algo=ppo", "buffer=rollout"], "buffer", "write buffer=null"),
+        (["algo=dqn", "buffer=null", "~tuned"], "buffer", "choose one of: uniform"),
         (["algo=random", "buffer=uniform"], "buffer", "write buffer=null"),
-        (["algo=ppo", "buffer=null", "~tuned"], "buffer", "these fit: rollout"),
         (["algo=q_learning"], "algo", "these fit: "),
         (["algo=dqn", "env=pendulum"], "algo", "ppo"),
         # not what Hydra would make of it

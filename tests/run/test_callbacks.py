@@ -212,11 +212,11 @@ def test_nothing_is_made_up_before_the_first_episode() -> None:
 
 
 def test_a_row_tells_how_much_a_replay_buffer_holds() -> None:
-    """As it is at that moment, not a mean; a rollout buffer holds nothing that would count."""
+    """As it is at that moment, not a mean; without one there is nothing to tell."""
     run = Run(callbacks={"log": Log(10)}, buffer=[0] * 7)
     run.chunk(10)
     assert run.logger.rows[0][1]["train/buffer_size"] == 7
-    run.buffer = object()
+    run.buffer = None
     run.chunk(10)
     assert "train/buffer_size" not in run.logger.rows[1][1]
 

@@ -233,7 +233,7 @@ def endless_from(saved: int, function: Callable[..., Any]) -> Callable[..., Any]
 @pytest.mark.parametrize(
     ("training", "where", "saved"),
     [
-        ([*PPO, *RULED], "rlrun.buffers.minibatches.RolloutBuffer.minibatches", 20),
+        ([*PPO, *RULED], "rlrun.buffers.minibatches.Minibatches.flat", 20),
         ([*DQN, *RULED], "rlrun.buffers.replay.Replay.batches", 20),
         (["algo=neural_greedy", "env=bandit/iris"], "rlrun.algos.contextual.neural.NeuralLearner.batches", 20),
         (["algo=value_iteration", "env=frozenlake"], "rlrun.algos.tabular.planning.MDP.backup", 20),

@@ -24,7 +24,7 @@ import torch
 from rlrun import networks
 from rlrun.agents.policy import ActorCriticAgent
 from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.buffers import RolloutBuffer, RolloutBufferConfig
+from rlrun.buffers import Minibatches
 from rlrun.checks import Positive, one_of, positive, within
 from rlrun.compute.means import UpdateMeans
 from rlrun.compute.rules import GradientConfig
@@ -37,7 +37,7 @@ from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss
 from rlrun.ops.returns import gae
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.schedules import annealed
-from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, Tensor
+from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Metrics, Progress, Rollout, StateDict, Tensor
 
 
 @dataclass
@@ -94,7 +94,7 @@ def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 @register(
     "algo",
     PPOConfig,
-    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, memory="rollout"),
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True),
     network="mlp",
     smoke={"n_steps": 32, "batch_size": 32, "n_epochs": 2},
     footprint=footprint,
@@ -104,14 +104,12 @@ class PPO(Algorithm):
     """Clipped policy gradient on fresh rollouts with a value baseline (Schulman et al. 2017)."""
 
     agent: ActorCriticAgent
-    state = ("network", "optimiser", "agent")
+    state = ("network", "optimiser", "agent", "minibatches")
 
     def __init__(self, cfg: PPOConfig, kit: Kit):
         super().__init__(cfg, kit)
         env, total_timesteps = kit.env, kit.total_timesteps
-        self.buffer: RolloutBuffer = kit.buffer or RolloutBuffer(
-            RolloutBufferConfig(), env, gamma=cfg.gamma, rng=kit.sampling, device=kit.device
-        )
+        self.minibatches = Minibatches(kit.sampling, kit.device)
         self.rollout_steps = cfg.n_steps
         if cfg.normalize_advantage and (cfg.n_steps * env.num_envs) % cfg.batch_size == 1:
             raise ConfigError(
@@ -136,6 +134,10 @@ class PPO(Algorithm):
             ahead=-(-total_timesteps // rollout) * cfg.n_epochs * -(-rollout // cfg.batch_size),  # rounded up
             bursts=bursts(cfg, rollout),
         )
+
+    def load_state_dict(self, state: StateDict) -> None:
+        """Older states know no minibatches, whose order was drawn elsewhere."""
+        super().load_state_dict({"minibatches": self.minibatches.state_dict()} | state)
 
     def loss(self, nets: networks.Nets, batch: Mapping[str, Any], clip_range: float | Tensor) -> tuple[Tensor, Aux]:
         """The objective above on one minibatch of obs, action, log_prob, value, advantage, returns."""
@@ -183,7 +185,7 @@ class PPO(Algorithm):
         normalize = "advantage" if self.cfg.normalize_advantage else None
         # The last rollout of a run is cut to what was left: its minibatches are not worth a graph of their own.
         burst = self.optimiser.burst if len(rollout.reward) == self.rollout_steps else self.optimiser.eager
-        stacks = self.buffer.minibatches(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize)
+        stacks = self.minibatches.flat(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize)
         pieces = ((stack, piece) for stack in stacks for piece in burst(stack, clip_range, learning_rate=learning_rate))
         for stack, piece in pieces:
             means.add(piece.aux)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlrun.errors import Diverged
@@ -66,7 +66,7 @@ class Log(Callback):
         progress = run.progress
         own = {name: float(value) for name, value in run.source.metrics().items()}
         row = {**self._time(progress), **self._rollout(progress), **self._means.take(), **own}
-        if isinstance(run.buffer, Sized):
+        if run.buffer is not None:
             row["train/buffer_size"] = len(run.buffer)
         self._every.consume(progress.env_steps)
         self._steps, self._seconds = progress.env_steps, progress.wall_seconds
