@@ -16,7 +16,6 @@ checkpoint, metrics.csv and eval.csv, apart from what depends on the clock; if n
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -25,16 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from safetensors.numpy import load_file
+from rlrun.testing import differences
 
 FUSE = [sys.executable, str(Path(__file__).with_name("fuse.py"))]
 SCRIPT = Path(sys.executable).with_name("rlrun")
 RLRUN = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "rlrun"]
-CLOCK = ("time", "wall_seconds", "seconds")  # how keys begin whose value depends on the clock
 
 
 # --- processes -------------------------------------------------------------------------------------------------------
@@ -64,70 +61,12 @@ def survivors(session: int) -> list[int]:
     return alive
 
 
-def wait_until_alone(session: int, seconds: float = 5.0) -> list[int]:
+def wait_until_alone(session: int, seconds: float = 60.0) -> list[int]:
     """Who is left of a session after its leader ended; empty as soon as nobody is."""
     deadline = time.monotonic() + seconds
     while (alive := survivors(session)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return alive
-
-
-# --- comparison ------------------------------------------------------------------------------------------------------
-
-
-def status(run: Path) -> dict[str, Any]:
-    """The run's status.json; {} before there is one."""
-    path = run / "status.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def table(path: Path) -> list[list[str]]:
-    """Header and rows of a CSV file without the columns that depend on the clock, every cell as the text it is."""
-    with path.open(newline="") as file:
-        header, *rows = csv.reader(file)
-    keep = [n for n, key in enumerate(header) if not key.startswith(CLOCK)]
-    return [[row[n] for n in keep] for row in [header, *rows]]
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of a JSON value with its path, apart from the clock's."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if items is None:
-        yield path, value
-        return
-    for key, child in items:
-        if not str(key).startswith(CLOCK):
-            yield from leaves(child, f"{path}/{key}")
-
-
-def state(checkpoint: Path) -> dict[str, Any]:
-    """Everything a checkpoint holds as `file:path -> bytes or value`."""
-    found: dict[str, Any] = {}
-    for path in sorted(checkpoint.rglob("*.safetensors")):
-        for name, array in load_file(path).items():
-            found[f"{path.name}:{name}"] = (array.dtype.str, array.shape, array.tobytes())
-    for path in sorted(checkpoint.rglob("*.json")):
-        if path.name != "manifest.json":  # hashes of the other files, the clock's values included
-            found |= {f"{path.name}:{key}": value for key, value in leaves(json.loads(path.read_text()))}
-    return found
-
-
-def differences(one: Path, two: Path) -> list[str]:
-    """What two finished runs do not share; empty if resuming was exact."""
-    found = []
-    for name in ("metrics.csv", "eval.csv"):
-        rows, others = table(one / name), table(two / name)
-        if len(rows) != len(others):
-            found.append(f"{name}: {len(rows)} and {len(others)} rows")
-        found += [f"{name}: row {n}: {a} != {b}" for n, (a, b) in enumerate(zip(rows, others, strict=False)) if a != b][
-            :3
-        ]
-    here, there = state(one / "checkpoints" / "last"), state(two / "checkpoints" / "last")
-    if not any(".safetensors:" in key for key in here):
-        found.append(f"no weights in {one / 'checkpoints' / 'last'}")
-    return found + [
-        f"checkpoint: {key}" for key in sorted(here.keys() | there.keys()) if here.get(key) != there.get(key)
-    ]
 
 
 # --- the experiment --------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import RLRUN, ROOT, Rlrun, algorithms
-from kill_and_resume import table
+
+from rlrun.testing import table
 
 SMOKE = ["algo=dqn", "env=cartpole", "+smoke=on"]
 

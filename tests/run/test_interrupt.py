@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kill_and_resume import differences
 
 from rlrun import cli, interrupt
 from rlrun.run.callbacks import evaluate as evaluation_callback
+from rlrun.testing import differences
 
 PREEMPTED, INTERRUPTED = 75, 130
 MIDDLE = "in the middle of something"
