@@ -40,7 +40,7 @@ FEWEST = 3  # chunks at least
 CLOCK = ("time", "wall_seconds", "seconds")  # how names begin whose value depends on the clock
 PREEMPTED = 75
 ENVIRONMENTS = ("env=cartpole", "env=frozenlake", "env=pendulum", "env=bandit/gaussian env.context=one_hot")
-RUN = "+smoke=on total_timesteps=800 logger.freq=100 checkpoint.freq=200 eval.freq=300 eval.episodes=3".split()
+RUN = "+smoke=on total_timesteps=400 logger.freq=50 checkpoint.freq=100 eval.freq=150 eval.episodes=3".split()
 
 
 def check_algorithm(algo: str | type, *words: str) -> None:
