@@ -165,9 +165,10 @@ def _check_learner(name: str, words: Sequence[str]) -> None:
 
 def _check_greedy(name: str, one: Learner) -> None:
     """The greedy policy is a function of what is seen, unless all it is is a draw."""
-    agent, obs, before = one.parts.algo.agent, one.parts.source.envs.obs, one.state_dict()
-    memory = agent.initial_memory(len(obs))
-    first, second = (agent.act(obs, memory, explore=False, env_steps=100)[0] for _ in range(2))
+    agent, before = one.parts.algo.agent, one.state_dict()
+    with closing(one.parts.environments.evaluation(2)) as envs:
+        obs, memory = envs.reset([1, 2]), agent.initial_memory(2)
+        first, second = (agent.act(obs, memory, explore=False, env_steps=100)[0] for _ in range(2))
     if different(before, one.state_dict()):
         assert not _arrays(before["algo"]), f"{name}: its greedy policy changes its state"
     else:

@@ -51,7 +51,7 @@ class RunningMeanStd:
         return np.clip((values - self.mean) / self.std, -limit, limit).astype(np.float32)
 
     def state_dict(self) -> StateDict:
-        return {"count": self.count, "mean": self.mean.copy(), "squares": self._squares.copy()}
+        return {"count": self.count, "mean": np.array(self.mean), "squares": np.array(self._squares)}
 
     def load_state_dict(self, state: StateDict) -> None:
         self.count = state["count"]
