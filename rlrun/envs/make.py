@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from rlrun import custom
-from rlrun.envs import catalogue, gridworlds, toy
+from rlrun.envs import catalogue, gridworlds, partial, toy
 from rlrun.envs.environments import Environments
 from rlrun.envs.gridworlds import Grid
 from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningFields, RunningMeanStd, running
@@ -25,7 +25,7 @@ from rlrun.types import Array, EnvSpec, StateDict, VectorEnv
 if TYPE_CHECKING:
     from rlrun.envs.options import EnvConfig
 
-OURS = (gridworlds, toy)  # register their ids with Gymnasium when they are imported
+OURS = (gridworlds, partial, toy)  # register their ids with Gymnasium when they are imported
 
 
 class GymEnvs(Environments):
