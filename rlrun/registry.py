@@ -33,6 +33,7 @@ class Needs:
     memory: str | None = None  # what it learns from: "replay", or nothing that is kept
     model: bool = False  # plans on the environment's model
     one_step: bool = False  # is for bandits, whose episodes are one step
+    recurrent: bool = False  # can learn with a network that remembers, from sequences of steps
 
     def __post_init__(self) -> None:
         for kind in (*self.action, *self.obs):
@@ -56,6 +57,7 @@ class Entry:
     footprint: Any = None
     weights: Sequence[str] = ()
     table: bool = False
+    remembers: bool = False
 
     @property
     def ours(self) -> bool:
@@ -84,6 +86,7 @@ def register(
     footprint: Any = None,
     weights: Sequence[str] = (),
     table: bool = False,
+    remembers: bool = False,
     **other: Any,
 ) -> Callable[[T], T]:
     """Decorator: make a class or function available as `kind=name`.
@@ -99,6 +102,7 @@ def register(
         footprint: the memory it will allocate, see footprint.py.
         weights: algo: the entries of its state that `init_from` takes over, as dotted paths.
         table: algo: it keeps a table of action values, which `inspect` shows.
+        remembers: network: it has memory, so that only algorithms which learn from sequences can use it.
 
     Raises:
         TypeError: a declaration that does not exist.
@@ -119,7 +123,7 @@ def register(
         shrunk = {**getattr(factory, "smoke", {}), **(smoke or {})}
         build: Any = factory
         _ENTRIES.setdefault(kind, {})[known_as] = Entry(
-            kind, known_as, build, config, needs, network, shrunk, footprint, weights, table
+            kind, known_as, build, config, needs, network, shrunk, footprint, weights, table, remembers
         )
         return factory
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rlrun import registry
 from rlrun.config.schema import RunConfig
 from rlrun.types import EnvSpec
 
@@ -18,6 +19,11 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     starts = getattr(cfg.algo, "learning_starts", 0)
     if starts >= total:
         yield f"algo.learning_starts: {starts:,} is not before the end at {total:,} env steps, nothing will be learned"
+    remembers = cfg.network is not None and registry.get("network", cfg.network.name).remembers
+    if getattr(cfg.algo, "burn_in", 0) and not remembers:
+        yield f"algo.burn_in: network={cfg.network.name} has no memory that could be brought up to date"
+    if remembers and cfg.device.compile == "true":
+        yield f"device.compile: updates of network={cfg.network.name} are not compiled, as sequences vary in length"
     rollout = getattr(cfg.algo, "n_steps", 0) * cfg.env.num_envs
     batch = getattr(cfg.algo, "batch_size", 0)
     if 0 < rollout < batch:

@@ -10,9 +10,15 @@ from rlrun.types import EnvSpec
 
 
 def check_network(algo: str, network: str | None) -> None:
-    """An algorithm that takes a network has one."""
-    if network is None and registry.get("algo", algo).network is not None:
-        raise ConfigError("network", f"{algo} needs one", f"choose one of: {', '.join(registry.names('network'))}")
+    """An algorithm that takes a network has one, without memory unless it learns from sequences."""
+    entry, names = registry.get("algo", algo), registry.names("network")
+    if network is None and entry.network is not None:
+        raise ConfigError("network", f"{algo} needs one", f"choose one of: {', '.join(names)}")
+    if network is not None and registry.get("network", network).remembers and not entry.needs.recurrent:
+        fitting = ", ".join(name for name in names if not registry.get("network", name).remembers)
+        able = ", ".join(name for name in registry.names("algo") if registry.get("algo", name).needs.recurrent)
+        problem = f"{algo} cannot learn with {network}, whose memory takes sequences of steps; {able} can"
+        raise ConfigError("network", problem, f"these fit: {fitting}")
 
 
 def check_buffer(algo: str, buffer: str | None) -> None:

@@ -24,7 +24,7 @@ from rlrun.registry import Entry
 
 # The modules that register our components, in the order in which they are tried; algorithms have one each.
 MODULES = {
-    "network": ["networks.builder"],
+    "network": ["networks.builder", "networks.recurrent"],
     "buffer": ["buffers.replay"],
     "env": ["envs.options", "envs.bandits.arms", "envs.bandits.tables"],
     "device": ["compute.device"],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rlrun.networks.bayesian import BayesianNetwork
     from rlrun.networks.builder import NetworkBuilder, NetworkConfig, encoder
+    from rlrun.networks.cells import Gru, Lstm, RecurrentNetwork, Torso
     from rlrun.networks.conv import convolutional, is_picture
     from rlrun.networks.dropout import Dropout, DropoutInference
     from rlrun.networks.ensemble import Ensemble
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rlrun.networks.layers import Field, Flat, Joined, OneHot, OneHots, Scaled
     from rlrun.networks.nets import Nets
     from rlrun.networks.network import Network, chain
+    from rlrun.networks.recurrent import unrolled
     from rlrun.networks.torsos import mlp
 
 HOME = {
@@ -27,21 +29,26 @@ HOME = {
     "Ensemble": "ensemble",
     "Field": "layers",
     "Flat": "layers",
+    "Gru": "cells",
     "Inference": "inference",
     "Joined": "layers",
+    "Lstm": "cells",
     "Nets": "nets",
     "Network": "network",
     "NetworkBuilder": "builder",
     "NetworkConfig": "builder",
     "OneHot": "layers",
     "OneHots": "layers",
+    "RecurrentNetwork": "cells",
     "Scaled": "layers",
+    "Torso": "cells",
     "build_head": "heads",
     "chain": "network",
     "convolutional": "conv",
     "encoder": "builder",
     "is_picture": "conv",
     "mlp": "torsos",
+    "unrolled": "recurrent",
 }
 
 __all__ = [
@@ -51,21 +58,26 @@ __all__ = [
     "Ensemble",
     "Field",
     "Flat",
+    "Gru",
     "Inference",
     "Joined",
+    "Lstm",
     "Nets",
     "Network",
     "NetworkBuilder",
     "NetworkConfig",
     "OneHot",
     "OneHots",
+    "RecurrentNetwork",
     "Scaled",
+    "Torso",
     "build_head",
     "chain",
     "convolutional",
     "encoder",
     "is_picture",
     "mlp",
+    "unrolled",
 ]
 
 

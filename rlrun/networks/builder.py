@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +78,7 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
     branches = [torch.nn.Sequential(*own(), networks.build_head(head, width)) for head in heads]
     network = networks.Network(trunk, branches)
     if cfg.init == "orthogonal":
-        _orthogonal(network, heads)
+        orthogonal(network, heads, [branch[-1] for branch in branches])
     return network
 
 
@@ -118,14 +118,18 @@ def _flat(cfg: NetworkConfig, space: Space) -> tuple[torch.nn.Module, int]:
     return networks.Flat(), space.size
 
 
-def _orthogonal(network: Network, heads: tuple[HeadSpec, ...]) -> None:
-    """Orthogonal weights: sqrt(2) in the torso, a near-uniform policy, unit value heads (Andrychowicz et al. 2021)."""
+def orthogonal(network: torch.nn.Module, heads: Sequence[HeadSpec], modules: Sequence[torch.nn.Module]) -> None:
+    """Orthogonal weights: sqrt(2) in the torso, a near-uniform policy, unit value heads (Andrychowicz et al. 2021).
+
+    Args:
+        heads, modules: what the outputs are, and the modules that give them.
+    """
     for module in network.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
             torch.nn.init.orthogonal_(module.weight, math.sqrt(2))
             torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    for head, branch in zip(heads, network.branches, strict=True):
+    for head, last in zip(heads, modules, strict=True):
         gain = 0.01 if head.kind == "policy" else 1.0
-        for module in branch[-1].modules():  # type: ignore[index]
+        for module in last.modules():
             if isinstance(module, torch.nn.Linear):
                 torch.nn.init.orthogonal_(module.weight, gain)

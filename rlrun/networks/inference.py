@@ -27,25 +27,31 @@ Forward = Callable[[Array], Array]
 
 
 class Inference:
-    """`inference(obs [E, *obs]) -> output` as numpy arrays, without autograd; a tuple for several heads."""
+    """`inference(obs [E, *obs]) -> output` as numpy arrays, without autograd; a tuple for several heads.
+
+    A network that remembers is called with its memory, `inference(obs, memory [E, M]) -> (output, memory [E, M])`.
+    """
 
     def __init__(self, network: nn.Module):
         self.network = network
         self.device = next(network.parameters()).device
         self._numpy = translate(network) if self.device.type == "cpu" else None
 
-    def __call__(self, obs: Array) -> Any:
-        if self._numpy is not None and len(obs) <= NUMPY_BATCH:
-            return self._numpy(obs)
-        return self.torch(obs)
+    def __call__(self, *inputs: Array) -> Any:
+        if self._numpy is not None and len(inputs[0]) <= NUMPY_BATCH:
+            return self._numpy(*inputs)
+        return self.torch(*inputs)
 
-    def torch(self, obs: Array) -> Any:
+    def torch(self, *inputs: Array) -> Any:
         with torch.no_grad():
-            output = self.network(tensors(obs, self.device))
-        return tuple(o.cpu().numpy() for o in output) if isinstance(output, tuple) else output.cpu().numpy()
+            return _to_numpy(self.network(*(tensors(x, self.device) for x in inputs)))
 
 
-def translate(network: nn.Module) -> Callable[[Array], Any] | None:
+def _to_numpy(output: Any) -> Any:
+    return tuple(_to_numpy(o) for o in output) if isinstance(output, tuple) else output.cpu().numpy()
+
+
+def translate(network: nn.Module) -> Callable[..., Any] | None:
     """The network as numpy functions on the same memory, or None if a layer is not known."""
     translator = TRANSLATORS.get(type(network))
     return translator(network) if translator else None

@@ -13,6 +13,8 @@ class Network(nn.Module):
     `forward(obs [B, *obs])` gives the head's output, or a tuple with one output per head.
     """
 
+    memory_size = 0  # numbers that an agent carries from step to step: none
+
     def __init__(self, trunk: nn.Sequential, branches: list[nn.Sequential]):
         super().__init__()
         self.trunk = trunk

@@ -1,0 +1,107 @@
+"""`network=lstm` and `network=gru`: a multi-layer perceptron whose last hidden layer remembers what it has seen.
+
+An agent that acts by such a network carries a row of memory per environment from step to step (see
+`rlrun.experience.acting`), and learns from sequences of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+
+from rlrun import networks
+from rlrun.checks import Within
+from rlrun.networks import builder
+from rlrun.networks.builder import NetworkConfig, encoder, orthogonal
+from rlrun.ops.fields import rows
+from rlrun.registry import register
+from rlrun.types import HeadSpec, Space
+
+if TYPE_CHECKING:
+    from rlrun.networks.cells import Gru, Lstm, RecurrentNetwork, Torso
+
+
+@dataclass
+class LstmConfig(NetworkConfig):
+    """Multi-layer perceptron, then long short-term memory."""
+
+    name: str = "lstm"  # registered kind of network
+    # widths of the hidden layers before the memory
+    hidden: list[Annotated[int, Within(1, 10**6)]] = field(default_factory=lambda: [64])
+    memory_size: Annotated[int, Within(1, 10**5)] = 64  # units of the layer that remembers
+
+
+@dataclass
+class GruConfig(LstmConfig):
+    """Multi-layer perceptron, then gated recurrent units."""
+
+    name: str = "gru"  # registered kind of network
+
+
+def footprint(gates: int) -> Callable[..., int]:
+    """How many parameters a network has whose cells have so many gates."""
+
+    def parameters(cfg: LstmConfig, obs_space: Space, *heads: HeadSpec) -> int:
+        units, torsos = cfg.memory_size, 1 if cfg.shared else len(heads)
+        inwards = builder.footprint(cfg, obs_space, *[HeadSpec("gates", gates * units)] * torsos)
+        outwards = sum((units + 1) * head.size + head.log_stds for head in heads)
+        return inwards + torsos * gates * units * (units + 1) + outwards
+
+    return parameters
+
+
+@register("network", LstmConfig, footprint=footprint(4), remembers=True)
+def build_lstm(cfg: LstmConfig, obs_space: Space, *heads: HeadSpec) -> RecurrentNetwork:
+    """Multi-layer perceptron, then long short-term memory, for tasks whose observations do not tell all."""
+    return _build(cfg, networks.Lstm, obs_space, heads)
+
+
+@register("network", GruConfig, footprint=footprint(3), remembers=True)
+def build_gru(cfg: GruConfig, obs_space: Space, *heads: HeadSpec) -> RecurrentNetwork:
+    """Multi-layer perceptron, then gated recurrent units: three quarters of an LSTM's weights, half its memory."""
+    return _build(cfg, networks.Gru, obs_space, heads)
+
+
+def _build(
+    cfg: LstmConfig, cell: type[Lstm] | type[Gru], obs_space: Space, heads: tuple[HeadSpec, ...]
+) -> RecurrentNetwork:
+    encoded, inputs = encoder(cfg, obs_space)
+    in_common = cfg.shared or next(encoded.parameters(), None) is None
+    width = cfg.hidden[-1] if cfg.hidden else inputs
+
+    def torso() -> Torso:
+        own = [] if in_common else [encoder(cfg, obs_space)[0]]
+        layers = networks.mlp(inputs, cfg.hidden, cfg.activation, cfg.layer_norm)
+        return networks.Torso(torch.nn.Sequential(*own, *layers), cell(width, cfg.memory_size))
+
+    torsos = [torso() for _ in range(1 if cfg.shared else len(heads))]
+    outputs = [networks.build_head(head, cfg.memory_size) for head in heads]
+    network = networks.RecurrentNetwork(torch.nn.Sequential(*([encoded] if in_common else [])), torsos, outputs)
+    if cfg.init == "orthogonal":
+        orthogonal(network, heads, outputs)
+        for made in torsos:
+            for name, parameter in made.cell.named_parameters():
+                torch.nn.init.orthogonal_(parameter) if "weight" in name else torch.nn.init.zeros_(parameter)
+    return network
+
+
+def unrolled(network: Callable[..., Any], batch: Mapping[str, Any]) -> Any:
+    """The outputs [N, *] of a network that remembers for the N rows of a minibatch of sequences.
+
+    The steps of burn-in bring the memory up to date with the weights of now, and no gradient flows back through them
+    (Kapturowski et al. 2019, "Recurrent experience replay in distributed reinforcement learning", section 3).
+
+    Args:
+        network: (obs, memory) -> outputs, memory, as a `RecurrentNetwork`.
+        batch: as `rlrun.buffers.sequences.columns_of` has it, in tensors.
+    """
+    memory = batch["memory"]
+    if "before" in batch:
+        with torch.no_grad():
+            memory = torch.where(batch["warm"], network(batch["before"], memory)[1], memory)
+    outputs, _ = network(rows(batch["obs"], batch["grid"]), memory)
+    place = batch["place"]
+    return tuple(output[place] for output in outputs) if isinstance(outputs, tuple) else outputs[place]
