@@ -16,27 +16,48 @@ class ActorCriticAgent(Agent):
     """Samples the policy while exploring, takes its mode otherwise; records log-probability and value of each step.
 
     Args:
-        forward: obs [E, *obs] -> (output of the policy's head, value [E, 1]).
+        forward: obs [E, *obs] -> (output of the policy's head, value [E, 1]); with memory [E, M] as a second input,
+            where there is one, it gives this pair and the memory behind it.
         policy: what the head's output means.
         rng: the random stream of the samples.
         masked: obeys the mask that stands in the observations.
+        memory_size: M, numbers that are carried from step to step; 0 for none.
     """
 
     state = ("rng",)
 
-    def __init__(self, forward: Forward, policy: Distribution, rng: np.random.Generator, masked: bool = False):
+    def __init__(
+        self,
+        forward: Forward,
+        policy: Distribution,
+        rng: np.random.Generator,
+        masked: bool = False,
+        memory_size: int = 0,
+    ):
         self.forward, self.policy, self.rng, self.masked = forward, policy, rng, masked
+        self.memory_size = memory_size
+
+    def initial_memory(self, num_envs: int) -> Array | None:
+        return np.zeros((num_envs, self.memory_size), np.float32) if self.memory_size else None
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
-        output, value = self.forward(obs)
+        if memory is None:
+            output, value = self.forward(obs)
+        else:
+            (output, value), memory = self.forward(obs, memory)
         mask = obs[MASK] if self.masked else None
         if not explore:
             return self.policy.mode(output, mask), memory, NOTHING
         action, log_prob = self.policy.sample(output, self.rng, mask)
         return action, memory, {"log_prob": log_prob, "value": value[:, 0]}
 
-    def value(self, obs: Array) -> Array:
+    def value(self, obs: Array, memory: Array | None = None) -> Array:
         """State values [E] of observations [E, *obs]."""
-        return self.forward(obs)[1][:, 0]
+        _, value = self.forward(obs) if memory is None else self.forward(obs, memory)[0]
+        return value[:, 0]
+
+    def remember(self, obs: Array, memory: Array) -> Array:
+        """The memory [E, M] behind observations [E, *obs]."""
+        return self.forward(obs, memory)[1]

@@ -13,7 +13,7 @@ from rlrun.ops.distributions import Categorical
 from rlrun.schedules import Schedule
 from rlrun.types import MASK, Array
 
-Forward = Callable[[Array], Any]  # obs [E, *obs] -> outputs of the network's heads
+Forward = Callable[..., Any]  # obs [E, *obs] -> outputs of the network's heads
 
 
 class DQNAgent(Agent):

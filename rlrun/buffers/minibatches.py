@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
+from rlrun.buffers.sequences import batches, columns_of, cut
 from rlrun.compute.device import Device
 from rlrun.ops.fields import mapped
 from rlrun.state import Stateful
@@ -56,6 +58,48 @@ class Minibatches(Stateful):
             yield mapped(lambda x: x[:whole].unflatten(0, (-1, batch_size)), shuffled)
             if total - whole > (normalize is not None):
                 yield mapped(lambda x: x[None, whole:], shuffled)
+
+    def sequences(
+        self,
+        columns: Mapping[str, Array],
+        memory: Array,
+        ended: Array,
+        *,
+        length: int,
+        burn_in: int,
+        batch_size: int,
+        epochs: int,
+        normalize: str | None = None,
+    ) -> Iterator[dict[str, Tensor]]:
+        """The same in sequences, for a network that remembers; a minibatch is as `sequences.columns_of` has it.
+
+        They vary in length, so a stack holds one minibatch, or the same one several times.
+
+        Args:
+            columns, epochs, normalize: as for `flat`; the column `obs` is what the network reads.
+            memory: what the agent had before each step [T, E, M].
+            ended: [T, E] bool, whether an episode ended with the step.
+            length: most steps of a sequence.
+            burn_in: steps before a sequence that bring its memory up to date, at most `length`.
+            batch_size: transitions per minibatch, give or take a sequence.
+        """
+        every = cut(ended, length, burn_in)
+        in_order = np.arange(len(every.env))
+        if batch_size >= ended.size:
+            batch = self._tensors(columns_of(every, columns, memory, burn_in), normalize)
+            yield mapped(lambda x: x.expand(epochs, *x.shape), batch)
+            return
+        for _ in range(epochs):
+            for group in batches(every, self.rng.permutation(in_order), batch_size):
+                if normalize is None or group.steps.sum() > 1:
+                    batch = self._tensors(columns_of(group, columns, memory, burn_in), normalize)
+                    yield mapped(lambda x: x[None], batch)
+
+    def _tensors(self, columns: Mapping[str, Array], normalize: str | None) -> dict[str, Any]:
+        batch: dict[str, Any] = {key: self.device.tensor(column) for key, column in columns.items()}
+        if normalize is not None:
+            batch[normalize] = _normalized(batch[normalize])
+        return batch
 
 
 def _normalized(x: Tensor) -> Tensor:

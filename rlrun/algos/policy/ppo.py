@@ -14,7 +14,7 @@ once, after the last update, on its minibatch; the explained variance is that of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,18 +64,21 @@ class PPOConfig(GradientConfig):
     target_kl: float | None = (
         None  # ends a rollout's epochs once the approximate KL exceeds 1.5 times this; null never does
     )
+    sequence_length: int = 32  # with a network that remembers: steps that gradients flow back through, at most
+    burn_in: int = 0  # with a network that remembers: steps before a sequence that bring its memory up to date
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in ("gamma", "gae_lambda"):
             within(key, getattr(self, key), 0, 1)
-        for key in ("n_steps", "batch_size", "n_epochs"):
+        for key in ("n_steps", "batch_size", "n_epochs", "sequence_length"):
             within(key, getattr(self, key), 1, 10**7)
         for key in ("clip_range", "clip_range_vf", "target_kl"):
             positive(key, getattr(self, key))
         for key in ("ent_coef", "vf_coef"):
             within(key, getattr(self, key), 0)
         one_of("clip_range_schedule", self.clip_range_schedule, ("constant", "linear"))
+        within("burn_in", self.burn_in, 0, self.sequence_length)
         if self.normalize_advantage and self.batch_size == 1:
             raise ConfigError("batch_size", "one advantage has no standard deviation", "or normalize_advantage=false")
 
@@ -94,7 +97,7 @@ def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 @register(
     "algo",
     PPOConfig,
-    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True),
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True),
     network="mlp",
     smoke={"n_steps": 32, "batch_size": 32, "n_epochs": 2},
     footprint=footprint,
@@ -123,15 +126,17 @@ class PPO(Algorithm):
         self.nets = kit.nets(network=(policy_head, HeadSpec("value", 1)))
         self.network = self.nets.network
         self.masked = env.obs_space.masked
-        self.agent = ActorCriticAgent(networks.Inference(self.network), self.policy, kit.rng, self.masked)
+        memory_size = getattr(self.network, "memory_size", 0)
+        self.agent = ActorCriticAgent(networks.Inference(self.network), self.policy, kit.rng, self.masked, memory_size)
 
         rollout = cfg.n_steps * env.num_envs
+        updates = -(-total_timesteps // rollout) * cfg.n_epochs * -(-rollout // cfg.batch_size)  # rounded up
         self.optimiser = kit.update(
             self.loss,
             self.nets,
             trains="network",
             cfg=cfg,
-            ahead=-(-total_timesteps // rollout) * cfg.n_epochs * -(-rollout // cfg.batch_size),  # rounded up
+            ahead=0 if memory_size else updates,
             bursts=bursts(cfg, rollout),
         )
 
@@ -141,7 +146,7 @@ class PPO(Algorithm):
 
     def loss(self, nets: networks.Nets, batch: Mapping[str, Any], clip_range: float | Tensor) -> tuple[Tensor, Aux]:
         """The objective above on one minibatch of obs, action, log_prob, value, advantage, returns."""
-        output, value = nets.network(batch["obs"])
+        output, value = outputs(nets.network, batch)
         value = value.squeeze(-1)  # [B]
         mask = batch["obs"][MASK] if self.masked else None
         ratio = (self.policy.log_prob(output, batch["action"], mask) - batch["log_prob"]).exp()  # [B]
@@ -160,7 +165,7 @@ class PPO(Algorithm):
         """How far the policy has gone on one minibatch: its entropy, the KL from the old one, the share of clipped
         samples. `entropy_loss` is the entropy's negative, as the field has come to log it."""
         with torch.no_grad():
-            output, mask = self.network(batch["obs"])[0], batch["obs"][MASK] if self.masked else None
+            output, mask = outputs(self.network, batch)[0], batch["obs"][MASK] if self.masked else None
             ratio = (self.policy.log_prob(output, batch["action"], mask) - batch["log_prob"]).exp()
             entropy = self.policy.entropy(output, mask).mean()
             return {
@@ -182,10 +187,11 @@ class PPO(Algorithm):
         }
         begun, means = progress.begun(rollout), UpdateMeans()
         learning_rate, clip_range = self.learning_rate(begun), self.clip_range(begun)
-        normalize = "advantage" if self.cfg.normalize_advantage else None
-        # The last rollout of a run is cut to what was left: its minibatches are not worth a graph of their own.
-        burst = self.optimiser.burst if len(rollout.reward) == self.rollout_steps else self.optimiser.eager
-        stacks = self.minibatches.flat(columns, self.cfg.batch_size, self.cfg.n_epochs, normalize)
+        # The last rollout of a run is cut to what was left: its minibatches are not worth a graph of their own. Neither
+        # are sequences, which vary in length.
+        is_usual = len(rollout.reward) == self.rollout_steps and "memory" not in rollout.extras
+        burst = self.optimiser.burst if is_usual else self.optimiser.eager
+        stacks = self.stacks(columns, rollout)
         pieces = ((stack, piece) for stack in stacks for piece in burst(stack, clip_range, learning_rate=learning_rate))
         for stack, piece in pieces:
             means.add(piece.aux)
@@ -200,13 +206,31 @@ class PPO(Algorithm):
             "train/clip_range": clip_range,
         }
 
+    def stacks(self, columns: Mapping[str, Array], rollout: Rollout) -> Iterator[dict[str, Tensor]]:
+        """The rollout `n_epochs` times, as stacks of minibatches; in sequences, where the agent has memory."""
+        cfg, memory = self.cfg, rollout.extras.get("memory")
+        normalize = "advantage" if cfg.normalize_advantage else None
+        if memory is None:
+            return self.minibatches.flat(columns, cfg.batch_size, cfg.n_epochs, normalize)
+        return self.minibatches.sequences(
+            columns,
+            memory,
+            rollout.terminated | rollout.truncated,
+            length=cfg.sequence_length,
+            burn_in=cfg.burn_in,
+            batch_size=cfg.batch_size,
+            epochs=cfg.n_epochs,
+            normalize=normalize,
+        )
+
     def advantages(self, rollout: Rollout) -> Array:
         """GAE [T, E]. Where an episode was cut, the value of its true last observation stands for what would follow."""
         value = rollout.extras["value"]
-        next_value = np.concatenate([value[1:], self.agent.value(rollout.obs[-1])[None]])
+        last, everywhere = np.full(value.shape[1], len(value) - 1), np.arange(value.shape[1])
+        next_value = np.concatenate([value[1:], self.next_value(rollout, last, everywhere, rollout.obs[-1])[None]])
         if rollout.final_obs:
-            finals = self.agent.value(np.stack(list(rollout.final_obs.values())))
-            next_value[tuple(np.array(list(rollout.final_obs)).T)] = finals
+            t, e = np.array(list(rollout.final_obs)).T
+            next_value[t, e] = self.next_value(rollout, t, e, np.stack(list(rollout.final_obs.values())))
         return gae(
             rollout.reward,
             value,
@@ -216,6 +240,18 @@ class PPO(Algorithm):
             self.cfg.gamma,
             self.cfg.gae_lambda,
         )
+
+    def next_value(self, rollout: Rollout, t: Array, e: Array, obs: Array) -> Array:
+        """Values of the observations that the steps (t, e) led to, with the memory that the agent had by then."""
+        memory = rollout.extras.get("memory")
+        if memory is None:
+            return self.agent.value(obs)
+        return self.agent.value(obs, self.agent.remember(rollout.obs[t, e], memory[t, e]))
+
+
+def outputs(network: Callable[..., Any], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """What the heads say [B, *] of a minibatch's transitions; a network that remembers goes through its sequences."""
+    return networks.unrolled(network, batch) if "memory" in batch else network(batch["obs"])
 
 
 def bursts(cfg: PPOConfig, rollout: int) -> tuple[int, ...]:
