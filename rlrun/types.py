@@ -272,12 +272,8 @@ class ReplayBuffer(Protocol):
 
     def add(self, rollout: Rollout) -> None: ...
     def sample(self, batch_size: int) -> Batch: ...
-    def batches(self, count: int, batch_size: int) -> Iterator[Batch]:
-        """`count` batches with nothing added between them: gathered at once."""
-        ...
-
     def bursts(self, count: int, batch_size: int) -> Iterator[Batch]:
-        """The same, many batches in one with leading axes [n, B]."""
+        """`count` batches with nothing added between them, in stacks [n, B] that are gathered at once."""
         ...
 
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.algos.algorithm import Algorithm, Kit
+from rlrun.buffers.replay import BURST_BYTES
 from rlrun.checks import Positive, positive, within
 from rlrun.compute.means import UpdateMeans
 from rlrun.compute.rules import GradientConfig
@@ -58,17 +59,18 @@ class ReplayConfig(GradientConfig):
 
 
 def round_footprint(cfg: ReplayConfig, env: EnvSpec) -> list[Need]:
-    """What a round collects, and the batches that are gathered at once to learn from it."""
+    """What a round collects, and the batches that it learns from: all are drawn, and as many gathered as is fast."""
     each = transition(env, observations=2)
     steps = max(cfg.train_freq, env.num_envs)
-    batches = f"{cfg.gradient_steps:,} batches of {cfg.batch_size:,} transitions"
-    larger = cfg.batch_size > cfg.gradient_steps
-    key, others = ("algo.batch_size", cfg.gradient_steps) if larger else ("algo.gradient_steps", cfg.batch_size)
-    gathered = 2 * each * cfg.gradient_steps * cfg.batch_size
-    return [
-        Need("algo.train_freq", each * steps, f"a chunk of {steps:,} steps", each),
-        Need(key, gathered, batches, 2 * each * others),
-    ]
+    what = f"{cfg.gradient_steps:,} batches of {cfg.batch_size:,} transitions"
+    drawn = 8 * cfg.gradient_steps * cfg.batch_size
+    one = 2 * each * cfg.batch_size
+    if one > BURST_BYTES:
+        batches = Need("algo.batch_size", one + drawn, what, 2 * each + 8 * cfg.gradient_steps)
+    else:
+        gathered = min(one * cfg.gradient_steps, BURST_BYTES)
+        batches = Need("algo.gradient_steps", gathered + drawn, what, 8 * cfg.batch_size)
+    return [Need("algo.train_freq", each * steps, f"a chunk of {steps:,} steps", each), batches]
 
 
 class ReplayLearner(Algorithm):

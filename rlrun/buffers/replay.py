@@ -19,7 +19,6 @@ from rlrun.checks import Bounded, Count, Within
 from rlrun.compute.device import Device
 from rlrun.errors import RlrunError
 from rlrun.footprint import Need, transition
-from rlrun.ops.fields import unbound
 from rlrun.ops.nstep import fold
 from rlrun.registry import register
 from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
@@ -75,38 +74,26 @@ class Replay:
         self.sampler.add(self.ring.add(rollout))
 
     def sample(self, batch_size: int) -> Batch:
-        """One batch of `batch_size` transitions; RlrunError if fewer are stored."""
-        return next(self.batches(1, batch_size))
-
-    def batches(self, count: int, batch_size: int) -> Iterator[Batch]:
-        """`count` batches, drawn and gathered at once: nothing is added between them."""
-        for slots in self._drawn(count, batch_size):
-            if len(slots) == 1:
-                yield self._gather(slots[0])
-            else:
-                burst = self._gather(slots)
-                columns = map(unbound, (*burst[:5], burst.index))
-                for *transitions, index in zip(*columns, strict=True):
-                    yield Batch._make([*transitions, burst.weight[0], index])
+        """One batch [B]; RlrunError if fewer transitions are stored."""
+        return self._gather(self._draw(1, batch_size)[0])
 
     def bursts(self, count: int, batch_size: int) -> Iterator[Batch]:
-        """What `batches` gives, n batches in one with leading axes [n, B]: as many as are gathered at once.
+        """`count` batches with nothing added between them, in stacks [n, B] of as many as are gathered at once.
 
-        n is a multiple of 8, except in the last, and where 8 of them are too large for that.
+        n is a multiple of 8, except in the last stack, and where 8 batches are too large for one.
         """
-        yield from map(self._gather, self._drawn(count, batch_size))
-
-    def _drawn(self, count: int, batch_size: int) -> Iterator[Array]:
-        """The slots [n, B] of a burst, so many at a time as are gathered at once."""
-        if len(self) < batch_size:
-            raise RlrunError(f"a batch of {batch_size} was asked of a buffer that holds {len(self)} transitions")
         if not count:
             return
-        slots = self.sampler.draw(len(self), count, batch_size)
+        slots = self._draw(count, batch_size)
         size = max(1, BURST_BYTES // (2 * batch_size * self.ring.transition_bytes))
         size -= size % 8 if size > 8 else 0
         for start in range(0, count, size):
-            yield slots[start : start + size]
+            yield self._gather(slots[start : start + size])
+
+    def _draw(self, count: int, batch_size: int) -> Array:
+        if len(self) < batch_size:
+            raise RlrunError(f"a batch of {batch_size} was asked of a buffer that holds {len(self)} transitions")
+        return self.sampler.draw(len(self), count, batch_size)
 
     def _gather(self, slots: Array) -> Batch:
         """The transitions in these slots [..., B], as tensors on the device."""

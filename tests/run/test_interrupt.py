@@ -234,7 +234,7 @@ def endless_from(saved: int, function: Callable[..., Any]) -> Callable[..., Any]
     ("training", "where", "saved"),
     [
         ([*PPO, *RULED], "rlrun.buffers.minibatches.Minibatches.flat", 20),
-        ([*DQN, *RULED], "rlrun.buffers.replay.Replay.batches", 20),
+        ([*DQN, *RULED], "rlrun.buffers.replay.Replay.bursts", 20),
         (["algo=neural_greedy", "env=bandit/iris"], "rlrun.algos.contextual.neural.NeuralLearner.batches", 20),
         (["algo=value_iteration", "env=frozenlake"], "rlrun.algos.tabular.planning.MDP.backup", 20),
     ],
