@@ -15,6 +15,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlrun.algos.algorithm import Algorithm as Algorithm
+    from rlrun.algos.algorithm import Kit as Kit
+    from rlrun.registry import Needs as Needs
     from rlrun.registry import register as register
     from rlrun.report.table import runs as runs
     from rlrun.run.callbacks.callback import Callback as Callback
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 _FACE = {  # what a user of Python needs, and where it is
+    "Algorithm": "rlrun.algos.algorithm:Algorithm",
     "Callback": "rlrun.run.callbacks.callback:Callback",
+    "Kit": "rlrun.algos.algorithm:Kit",
+    "Needs": "rlrun.registry:Needs",
     "register": "rlrun.registry:register",
     "runs": "rlrun.report.table:runs",
 }

@@ -56,7 +56,6 @@ class Entry:
     smoke: Mapping[str, Any] = field(default_factory=dict)
     footprint: Any = None
     weights: Sequence[str] = ()
-    table: bool = False
     remembers: bool = False
 
     @property
@@ -85,7 +84,6 @@ def register(
     smoke: Mapping[str, Any] | None = None,
     footprint: Any = None,
     weights: Sequence[str] = (),
-    table: bool = False,
     remembers: bool = False,
     **other: Any,
 ) -> Callable[[T], T]:
@@ -101,7 +99,6 @@ def register(
             first.
         footprint: the memory it will allocate, see footprint.py.
         weights: algo: the entries of its state that `init_from` takes over, as dotted paths.
-        table: algo: it keeps a table of action values, which `inspect` shows.
         remembers: network: it has memory, so that only algorithms which learn from sequences can use it.
 
     Raises:
@@ -123,7 +120,7 @@ def register(
         shrunk = {**getattr(factory, "smoke", {}), **(smoke or {})}
         build: Any = factory
         _ENTRIES.setdefault(kind, {})[known_as] = Entry(
-            kind, known_as, build, config, needs, network, shrunk, footprint, weights, table, remembers
+            kind, known_as, build, config, needs, network, shrunk, footprint, weights, remembers
         )
         return factory
 

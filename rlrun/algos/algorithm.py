@@ -21,7 +21,7 @@ from rlrun.compute.rules import OptimizerConfig, rule
 from rlrun.compute.update import Follower, LossFn, Update
 from rlrun.networks import NetworkBuilder, NetworkConfig
 from rlrun.state import Stateful
-from rlrun.types import EnvSpec, HeadSpec, Metrics, Progress, ReplayBuffer
+from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, ReplayBuffer
 
 
 def mlp(*args: Any) -> Any:
@@ -102,3 +102,10 @@ class Algorithm(Stateful):
     def learn(self, data: Any, progress: Progress) -> Metrics:
         """Take in a chunk's data and make 0..n gradient steps (counted in `progress.gradient_steps`)."""
         raise NotImplementedError
+
+    def table(self) -> tuple[Array, Array] | None:
+        """What `inspect` shows: values and preferences of all actions in all states, both [S, A]; None without a table.
+
+        The action whose preference is the highest of its row is the one that is played.
+        """
+        return None

@@ -40,10 +40,11 @@ def inspect(path: str, words: Sequence[str], trust: bool = False) -> int:
 
 
 def read(algo: Algorithm, name: str) -> Table:
-    """The table that an algorithm's agent plays from; ConfigError if it has none."""
-    preferences = getattr(algo.agent, "values", None)  # [S, A] a TableAgent's; the highest of a row is played
-    if not isinstance(preferences, np.ndarray):
-        shown = [name for name in registry.names("algo") if registry.get("algo", name).table]
+    """The table that an algorithm plays from; ConfigError if it has none."""
+    table = algo.table()
+    if table is None:
+        factories = ((name, registry.get("algo", name).factory) for name in registry.names("algo"))
+        shown = [name for name, factory in factories if getattr(factory, "table", None) is not Algorithm.table]
         raise ConfigError("inspect", f"{name} keeps no table to show", f"these do: {', '.join(shown)}")
-    q = getattr(algo, "q", preferences)
+    q, preferences = table
     return Table(q, preferences.argmax(axis=1), np.ptp(preferences, axis=1) > 0)

@@ -82,7 +82,9 @@ def learner(
         sampling=sampling or seeds.generator(Role.BUFFER),
         total_timesteps=config.total_timesteps,
     )
-    algo: Algorithm = make("algo", config.algo, kit)
+    algo = make("algo", config.algo, kit)
+    if not isinstance(algo, Algorithm):
+        raise ConfigError("algo", f"{config.algo.name} is no algorithm", "derive it from rlrun.Algorithm")
     return algo
 
 

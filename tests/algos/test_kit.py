@@ -26,7 +26,7 @@ def spec(obs: Space) -> EnvSpec:
 def test_every_algorithm_is_built_from_its_defaults_and_a_description_of_the_environment(name: str) -> None:
     entry = registry.get("algo", name)
     assert entry.config is not None
-    tabular = "box" not in entry.needs.obs or entry.table or "bandits" in entry.factory.__module__
+    tabular = "box" not in entry.needs.obs or "bandits" in entry.factory.__module__
     env = spec(FOUR if tabular else BOX)
     algo = entry.factory(entry.config(), Kit(env))
     assert isinstance(algo, Algorithm)

@@ -114,3 +114,10 @@ def test_a_run_without_a_table_is_told_which_have_one(rlrun: Rlrun) -> None:
     refused = rlrun("inspect", "run", code=2).stderr
     assert refused.startswith("rlrun: inspect: random keeps no table to show\nthese do: ")
     assert "q_learning" in refused and len(refused.strip().split("\n")) == 2
+
+
+@pytest.mark.parametrize("algo", ["thompson", "eps_greedy", "gradient_bandit"])
+def test_a_bandit_shows_what_it_plays_from(algo: str, rlrun: Rlrun) -> None:
+    rlrun(f"algo={algo}", "env=bandit/bernoulli", "+smoke=on", "hydra.run.dir=run")
+    shown = rlrun("inspect", "run").stdout
+    assert "action 4" in shown and "*" in shown

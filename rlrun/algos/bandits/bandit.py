@@ -32,8 +32,9 @@ class Memory(Protocol):
 
 
 class BanditLearner(Algorithm):
-    """Learner that puts every reward into a memory. A subclass sets `agent`."""
+    """Learner that puts every reward into a memory. A subclass sets `agent`, which plays from a table of `values`."""
 
+    agent: Any
     rollout_steps = 1  # every pull sees the memory as the sweep before left it
     state = ("tables", "rng")
 
@@ -47,6 +48,9 @@ class BanditLearner(Algorithm):
         context = self.rows(rollout.obs[:-1])
         self.memory.add(context.ravel(), rollout.action.ravel(), rollout.reward.ravel().astype(np.float64))
         return {}
+
+    def table(self) -> tuple[Array, Array]:
+        return self.agent.values, self.agent.values
 
 
 def table_shape(env: EnvSpec) -> tuple[int, int]:

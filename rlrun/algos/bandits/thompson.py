@@ -37,12 +37,13 @@ class ThompsonAgent(Agent):
 
     def __init__(self, rows: Rows, belief: Belief, rng: np.random.Generator):
         self.rows, self.belief, self.rng = rows, belief, rng
+        self.values = belief.mean  # [S, A]
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         context = self.rows(obs)
-        means = self.belief.sample(context, self.rng) if explore else self.belief.mean[context]
+        means = self.belief.sample(context, self.rng) if explore else self.values[context]
         return means.argmax(axis=1), memory, NOTHING
 
 

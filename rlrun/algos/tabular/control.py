@@ -18,7 +18,7 @@ from rlrun.agents.table import Rows, TableAgent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.checks import positive, within
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.types import Metrics, Rollout
+from rlrun.types import Array, Metrics, Rollout
 
 
 @dataclass
@@ -54,6 +54,9 @@ class ControlLearner(Algorithm):
         self.q = np.full((rows.count, kit.env.num_actions), cfg.initial_value)  # [S, A]
         self.selector = EpsilonGreedySelector(make(cfg.epsilon, kit.total_timesteps), rng, RandomArgmaxSelector(rng))
         self.agent = TableAgent(rows, self.q, self.selector)
+
+    def table(self) -> tuple[Array, Array]:
+        return self.q, self.q
 
     def highest(self, s: int) -> float:
         """max_a Q(s, a)."""

@@ -127,7 +127,6 @@ def pick(outcomes: list[Outcome], rng: np.random.Generator) -> Outcome:
     "algo",
     DynaQConfig,
     needs=Needs(action={"discrete"}, obs={"discrete"}),
-    table=True,
     footprint=tables(1),
     weights=("q",),
 )

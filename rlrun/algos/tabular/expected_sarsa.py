@@ -29,7 +29,6 @@ class ExpectedSarsaConfig(ControlConfig):
     "algo",
     ExpectedSarsaConfig,
     needs=Needs(action={"discrete"}, obs={"discrete"}),
-    table=True,
     footprint=tables(1),
     weights=("q",),
 )

@@ -108,6 +108,9 @@ class Planner(Algorithm):
         self.policy[:, 0] = 1
         self.agent = TableAgent(Rows(kit.env), self.policy, ArgmaxSelector())
 
+    def table(self) -> tuple[Array, Array]:
+        return self.q, self.policy
+
     def improve(self) -> int:
         """Move the policy to better actions where `q` has some. Returns the number of states where it changed."""
         states = np.arange(self.mdp.states)

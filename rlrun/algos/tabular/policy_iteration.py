@@ -45,7 +45,6 @@ def footprint(cfg: PolicyIterationConfig, env: EnvSpec, parameters: Parameters) 
     "algo",
     PolicyIterationConfig,
     needs=Needs(action={"discrete"}, obs={"discrete"}, model=True),
-    table=True,
     footprint=footprint,
 )
 class PolicyIteration(Planner):

@@ -28,7 +28,6 @@ class QLearningConfig(ControlConfig):
     "algo",
     QLearningConfig,
     needs=Needs(action={"discrete"}, obs={"discrete"}),
-    table=True,
     footprint=tables(1),
     weights=("q",),
 )

@@ -49,7 +49,6 @@ def footprint(cfg: SarsaConfig, env: EnvSpec, parameters: Parameters) -> list[Ne
     "algo",
     SarsaConfig,
     needs=Needs(action={"discrete"}, obs={"discrete"}),
-    table=True,
     footprint=footprint,
     weights=("q",),
 )

@@ -42,7 +42,6 @@ class ValueIterationConfig:
     "algo",
     ValueIterationConfig,
     needs=Needs(action={"discrete"}, obs={"discrete"}, model=True),
-    table=True,
     footprint=tables(8),
 )
 class ValueIteration(Planner):

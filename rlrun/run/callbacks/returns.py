@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class ReturnsFigure(Callback):
-    """Draws the figure of a run whose algorithm keeps a table; does nothing for others."""
+    """Draws the figure of a run whose algorithm keeps a table, bandits aside; does nothing for others."""
 
     def on_end(self, run: Run) -> None:
-        if registry.get("algo", run.cfg.algo.name).table:
+        if run.algo.table() is not None and not registry.get("algo", run.cfg.algo.name).needs.one_step:
             curves.save(run.dir, "returns", draw)
