@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = F
         found, state = _newest(run_dir)  # before anything is touched
         begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
         weights = begun.get("checkpoint", cfg.init_from) if state is None else None
-        with prepared(cfg, interrupt, weights) as made:
+        with ExitStack() as stack:
+            with run_dir.where_modules_are():
+                made = stack.enter_context(prepared(cfg, interrupt, weights))
             made.parts.must_show_data_of(run_dir)
             run_dir.begin_attempt(force)
             messages = [f"resumed from {found}", *_differences(old, new)]

@@ -89,10 +89,9 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
         lambda text: print(f"warning: {text}", file=sys.stderr),
     )
     with run_dir.where_modules_are():
-        cfg = validate(looked_up(read_config(run_dir, trust)))
-    setting = build.setting(cfg, learns=False)
+        setting = build.setting(validate(looked_up(read_config(run_dir, trust))), learns=False)
     setting.must_show_data_of(run_dir)
-    algo, progress = build.learner(setting), Progress(cfg.total_timesteps)
+    algo, progress = build.learner(setting), Progress(setting.cfg.total_timesteps)
     with checkpoints.must_fit(found):
         own: dict[str, Any] = {"algo": algo, "environments": setting.environments, "progress": progress}
         checkpoints.must_resemble(state, {name: part.state_dict() for name, part in own.items()})

@@ -184,10 +184,10 @@ def finished(tmp_path_factory):
 
 
 def test_an_interrupted_run_says_how_to_go_on(folder, monkeypatch, capsys):
-    def interrupted(run):
+    def interrupted(run, callbacks):
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr(attempt, "run_loop", interrupted)
+    monkeypatch.setattr(attempt, "loop", interrupted)
     assert cli.main([*SMOKE, "hydra.run.dir=run"]) == 75
     assert "rlrun resume run" in capsys.readouterr().out
     assert status(folder / "run")["state"] == "preempted"
@@ -198,10 +198,10 @@ def test_an_interrupted_run_says_how_to_go_on(folder, monkeypatch, capsys):
 
 
 def test_a_crash_is_one_line_on_the_console_and_a_traceback_in_the_log(folder, monkeypatch, capsys):
-    def broken(run):
+    def broken(run, callbacks):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(attempt, "run_loop", broken)
+    monkeypatch.setattr(attempt, "loop", broken)
     assert cli.main([*SMOKE, "hydra.run.dir=run"]) == 1
     assert "Traceback" not in capsys.readouterr().err
     assert "Traceback" in (folder / "run" / "run.log").read_text()
