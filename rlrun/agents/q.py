@@ -11,7 +11,7 @@ from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ArgmaxSelector, EpsilonGreedySelector
 from rlrun.ops.distributions import Categorical
 from rlrun.schedules import Schedule
-from rlrun.types import MASK, Array
+from rlrun.types import MASK, Array, Metrics
 
 Forward = Callable[..., Any]  # obs [E, *obs] -> outputs of the network's heads
 
@@ -49,6 +49,9 @@ class DQNAgent(Agent):
         if self.masked:
             scores = np.where(obs[MASK], scores, -np.inf)
         return selector(scores, env_steps), memory, NOTHING
+
+    def metrics(self, env_steps: int) -> Metrics:
+        return {"exploration_rate": self.epsilon(env_steps)}
 
     def fork(self, rng: np.random.Generator) -> DQNAgent:
         return DQNAgent(self.scores, self.schedule, rng, self.random_steps, self.masked)

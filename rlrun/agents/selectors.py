@@ -6,28 +6,31 @@ Rows are mostly few, and then a short Python loop over them is faster than masks
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
 from rlrun.ops.distributions import inverse_cdf, sample_categorical
 from rlrun.schedules import Constant, Schedule
-from rlrun.types import Array
+from rlrun.types import Array, Metrics
 
 FEW = 16  # rows up to which a loop is faster
 
 
-class Selector(Protocol):
-    """Chooses an action per row: scores [E, A] -> a new array int64 [E]; ValueError unless the scores are 2-D."""
+class Selector:
+    """Base: chooses an action per row, scores [E, A] -> a new array int64 [E]; ValueError unless the scores are 2-D."""
 
-    def __call__(self, scores: Array, env_steps: int = 0) -> Array: ...
+    def __call__(self, scores: Array, env_steps: int = 0) -> Array:
+        raise NotImplementedError
 
     def fork(self, rng: np.random.Generator) -> Selector:
         """The same rule on another random stream."""
-        ...
+        raise NotImplementedError
+
+    def metrics(self) -> Metrics:
+        """What changes with time in the way it chooses, by plain names."""
+        return {}
 
 
-class ArgmaxSelector:
+class ArgmaxSelector(Selector):
     """The highest score, the lowest index among equals; draws nothing."""
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
@@ -38,7 +41,7 @@ class ArgmaxSelector:
         return self
 
 
-class RandomArgmaxSelector:
+class RandomArgmaxSelector(Selector):
     """The highest score, a random one among equals: for tables, whose entries start out equal."""
 
     def __init__(self, rng: np.random.Generator):
@@ -52,7 +55,7 @@ class RandomArgmaxSelector:
         return RandomArgmaxSelector(rng)
 
 
-class EpsilonGreedySelector:
+class EpsilonGreedySelector(Selector):
     """With probability epsilon a uniform draw from all A actions, the greedy one included; decided for each row anew.
 
     So P(greedy) = 1 - epsilon + epsilon / A. One random number per row does both: given u < epsilon, u / epsilon is
@@ -86,8 +89,12 @@ class EpsilonGreedySelector:
 
     @epsilon.setter
     def epsilon(self, epsilon: float | Schedule) -> None:
-        self._schedule = epsilon if callable(epsilon) else Constant(epsilon)
+        self._schedule, self._changes = (epsilon, True) if callable(epsilon) else (Constant(epsilon), False)
         self._epsilon = _probability(self._schedule(0))
+
+    def metrics(self) -> Metrics:
+        """The scheduled epsilon that was last used; a fixed one is in the config."""
+        return {"exploration_rate": self._epsilon} if self._changes else {}
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         action = self.selector(scores, env_steps)
@@ -104,7 +111,7 @@ class EpsilonGreedySelector:
         return EpsilonGreedySelector(self._schedule, rng, self.selector.fork(rng), self.masked)
 
 
-class ProbabilitySelector:
+class ProbabilitySelector(Selector):
     """An action drawn from each row of probabilities; one of probability 0 is never drawn.
 
     Raises:
@@ -124,7 +131,7 @@ class ProbabilitySelector:
         return ProbabilitySelector(rng)
 
 
-class CategoricalSelector:
+class CategoricalSelector(Selector):
     """An action drawn from the softmax of each row of logits."""
 
     def __init__(self, rng: np.random.Generator):

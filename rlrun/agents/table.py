@@ -12,7 +12,7 @@ import numpy as np
 from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ArgmaxSelector, Selector
 from rlrun.errors import ConfigError
-from rlrun.types import Array, EnvSpec
+from rlrun.types import Array, EnvSpec, Metrics
 
 
 class Rows:
@@ -63,6 +63,9 @@ class TableAgent(Agent):
         if explore:
             return self.selector(self.scores(row), env_steps), memory, NOTHING
         return self._greedy(self.values[row]), memory, NOTHING
+
+    def metrics(self, env_steps: int) -> Metrics:
+        return self.selector.metrics()
 
     def fork(self, rng: np.random.Generator) -> TableAgent:
         return TableAgent(self.rows, self.values, self.selector.fork(rng), self.scores)

@@ -100,7 +100,12 @@ class Algorithm(Stateful):
         self.cfg = cfg
 
     def learn(self, data: Any, progress: Progress) -> Metrics:
-        """Take in a chunk's data and make 0..n gradient steps (counted in `progress.gradient_steps`)."""
+        """Take in a chunk's data and make 0..n gradient steps (counted in `progress.gradient_steps`).
+
+        Returns:
+            What is to be logged of it as `train/…`, by plain names such as "loss"; floats, or 0-d tensors. What the
+            agent knows, such as an exploration rate, comes from `agent.metrics`.
+        """
         raise NotImplementedError
 
     def table(self) -> tuple[Array, Array] | None:

@@ -141,4 +141,4 @@ class ReplayLearner(Algorithm):
         progress.gradient_steps += owed
         if not owed:
             return {}
-        return {f"train/{key}": value for key, value in means.take().items()} | {"train/learning_rate": learning_rate}
+        return means.take() | {"learning_rate": learning_rate}

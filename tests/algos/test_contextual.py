@@ -283,7 +283,7 @@ def test_learning_rate_falls_within_a_round(reset: bool) -> None:
     first = [0.1, 0.1 / 1.5, 0.1 / 2]
     second = first if reset else [0.1 / 2.5, 0.1 / 3, 0.1 / 3.5]
     assert [call["learning_rate"] for call in calls] == pytest.approx(first + second)
-    assert metrics["train/learning_rate"] == pytest.approx(np.mean(second))
+    assert metrics["learning_rate"] == pytest.approx(np.mean(second))
 
 
 @pytest.mark.parametrize("name", sorted(NEURAL))
@@ -480,7 +480,7 @@ def test_noise_moves_towards_its_target(std: float, direction: float) -> None:
 def test_noise_settles_where_the_divergence_is_that_of_epsilon_greedy() -> None:
     algo = make("parameter_noise", noise_std=0.5, epsilon=0.2, epsilon_decay=1.0)
     algo.history.add({"obs": rng(1).normal(size=(300, 3)).astype(np.float32)})
-    distances = [algo.adapt()["train/noise_kl"] for _ in range(600)]
+    distances = [algo.adapt()["noise_kl"] for _ in range(600)]
     assert np.median(distances[300:]) == pytest.approx(-math.log(1 - 0.2 + 0.2 / 3), rel=0.25)
 
 

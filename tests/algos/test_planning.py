@@ -41,7 +41,7 @@ def test_planning_by_hand() -> None:
     algo = small("dyna_q", planning_steps=2, learning_rate=0.5)
     metrics = feed(algo, [[1], [0]], [[0]], [[8.0]], terminated=[[True]], final_obs={(0, 0): np.array(3)})
     assert algo.q.tolist() == [[0, 0], [7, 0], [0, 0], [0, 0]]
-    assert metrics["train/td_error"] == 8
+    assert metrics["td_error"] == 8
 
 
 def test_planning_begins_when_it_is_told_to() -> None:
@@ -58,7 +58,7 @@ def test_without_learning_only_the_model_moves_the_table() -> None:
     algo = small("dyna_q", planning_steps=2, learning_rate=0.5, learn=False)
     metrics = feed(algo, [[1], [0]], [[0]], [[8.0]], terminated=[[True]], final_obs={(0, 0): np.array(3)})
     assert algo.q[1, 0] == 6
-    assert metrics["train/td_error"] == (8 + 4) / 2
+    assert metrics["td_error"] == (8 + 4) / 2
 
 
 def test_a_way_into_state_0_is_replayed_and_a_terminal_is_not_looked_behind() -> None:
@@ -269,7 +269,7 @@ def test_planning_ends(algo: str) -> None:
     planner = plan(algo, random_model(5, 3, seed=1), gamma=0.9)
     q, metrics = planner.q.copy(), planner.learn(STEP, Progress(1000))
     assert (planner.q == q).all()
-    counter = "train/sweeps" if algo == "value_iteration" else "train/iterations"
+    counter = "sweeps" if algo == "value_iteration" else "iterations"
     assert metrics[counter] < 400
     assert metrics[counter] == planner.learn(STEP, Progress(1000))[counter]
 
@@ -279,7 +279,7 @@ def test_sweeps_are_counted_per_env_step() -> None:
     env = EnvSpec("test", discrete(5), discrete(3), num_envs=2, model=model)
     planner = make("value_iteration", env, gamma=0.9, sweeps=3)
     two = sweeps([[0, 0], [0, 0]], [[0, 0]], [[0.0, 0.0]])
-    assert planner.learn(two, Progress(1000))["train/sweeps"] == 6
+    assert planner.learn(two, Progress(1000))["sweeps"] == 6
 
 
 @pytest.mark.parametrize("algo", PLANNERS)

@@ -149,15 +149,15 @@ def test_the_kl_stops_the_epochs() -> None:
     algo, progress = ppo(n_epochs=50, learning_rate=0.001, target_kl=0.01), Progress(1000)
     metrics = algo.learn(rollout(algo), progress)
     assert 1 < progress.gradient_steps < 50
-    assert metrics["train/approx_kl"] > 0.015
+    assert metrics["approx_kl"] > 0.015
 
 
 def test_rates_fall_to_nothing() -> None:
     algo = ppo(learning_rate=0.01, learning_rate_schedule="linear", clip_range_schedule="linear")
     progress = Progress(1000, env_steps=750 + T * E)
     metrics = algo.learn(rollout(algo), progress)
-    assert metrics["train/learning_rate"] == pytest.approx(0.0025)
-    assert metrics["train/clip_range"] == pytest.approx(0.05)
+    assert metrics["learning_rate"] == pytest.approx(0.0025)
+    assert metrics["clip_range"] == pytest.approx(0.05)
 
 
 def test_losses_are_means_over_all_updates_of_a_rollout() -> None:
@@ -173,10 +173,8 @@ def test_losses_are_means_over_all_updates_of_a_rollout() -> None:
     metrics = algo.learn(rollout(algo), Progress(1000, env_steps=T * E))
     assert len({float(aux["loss"]) for aux in seen}) == 6
     for key in ("loss", "value_loss", "policy_gradient_loss"):
-        assert float(metrics[f"train/{key}"]) == pytest.approx(
-            np.mean([float(aux[key]) for aux in seen]), rel=1e-5, abs=1e-6
-        )
-    assert metrics["train/entropy"] == -metrics["train/entropy_loss"] > 0
+        assert float(metrics[f"{key}"]) == pytest.approx(np.mean([float(aux[key]) for aux in seen]), rel=1e-5, abs=1e-6)
+    assert metrics["entropy"] == -metrics["entropy_loss"] > 0
 
 
 def test_a_rollout_that_was_cut_is_learned_from() -> None:
@@ -187,7 +185,7 @@ def test_a_rollout_that_was_cut_is_learned_from() -> None:
     extras = {key: value[:t] for key, value in data.extras.items()}
     metrics = algo.learn(data._replace(obs=data.obs[: t + 1], extras=extras, **columns), progress)
     assert progress.gradient_steps == 4
-    assert np.isfinite(float(metrics["train/loss"]))
+    assert np.isfinite(float(metrics["loss"]))
 
 
 def test_a_single_rollout_learns() -> None:

@@ -39,7 +39,7 @@ def test_update_by_hand() -> None:
     metrics = learn(algo, [[0], [2]], [[1]], [[3.0]])
     assert algo.q[0].tolist() == [9, 2]
     assert algo.q[[1, 2, 3]].tolist() == [[0, 0], [4, -1], [0, 0]]
-    assert metrics["train/td_error"] == 4
+    assert metrics["td_error"] == 4
 
 
 def test_nothing_follows_a_terminated_step() -> None:
@@ -66,7 +66,7 @@ def test_environments_in_the_same_state_update_one_after_the_other() -> None:
     algo = build(gamma=0.0, learning_rate=0.5)
     metrics = learn(algo, [[1, 1], [0, 0]], [[1, 1]], [[4.0, 8.0]])
     assert algo.q[1, 1] == 5
-    assert metrics["train/td_error"] == (4 + 6) / 2
+    assert metrics["td_error"] == (4 + 6) / 2
 
 
 def test_later_rows_of_a_rollout_see_the_earlier_ones() -> None:
@@ -123,8 +123,7 @@ def test_epsilon_is_the_probability_of_a_random_action() -> None:
     for env_steps, greedy in ((0, 0.25), (250, 0.55), (500, 0.85), (900, 0.85)):
         action, _, _ = algo.agent.act(obs, None, explore=True, env_steps=env_steps)
         assert (action == 2).mean() == pytest.approx(greedy, abs=0.03)
-    metrics = learn(algo, [[0], [0]], [[0]], [[0.0]])
-    assert metrics["rollout/exploration_rate"] == pytest.approx(0.2)
+    assert algo.agent.metrics(900) == {"exploration_rate": pytest.approx(0.2)}
 
 
 def test_an_empty_table_is_explored_evenly_but_evaluated_without_a_draw() -> None:

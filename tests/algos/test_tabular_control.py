@@ -23,11 +23,11 @@ def test_an_update_waits_for_the_action_that_is_really_taken() -> None:
     """0 -> 1 with r = 3; then action 0 is taken, worth 2, though action 1 is worth 8. Target 3 + .5 * 2 = 4."""
     algo = small("sarsa", gamma=0.5, learning_rate=0.5, trace_decay=0.0)
     algo.q[1] = [2, 8]
-    assert "train/td_error" not in feed(algo, [[0], [1]], [[1]], [[3.0]])
+    assert "td_error" not in feed(algo, [[0], [1]], [[1]], [[3.0]])
     assert algo.q[0].tolist() == [0, 0]
     metrics = feed(algo, [[1], [2]], [[0]], [[0.0]])
     assert algo.q[0].tolist() == [0, 2]
-    assert metrics["train/td_error"] == 4
+    assert metrics["td_error"] == 4
 
 
 def test_a_terminated_step_is_updated_at_once_and_nothing_follows_it() -> None:

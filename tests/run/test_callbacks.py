@@ -71,6 +71,9 @@ class Weight:
     def fork(self, rng: np.random.Generator) -> Weight:
         return Weight(self.weight, rng)
 
+    def metrics(self, env_steps: int) -> dict[str, float]:
+        return {"liveliness": 0.75}
+
 
 @dataclass
 class Algo:
@@ -173,13 +176,11 @@ def episode(episode_return: float, length: int = 1) -> EpisodeStat:
 
 def test_a_row_by_hand() -> None:
     run = Run(callbacks={"log": Log(100, window=2)})
-    run.chunk(40, {"train/loss": torch.tensor(1.0), "rollout/exploration_rate": 0.5}, episode(100.0, 7))
-    run.chunk(
-        40, {"train/loss": torch.tensor(3.0), "rollout/exploration_rate": 0.3}, episode(1.0, 10), episode(2.0, 21)
-    )
+    run.chunk(40, {"loss": torch.tensor(1.0), "own/rate": 0.5}, episode(100.0, 7))
+    run.chunk(40, {"loss": torch.tensor(3.0), "own/rate": 0.3}, episode(1.0, 10), episode(2.0, 21))
     run.chunk(19)
     assert run.logger.rows == []
-    run.chunk(1, {"train/td_error": 0.125, "train/loss": 8.0})
+    run.chunk(1, {"td_error": 0.125, "loss": 8.0})
     row = {
         "time/fps": 10.0,
         "time/elapsed": 10.0,
@@ -188,8 +189,9 @@ def test_a_row_by_hand() -> None:
         "rollout/ep_len_mean": 15.5,
         "rollout/episodes": 3,
         "train/loss": 4.0,  # of the three chunks that had one
-        "rollout/exploration_rate": 0.4,
+        "own/rate": 0.4,  # a group of its own
         "train/td_error": 0.125,
+        "rollout/liveliness": 0.75,  # of the agent
         "rollout/regret": 0.25,
     }
     assert run.logger.rows == [(100, row)]
@@ -208,7 +210,8 @@ def test_means_begin_anew_after_a_row_and_the_window_does_not() -> None:
 def test_nothing_is_made_up_before_the_first_episode() -> None:
     run = Run(callbacks={"log": Log(10)})
     run.chunk(10)
-    assert list(run.logger.rows[0][1]) == ["time/fps", "time/elapsed", "rollout/episodes", "rollout/regret"]
+    names = ["time/fps", "time/elapsed", "rollout/episodes", "rollout/liveliness", "rollout/regret"]
+    assert list(run.logger.rows[0][1]) == names
 
 
 def test_a_row_tells_how_much_a_replay_buffer_holds() -> None:
@@ -260,7 +263,7 @@ def test_means_do_not_depend_on_when_they_are_settled(monkeypatch: pytest.Monkey
     monkeypatch.setattr(log, "MAX_PENDING", 7)
     means = Means()
     for i, value in enumerate(values):
-        means.add({"a": value} if i % 3 else {"b": 1.0, "a": value})
+        means.add("", {"a": value} if i % 3 else {"b": 1.0, "a": value})
         if i == 50:
             state, means = json.loads(json.dumps(means.state_dict())), Means()
             means.load_state_dict(state)

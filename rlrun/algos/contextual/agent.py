@@ -13,7 +13,7 @@ import numpy as np
 
 from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ArgmaxSelector, Selector
-from rlrun.types import Array
+from rlrun.types import Array, Metrics
 
 Values = Callable[[Array], Array]  # contexts [E, *obs] -> scores [E, K]
 Draws = Callable[[Array, "np.random.Generator"], Array]  # the same with what is uncertain drawn at random
@@ -58,6 +58,9 @@ class ContextualAgent(Agent):
         action = self.selector(self.scores(obs, self.rng), env_steps)
         action[forced] = turn[forced] % self.arms
         return action, memory, NOTHING
+
+    def metrics(self, env_steps: int) -> Metrics:
+        return self.selector.metrics()
 
     def fork(self, rng: np.random.Generator) -> ContextualAgent:
         return ContextualAgent(self.values, self.scores, self.arms, self.init_pulls, rng, self.selector.fork(rng))

@@ -158,7 +158,7 @@ class NeuralLearner(Algorithm):
             for _ in range(self.rounds.owed(rollout.reward.size)):
                 metrics = self.train(steps)
         progress.gradient_steps += self.gradient_steps - before
-        return {**{f"train/{key}": value for key, value in self.means.take().items()}, **metrics}
+        return {**self.means.take(), **metrics}
 
     def train(self, steps: int) -> Metrics:
         """One round of so many gradient steps; returns what is to be said of the round as a whole."""

@@ -17,7 +17,7 @@ from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dro
 from rlrun.footprint import TRAINED, q_network
 from rlrun.registry import Needs, register
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.types import HeadSpec, Metrics
+from rlrun.types import HeadSpec
 
 
 @dataclass
@@ -54,6 +54,3 @@ class NeuralGreedy(NeuralLearner):
         predict = networks.DropoutInference(net, cfg.dropout_when_acting)
         self.selector = EpsilonGreedySelector(make(cfg.epsilon, kit.total_timesteps), kit.rng)
         self.agent = ContextualAgent(predict, predict.sample, arms, cfg.init_pulls, kit.rng, self.selector)
-
-    def train(self, steps: int) -> Metrics:
-        return {**super().train(steps), "rollout/exploration_rate": self.selector.epsilon}

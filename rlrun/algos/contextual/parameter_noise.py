@@ -103,7 +103,7 @@ class ParameterNoise(NeuralLearner):
         target = -math.log(1 - self.epsilon + self.epsilon / self.arms)
         self.std *= STEP if distance < target else 1 / STEP
         self.epsilon *= self.cfg.epsilon_decay
-        return {"train/noise_std": self.std, "train/noise_kl": distance}
+        return {"noise_std": self.std, "noise_kl": distance}
 
 
 def policy_kl(values: Tensor, other: Tensor) -> Tensor:

@@ -200,10 +200,10 @@ class PPO(Algorithm):
             if self.cfg.target_kl and self.diagnose(batch, clip_range)["approx_kl"] > 1.5 * self.cfg.target_kl:
                 break
         aux = means.take() | self.diagnose(batch, clip_range)
-        return {f"train/{key}": value for key, value in aux.items()} | {
-            "train/explained_variance": explained_variance(value, advantage),
-            "train/learning_rate": learning_rate,
-            "train/clip_range": clip_range,
+        return aux | {
+            "explained_variance": explained_variance(value, advantage),
+            "learning_rate": learning_rate,
+            "clip_range": clip_range,
         }
 
     def stacks(self, columns: Mapping[str, Array], rollout: Rollout) -> Iterator[dict[str, Tensor]]:

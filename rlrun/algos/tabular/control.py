@@ -75,11 +75,8 @@ class ControlLearner(Algorithm):
         return abs(error)
 
     def metrics(self, errors: Sequence[float]) -> Metrics:
-        """The mean of this chunk's |TD errors|, if there are any, and epsilon."""
-        metrics = {"rollout/exploration_rate": self.selector.epsilon}
-        if errors:
-            metrics["train/td_error"] = sum(errors) / len(errors)
-        return metrics
+        """The mean of this chunk's |TD errors|, if there are any."""
+        return {"td_error": sum(errors) / len(errors)} if errors else {}
 
 
 def transitions(rollout: Rollout) -> Iterator[tuple[int, int, int, float, int, bool, bool]]:

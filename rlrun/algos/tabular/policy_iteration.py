@@ -72,7 +72,7 @@ class PolicyIteration(Planner):
         for _ in range(rollout.reward.size):
             if self.changes:
                 self._iterate()
-        return {"train/changes": self.changes, "train/iterations": self.iterations}
+        return {"changes": self.changes, "iterations": self.iterations}
 
     def _iterate(self) -> None:
         if self.gamma == 1 and not self.mdp.ways_out(self.policy > 0)[1].all():

@@ -59,7 +59,7 @@ class ValueIteration(Planner):
             if self.residual < self.cfg.tolerance:
                 break
             self._sweep()
-        return {"train/residual": self.residual, "train/sweeps": self.sweeps}
+        return {"residual": self.residual, "sweeps": self.sweeps}
 
     def _sweep(self) -> None:
         before = self.q.max(axis=1)

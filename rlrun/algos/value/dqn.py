@@ -28,7 +28,7 @@ from rlrun.ops.fields import allowed
 from rlrun.ops.losses import gather
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.schedules import ScheduleConfig, make
-from rlrun.types import MASK, Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, Tensor
+from rlrun.types import MASK, Batch, EnvSpec, HeadSpec, Tensor
 
 LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
 
@@ -89,7 +89,3 @@ class DQN(ReplayLearner):
         loss = (batch.weight * self.error(value, target, reduction="none")).mean()
         with torch.no_grad():
             return loss, {"td_error": (target - value).abs(), "q_values": value.mean()}
-
-    def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
-        epsilon = self.agent.epsilon(progress.env_steps)
-        return {**super().learn(rollout, progress), "rollout/exploration_rate": epsilon}

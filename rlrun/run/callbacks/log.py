@@ -24,8 +24,8 @@ MAX_PENDING = 4096  # chunks whose metrics are kept as they came
 class Log(Callback):
     """Writes a row of metrics every `freq` env steps, and a last one at the end.
 
-    Metrics of the algorithm are averaged over the chunks since the last row. This is the only place where tensors
-    become numbers.
+    What the algorithm says (`train/…`) and what its agent says (`rollout/…`) is averaged over the chunks since the
+    last row. This is the only place where tensors become numbers.
 
     Args:
         freq: env steps between two rows; 0 = only the last.
@@ -50,7 +50,9 @@ class Log(Callback):
         if chunk.episodes:
             self._episodes.add(chunk.episodes)
         if metrics:
-            self._means.add(metrics)
+            self._means.add("train/", metrics)
+        if chunk.env_steps and (acting := run.algo.agent.metrics(progress.env_steps)):
+            self._means.add("rollout/", acting)
         if self._every.due(progress.env_steps):
             self._write(run)
         run.logger.tick(progress.env_steps, progress.wall_seconds)
@@ -94,12 +96,13 @@ class Means:
     """
 
     def __init__(self) -> None:
-        self._pending: list[Metrics] = []
+        self._pending: list[tuple[str, Metrics]] = []  # with what stands before their names
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, metrics: Metrics) -> None:
-        self._pending.append(metrics)
+    def add(self, group: str, metrics: Metrics) -> None:
+        """Take in what a chunk says of a group, such as "train/"; a name with a group of its own keeps it."""
+        self._pending.append((group, metrics))
         if len(self._pending) == MAX_PENDING:
             self._settle()
 
@@ -111,11 +114,14 @@ class Means:
         return means
 
     def _settle(self) -> None:
-        names = dict.fromkeys(name for metrics in self._pending for name in metrics)
-        for name in names:
-            values = numbers([metrics[name] for metrics in self._pending if name in metrics])
+        found: dict[tuple[str, str], list[Any]] = {}
+        for group, metrics in self._pending:
+            for name, value in metrics.items():
+                found.setdefault((group, name), []).append(value)
+        for (group, plain), values in found.items():
+            name = plain if "/" in plain else group + plain
             total = self._sums.get(name, 0.0)
-            for value in values:
+            for value in numbers(values):
                 total += value
             self._sums[name] = total
             self._counts[name] = self._counts.get(name, 0) + len(values)

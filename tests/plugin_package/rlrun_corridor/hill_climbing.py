@@ -66,4 +66,4 @@ class HillClimbing(Algorithm):
             for ours, best in zip(self.candidate.parameters(), self.best.parameters(), strict=True):
                 step = self.cfg.noise * self.rng.standard_normal(best.shape)
                 ours.copy_(best + torch.from_numpy(step).to(best))
-        return {"train/score": score, "train/best_score": self.best_score}
+        return {"score": score, "best_score": self.best_score}
