@@ -173,6 +173,7 @@ class Rollouts:
         if not state["started"]:
             return
         self._started = True
+        self._begin_chunk()
         self.acting.load_state_dict(state)
         self._t = t = state["t"]
         self.env_steps = state["env_steps"]

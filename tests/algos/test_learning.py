@@ -27,6 +27,7 @@ def final(process: Rlrun, folder: Path, name: str, *words: str) -> float:
     [
         (["algo=dqn", "env=cartpole", "total_timesteps=50000"], 5, 475, 300),
         (["algo=ppo", "env=cartpole", "total_timesteps=100000"], 3, 495, 480),
+        (["experiment=recurrent_cartpole"], 3, 450, 400),
         (["algo=q_learning", "env=frozenlake", "eval.episodes=1000"], 3, 0.7, 0.65),
         (["algo=q_learning", "env=cliffwalking"], 3, -13, -13),
         (["algo=q_learning", "env=taxi"], 3, 7.5, 7),

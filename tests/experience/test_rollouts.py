@@ -163,3 +163,15 @@ def test_environments_that_cannot_be_restored_cut_the_episode() -> None:
     (t,) = np.flatnonzero(chunk["truncated"][:, 0])
     assert chunk["final_obs"] == {(t, 0): t + 1, (t, 1): t + 1}
     assert chunk["obs"][t + 1].tolist() == [0, 0]
+
+
+def test_a_source_that_was_in_use_goes_on_from_a_state_all_the_same() -> None:
+    """Nothing is left of the chunk that it stood in, ends of episodes included."""
+    first, used = source(4, 2), source(4, 2)
+    stream = iter(first)
+    next(stream)
+    assert [copied(chunk) for chunk in itertools.islice(used, 3)][2]["terminated"].any()
+    used.load_state_dict(decode(*encode(first.state_dict())))
+    found, expected = copied(next(iter(used))), copied(next(stream))
+    assert np.array_equal(found["obs"], expected["obs"])
+    assert not found["terminated"].any() and not expected["terminated"].any()
