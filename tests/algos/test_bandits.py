@@ -21,6 +21,10 @@ def discrete(n: int) -> Space:
     return Space("discrete", (), np.dtype(np.int64), n=n)
 
 
+CHOICES = Space("multi_discrete", (2,), np.dtype(np.int64), nvec=(2, 3))
+BITS = Space("multi_binary", (3,), np.dtype(np.int8))
+
+
 def box(low: Any, high: Any) -> Space:
     low = np.array(low, np.float32)
     return Space("box", low.shape, low.dtype, low=low, high=np.array(high, np.float32))
@@ -251,6 +255,9 @@ def test_fixed_plays_its_action() -> None:
     assert choose(fixed([0.5, 7], space), np.zeros(2)).tolist() == [[0.5, 7], [0.5, 7]]
     assert choose(fixed(1.5, space), np.zeros(1)).tolist() == [[1.5, 1.5]]
     assert choose(fixed(1.5, space), np.zeros(1)).dtype == np.float32
+    assert choose(fixed([1, 2], CHOICES), np.zeros(2)).tolist() == [[1, 2], [1, 2]]
+    assert choose(fixed(1, BITS), np.zeros(1)).tolist() == [[1, 1, 1]]
+    assert choose(fixed(1, BITS), np.zeros(1)).dtype == np.int8
 
 
 def test_fixed_actions_are_not_shared_between_steps() -> None:
@@ -272,6 +279,9 @@ def test_fixed_actions_are_not_shared_between_steps() -> None:
         ([1.0], box([-2, 0], [2, 10]), r"shape \(2,\)"),
         ([1.0, 11.0], box([-2, 0], [2, 10]), "must lie between"),
         (-1.0, box([-2, 0], [2, 10]), "must lie between"),
+        ([1, 3], CHOICES, "must lie between"),
+        ([1, 0.5], CHOICES, "must be whole numbers"),
+        ([0, 2, 0], BITS, "must lie between"),
     ],
 )
 def test_fixed_refuses_actions_outside_the_space(action: Any, space: Space, says: str) -> None:
@@ -300,7 +310,7 @@ def test_fixed_probabilities() -> None:
         ([0.5, 0.5], discrete(3), "must hold 3 probabilities, one per action, got 2"),
         ([0.5, 0.6, -0.1], discrete(3), "at least 0 and sum to 1"),
         ([0.5, 0.5, 0.5], discrete(3), "at least 0 and sum to 1"),
-        ([1.0], box([-1], [1]), "continuous"),
+        ([1.0], box([-1], [1]), "only discrete actions have one, these are box"),
     ],
 )
 def test_fixed_refuses_what_is_no_distribution(p: Any, space: Space, says: str) -> None:

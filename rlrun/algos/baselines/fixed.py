@@ -12,7 +12,7 @@ from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ProbabilitySelector
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
-from rlrun.registry import register
+from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import Array, Metrics, Progress, Rollout, Space
 
 
@@ -21,7 +21,7 @@ class FixedConfig:
     """The same action always."""
 
     name: str = "fixed"  # registered name of the algorithm
-    action: Any = 0  # number of a discrete action; for a continuous one a list, or one number for all dimensions
+    action: Any = 0  # number of a discrete action; of others a list, or one number for all dimensions
     p: list[float] | None = None  # in place of `action`: the probability of each discrete action
 
 
@@ -54,7 +54,7 @@ class MixedAgent(Agent):
         return MixedAgent(self.p, rng)
 
 
-@register("algo", FixedConfig)
+@register("algo", FixedConfig, needs=Needs(action={"discrete", "box", "multi_discrete", "multi_binary"}, obs=ANY_SPACE))
 class Fixed(Algorithm):
     """The same action, or the same probabilities, always; learns nothing."""
 
@@ -84,17 +84,27 @@ def to_action(value: Any, space: Space) -> Array:
     else:
         if action.shape not in ((), space.shape):
             raise ConfigError("algo.action", f"must be one number or have shape {space.shape}, got {value}")
-        low, high = np.asarray(space.low), np.asarray(space.high)
+        low, high = bounds(space)
         if not np.all((low <= action) & (action <= high)):
             raise ConfigError("algo.action", f"must lie between {low} and {high}, got {value}")
+        if space.kind != "box" and (action % 1).any():
+            raise ConfigError("algo.action", f"must be whole numbers, got {value}")
     return np.broadcast_to(action.astype(space.dtype), space.shape)
+
+
+def bounds(space: Space) -> tuple[Array, Array]:
+    """The least and the greatest value of every number of an action."""
+    if space.kind == "box":
+        return np.asarray(space.low), np.asarray(space.high)
+    counts = np.reshape(space.nvec, space.shape) if space.nvec else np.full(space.shape, 2)  # bits
+    return np.zeros_like(counts), counts - 1
 
 
 def to_probabilities(values: Sequence[float], space: Space) -> Array:
     """p [A] as the user wrote it; ConfigError unless it is a distribution over the actions."""
     p = np.array(values, np.float64)
     if space.kind != "discrete":
-        raise ConfigError("algo.p", "actions are continuous here", "write algo.action")
+        raise ConfigError("algo.p", f"only discrete actions have one, these are {space.kind}", "write algo.action")
     if len(p) != space.n:
         raise ConfigError("algo.p", f"must hold {space.n} probabilities, one per action, got {len(p)}")
     if not ((p >= 0).all() and abs(p.sum() - 1) < 1e-6):
