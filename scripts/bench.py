@@ -1,14 +1,20 @@
-"""How fast rlrun is, measured beside a peer in one run: A, B, A, B, … with each measurement in a process of its own.
+"""How fast rlrun is, measured beside its peers in one run: A, B, A, B, … with each measurement in a process of its own.
 
     python scripts/bench.py --case dqn --rounds 3
     python scripts/bench.py --case ppo --compile
+    python scripts/bench.py --case dqn --compile --steps 50000
     python scripts/bench.py --case dqn --floor 'path/to/floor_loop.py --tech eager'
     python scripts/bench.py --case profile | env | startup
 
 `dqn` and `ppo` train CartPole with RL Zoo's hyperparameters, one thread each, and clock the training loop alone:
 imports and construction come before, and there is neither evaluation nor checkpointing in it on any side. rlrun writes
-metrics.csv and TensorBoard events all the while; the peer writes nothing. `--floor` adds an external bare loop: a
-script that takes `--case NAME --steps N --repeats 1 --threads 1` and prints a line of JSON with `steps_per_s`.
+metrics.csv and TensorBoard events all the while; the peers write nothing. The peers are stable-baselines3 and, where it
+is installed, sbx: the same in JAX, whose DQN does not clip gradients. `--floor` adds an external bare loop: a script
+that takes `--case NAME --steps N --repeats 1 --threads 1` and prints a line of JSON with `steps_per_s`.
+
+"steady" is the second half of the loop, where everything is compiled; "whole" is all of it, with what was compiled on
+the way. Both in steps per CPU second of the process and its children, which a busy machine moves less than steps/s of
+the clock on the wall.
 
 A ratio says more than a speed: machines drift. "foreign" is how many cores other processes kept busy meanwhile; above
 0.1 repeat the run. "return" is the mean of the last 100 training episodes: a fast loop that does not learn counts for
@@ -19,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import importlib.util
 import json
 import os
 import shlex
@@ -32,7 +39,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")}
+THREADS |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", "JAX_PLATFORMS": "cpu"}
 Measurement = dict[str, Any]
 
 # RL Zoo's CartPole hyperparameters, in both dialects.
@@ -83,40 +91,46 @@ def main() -> None:
 def bench_training(options: argparse.Namespace) -> list[Measurement]:
     """Speeds, ratios to the peer, and whether each of them learned."""
     case, steps = options.case, options.steps or STEPS[options.case]
-    sides: dict[str, Callable[[int], Measurement]] = {
-        "stable-baselines3": lambda seed: worker("sb3", case, steps, seed),
-        "rlrun": lambda seed: worker("rlrun", case, steps, seed),
-    }
-    with tempfile.TemporaryDirectory(prefix="rlrun-inductor-") as cache:
+    sides: dict[str, Callable[[int], Measurement]] = {"sb3": functools.partial(worker, "sb3", case, steps)}
+    if importlib.util.find_spec("sbx"):
+        sides["sbx"] = functools.partial(worker, "sbx", case, steps)
+    sides["rlrun"] = functools.partial(worker, "rlrun", case, steps)
+    with tempfile.TemporaryDirectory(prefix="rlrun-graphs-") as cache:
         if options.compile:
+            compiled = functools.partial(worker, "compiled", case, steps, XDG_CACHE_HOME=cache)
             print("compiling once with an empty cache", flush=True)
-            cold = worker("compiled", case, steps, 0, TORCHINDUCTOR_CACHE_DIR=cache)
-            sides["rlrun, compiled"] = lambda seed: worker("compiled", case, steps, seed, TORCHINDUCTOR_CACHE_DIR=cache)
+            cold = compiled(seed=0)
+            sides["rlrun, compiled"] = compiled
         for command in options.floor:
             sides[f"floor {' '.join(shlex.split(command)[1:])}"] = functools.partial(floor, command, case, steps)
         results = alternate(sides, options.rounds)
     table = new_table(
         f"{case.upper()} on CartPole, {steps:,} steps, 1 thread, {options.rounds} rounds",
-        ["", "steps/s", "min – max", "× sb3", "× rlrun", "updates", "return", "foreign"],
+        ["", "steps/s", "steady", *[f"× {peer}" for peer in results if peer in PEERS], "whole", "return", "foreign"],
     )
     for name, runs in results.items():
-        speeds = [run["steps_per_s"] for run in runs]
         table.add_row(
             name,
-            f"{statistics.median(speeds):,.0f}",
-            f"{min(speeds):,.0f} – {max(speeds):,.0f}",
-            ratio(runs, results["stable-baselines3"]),
-            ratio(runs, results["rlrun"]),
-            f"{statistics.median(run['updates'] for run in runs):,.0f}",
+            median(runs, "steps_per_s"),
+            median(runs, "steady"),
+            *[ratio(runs, results[peer]) for peer in PEERS if peer in results],
+            median(runs, "whole"),
             f"{statistics.median(run['return'] for run in runs):.0f}",
             f"{max(run['foreign'] for run in runs):.2f}",
         )
     show(table)
+    print("steady, whole: steps per CPU second, in the second half of the loop and in all of it; ×: of steady")
     if options.compile:
         warm = statistics.median(run["compile_seconds"] for run in results["rlrun, compiled"])
-        print(f"compiling: {cold['compile_seconds']:.1f} s with an empty cache, {warm:.1f} s with a warm one")
-        print("(not in steps/s above, which clocks the loop without its first update)")
+        print(f"compiling: {cold['compile_seconds']:.1f} s with an empty cache, {warm:.2f} s with a warm one")
     return [{"side": name, **run} for name, runs in results.items() for run in runs]
+
+
+PEERS = ("sb3", "sbx")
+
+
+def median(runs: list[Measurement], key: str) -> str:
+    return f"{statistics.median(run[key] for run in runs):,.0f}"
 
 
 def alternate(sides: dict[str, Callable[[int], Measurement]], rounds: int) -> dict[str, list[Measurement]]:
@@ -125,13 +139,15 @@ def alternate(sides: dict[str, Callable[[int], Measurement]], rounds: int) -> di
     for seed in range(rounds):
         for name, measure in sides.items():
             results[name].append(measure(seed))
-            print(f"round {seed + 1}  {name:<28} {results[name][-1]['steps_per_s']:>10,.0f} steps/s", flush=True)
+            speeds = results[name][-1]
+            steady = f"  {speeds['steady']:>8,.0f} per CPU second" if "steady" in speeds else ""
+            print(f"round {seed + 1}  {name:<28} {speeds['steps_per_s']:>10,.0f} steps/s{steady}", flush=True)
     return results
 
 
 def ratio(runs: list[Measurement], reference: list[Measurement]) -> str:
     """Median of the ratios within each round."""
-    ratios = (run["steps_per_s"] / base["steps_per_s"] for run, base in zip(runs, reference, strict=True))
+    ratios = (run["steady"] / base["steady"] for run, base in zip(runs, reference, strict=True))
     return f"{statistics.median(ratios):.2f}"
 
 
@@ -148,7 +164,8 @@ def floor(command: str, case: str, steps: int, seed: int) -> Measurement:
     found = last_json([sys.executable, script, *args], {})
     return {
         "steps_per_s": found["steps_per_s"],
-        "updates": found.get("updates_per_run", float("nan")),
+        "steady": float("nan"),
+        "whole": float("nan"),
         "return": found.get("last20_mean_return", float("nan")),
         "foreign": found.get("other_load_cores", float("nan")),
     }
@@ -162,39 +179,76 @@ def last_json(command: Sequence[str], env: dict[str, str]) -> Measurement:
     return json.loads(done.stdout.strip().split("\n")[-1])
 
 
-def train_rlrun(case: str, steps: int, seed: int, compiled: bool = False) -> Measurement:
-    """rlrun with csv and TensorBoard on; the clock runs from the first env step to the end of the last chunk."""
-    import rlrun.compute.graph
+class LoopClock:
+    """Clocks a training loop of so many steps, from its construction on; told by the loop how far it has come."""
 
-    with tempfile.TemporaryDirectory() as folder:
-        run, callbacks = make_run(
-            [*words(case, steps, seed), f"device.compile={str(compiled).lower()}"], Path(folder) / "run"
-        )
-        import_tensorboard()
-        first_update = time_first_call(rlrun.compute.graph.Graph)
-        load = foreign_load()
-        begun = time.perf_counter()
-        end = last_chunk(run, callbacks)
-        seconds = end - begun - first_update.get("seconds", 0.0)
-        run.close()
+    def __init__(self, steps: int):
+        self.steps = steps
+        self.half: tuple[int, float] | None = None  # steps and CPU seconds when the second half began
+        self.load = foreign_load()
+        self.begun = self.now()
+
+    @staticmethod
+    def now() -> tuple[float, float]:
+        """Seconds on the wall, and of this process and its children on the CPU."""
+        return time.perf_counter(), sum(os.times()[:4])
+
+    def at(self, step: int) -> None:
+        if self.half is None and 2 * step >= self.steps:
+            self.half = (step, self.now()[1])
+
+    def end(self, steps: int) -> Measurement:
+        wall, cpu = self.now()
+        half, cpu_then = self.half or (0, self.begun[1])
         return {
-            "steps_per_s": run.progress.env_steps / seconds,
-            "updates": run.progress.gradient_steps,
-            "return": run.logger.last["rollout/ep_rew_mean"],
-            "foreign": load(),
-            "compile_seconds": first_update.get("seconds", 0.0),
+            "steps_per_s": steps / (wall - self.begun[0]),
+            "steady": (steps - half) / (cpu - cpu_then),
+            "whole": steps / (cpu - self.begun[1]),
+            "foreign": self.load(),
         }
+
+
+def train_rlrun(case: str, steps: int, seed: int, compiled: bool = False) -> Measurement:
+    """rlrun with csv and TensorBoard on; clocked from the first env step to the end of the last chunk."""
+    from rlrun.run.loop import loop
+
+    overrides = [*words(case, steps, seed), f"device.compile={str(compiled).lower()}"]
+    with tempfile.TemporaryDirectory() as folder:
+        run, callbacks = make_run(overrides, Path(folder) / "run")
+        import_tensorboard()
+        compiling = time_compiling() if compiled else [0.0]
+        clock = LoopClock(steps)
+        with run.interrupt:
+            for _ in loop(run, callbacks):
+                clock.at(run.progress.env_steps)
+        found = clock.end(run.progress.env_steps)
+        run.close()
+        return {**found, "return": run.logger.last["rollout/ep_rew_mean"], "compile_seconds": sum(compiling)}
 
 
 def train_sb3(case: str, steps: int, seed: int) -> Measurement:
     """stable-baselines3: `learn()` as it comes, without loggers."""
+    import stable_baselines3
     import torch
-    from stable_baselines3 import DQN, PPO
-    from stable_baselines3.common.env_util import make_vec_env
 
     torch.set_num_threads(1)
+    extra = {"max_grad_norm": 10} if case == "dqn" else {}
+    return train_peer(stable_baselines3, case, steps, seed, device="cpu", **extra)
+
+
+def train_sbx(case: str, steps: int, seed: int) -> Measurement:
+    """sbx, which takes stable-baselines3's words."""
+    import sbx
+
+    return train_peer(sbx, case, steps, seed)
+
+
+def train_peer(library: Any, case: str, steps: int, seed: int, **extra: Any) -> Measurement:
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
     if case == "dqn":
-        model: Any = DQN(
+        model: Any = library.DQN(
             "MlpPolicy",
             make_vec_env("CartPole-v1", n_envs=1, seed=seed),
             learning_rate=2.3e-3,
@@ -207,13 +261,12 @@ def train_sb3(case: str, steps: int, seed: int) -> Measurement:
             gradient_steps=128,
             exploration_fraction=0.16,
             exploration_final_eps=0.04,
-            max_grad_norm=10,
             policy_kwargs={"net_arch": [256, 256]},
             seed=seed,
-            device="cpu",
+            **extra,
         )
     else:
-        model = PPO(
+        model = library.PPO(
             "MlpPolicy",
             make_vec_env("CartPole-v1", n_envs=8, seed=seed),
             n_steps=32,
@@ -225,18 +278,20 @@ def train_sb3(case: str, steps: int, seed: int) -> Measurement:
             clip_range=lambda remaining: remaining * 0.2,
             ent_coef=0.0,
             seed=seed,
-            device="cpu",
+            **extra,
         )
-    load = foreign_load()
-    begun = time.perf_counter()
-    model.learn(steps)
-    seconds = time.perf_counter() - begun
-    return {
-        "steps_per_s": model.num_timesteps / seconds,
-        "updates": model._n_updates,  # PPO's counts epochs: one minibatch each here
-        "return": statistics.mean(episode["r"] for episode in model.ep_info_buffer),
-        "foreign": load(),
-    }
+    clock = LoopClock(steps)
+
+    class Tell(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            clock.at(self.num_timesteps)
+
+    model.learn(steps, callback=Tell())
+    found = clock.end(model.num_timesteps)
+    return {**found, "return": statistics.mean(episode["r"] for episode in model.ep_info_buffer)}
 
 
 # --- profile: where rlrun's time goes --------------------------------------------------------------------------------
@@ -265,7 +320,7 @@ PARTS = {
 
 def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
     """Wrap the parts of a run in clocks that count their own time only, then train."""
-    import rlrun.compute.update
+    from rlrun.run.loop import loop
 
     with tempfile.TemporaryDirectory() as folder:
         run, callbacks = make_run([*words(algo, steps, seed), "device.compile=false"], Path(folder) / "run")
@@ -274,18 +329,19 @@ def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
         learner: Any = run.algo
         clocks.wrap(run.source.envs, "step", "env")
         clocks.wrap(learner.agent, "act", "act")
-        for method in ("add", "sample"):
-            clocks.wrap(learner.buffer, method, "sample")
-        for method in ("batches", "minibatches"):
-            clocks.wrap_generator(learner.buffer, method, "sample")
+        memory = getattr(learner, "buffer", None) or learner.minibatches
+        clocks.wrap(memory, "add", "sample")
+        for method in ("bursts", "minibatches"):
+            clocks.wrap_generator(memory, method, "sample")
         clocks.wrap(learner, "advantages", "sample")
-        clocks.wrap(learner, "update", "update")
-        clocks.wrap(rlrun.compute.update.Update, "eager", "update")
+        for method in ("burst", "eager"):
+            clocks.wrap_generator(learner.optimiser, method, "update")
         clocks.wrap(run.logger, "log", "log")
         load = foreign_load()
         begun = time.perf_counter()
-        end = last_chunk(run, callbacks)
-        total = end - begun
+        with run.interrupt:
+            for _ in loop(run, callbacks):
+                total = time.perf_counter() - begun
         run.close()
     shares = {part: clocks.seconds.get(part, 0.0) / total for part in PARTS}
     shares["other"] = 1.0 - sum(shares.values())
@@ -492,30 +548,20 @@ def import_tensorboard() -> None:
     import tensorboard.summary.writer.record_writer  # noqa: F401
 
 
-def last_chunk(run: Any, callbacks: Any) -> float:
-    """Train; returns when the last chunk was done with."""
-    from rlrun.run.loop import loop
+def time_compiling() -> list[float]:
+    """Filled with the seconds that each graph takes to be found or compiled."""
+    import rlrun.compute.graph
 
-    with run.interrupt:
-        for _ in loop(run, callbacks):
-            end = time.perf_counter()
-    return end
+    found: list[float] = []
+    library = rlrun.compute.graph.library
 
-
-def time_first_call(cls: type) -> dict[str, float]:
-    """Filled with the seconds that the first call of an instance of `cls` takes: a compiled update compiles there."""
-    found: dict[str, float] = {}
-    call = cls.__call__
-
-    def timed(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if found:
-            return call(self, *args, **kwargs)
+    def timed(*args: Any) -> Any:
         begun = time.perf_counter()
-        result = call(self, *args, **kwargs)
-        found["seconds"] = time.perf_counter() - begun
-        return result
+        made = library(*args)
+        found.append(time.perf_counter() - begun)
+        return made
 
-    cls.__call__ = timed  # type: ignore[method-assign]
+    rlrun.compute.graph.library = timed  # type: ignore[assignment]
     return found
 
 
@@ -567,6 +613,7 @@ def show(table: Any) -> None:
 
 WORKERS: dict[str, Callable[[str, int, int], Measurement]] = {
     "sb3": train_sb3,
+    "sbx": train_sbx,
     "rlrun": train_rlrun,
     "compiled": lambda case, steps, seed: train_rlrun(case, steps, seed, compiled=True),
     "profile": profile_rlrun,
