@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from rlrun.checks import Above0, Bounded, OneOf, Positive, within
+from rlrun.checks import Above0, Bounded, OneOf, Positive, Within
 from rlrun.errors import ConfigError
 from rlrun.state import Stateful
 
@@ -96,10 +96,8 @@ class ScheduleConfig(Bounded):
         if spans and len(given) != 2:
             raise ConfigError(spans[0], f"a schedule of kind {self.kind} takes exactly one of {' and '.join(spans)}")
 
-    def within(self, key: str, low: float = -math.inf, high: float = math.inf) -> None:
-        """ConfigError unless the schedule under `key` stays in [low, high]; its ends are its extremes."""
-        within(f"{key}.start", self.start, low, high)
-        within(f"{key}.end", self.end, low, high)
+
+Probability = Annotated[ScheduleConfig, Within(0, 1)]
 
 
 def make(cfg: ScheduleConfig, total_timesteps: int) -> Schedule:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from rlrun.checks import Bounded
 from rlrun.errors import ConfigError
-from rlrun.schedules import Constant, Every, Exponential, Linear, Ratio, ScheduleConfig, make
+from rlrun.schedules import Constant, Every, Exponential, Linear, Probability, Ratio, ScheduleConfig, make
 
 
 @pytest.mark.parametrize("how", [{"rate": 0.001}, {"time_constant": 1000}])
@@ -67,12 +69,17 @@ def test_contradictions_name_the_key(options: dict[str, Any], key: str, says: st
     assert says in str(error.value)
 
 
-def test_within_looks_at_both_ends() -> None:
-    ScheduleConfig("linear", 1, 0.05, steps=10).within("epsilon", 0, 1)
+@dataclass
+class Explores(Bounded):
+    epsilon: Probability
+
+
+def test_a_bound_on_a_schedule_looks_at_both_ends() -> None:
+    Explores(ScheduleConfig("linear", 1, 0.05, steps=10))
     with pytest.raises(ConfigError, match=r"epsilon\.end"):
-        ScheduleConfig("linear", 1, -0.05, steps=10).within("epsilon", 0, 1)
+        Explores(ScheduleConfig("linear", 1, -0.05, steps=10))
     with pytest.raises(ConfigError, match=r"epsilon\.start"):
-        ScheduleConfig(start=2).within("epsilon", 0, 1)
+        Explores(ScheduleConfig(start=2))
 
 
 def fired(every: Every, chunk: int, until: int) -> list[int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.buffers.replay import BURST_BYTES
-from rlrun.checks import Positive, positive, within
+from rlrun.checks import Above0, Count, Natural, Positive, Share, Within
 from rlrun.compute.means import UpdateMeans
 from rlrun.compute.rules import GradientConfig
 from rlrun.compute.update import Aux
@@ -28,28 +28,19 @@ class ReplayConfig(GradientConfig):
 
     learning_rate: Positive = 1e-4  # step size
     max_grad_norm: Positive | None = 10.0  # gradients are scaled down to this global norm; null leaves them
-    gamma: float = 0.99  # discount factor per step
-    batch_size: int = 32  # transitions per gradient step
-    learning_starts: int = 100  # env steps before the first gradient step
-    random_steps: int = 0  # env steps with uniformly random actions at the start
-    train_freq: int = 4  # env steps between two rounds of gradient steps
-    gradient_steps: int = 1  # gradient steps per round
-    target_update_interval: int | None = (
-        None  # env steps between two copies into the target network (tau=1 only; 10000 if null)
-    )
-    tau: float = 1.0  # share of the new weights in the target network; below 1 it follows after every gradient step
+    gamma: Share = 0.99  # discount factor per step
+    batch_size: Annotated[int, Within(1, 10**7)] = 32  # transitions per gradient step
+    learning_starts: Natural = 100  # env steps before the first gradient step
+    random_steps: Natural = 0  # env steps with uniformly random actions at the start
+    train_freq: Count = 4  # env steps between two rounds of gradient steps
+    gradient_steps: Annotated[int, Within(1, 10**6)] = 1  # gradient steps per round
+    # env steps between two copies into the target network (tau=1 only; 10000 if null)
+    target_update_interval: Count | None = None
+    # share of the new weights in the target network; below 1 it follows after every gradient step
+    tau: Annotated[float, Above0(1)] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("gamma", self.gamma, 0, 1)
-        within("batch_size", self.batch_size, 1, 10**7)
-        within("learning_starts", self.learning_starts, 0)
-        within("random_steps", self.random_steps, 0)
-        within("train_freq", self.train_freq, 1)
-        within("gradient_steps", self.gradient_steps, 1, 10**6)
-        within("target_update_interval", self.target_update_interval, 1)
-        positive("tau", self.tau)
-        within("tau", self.tau, 0, 1)
         if self.tau < 1 and self.target_update_interval is not None:
             raise ConfigError(
                 "target_update_interval",

@@ -12,6 +12,7 @@ Ties are broken at random. Evaluation takes the highest posterior mean. The beli
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits import beliefs
 from rlrun.algos.bandits.bandit import BanditLearner
 from rlrun.algos.bandits.beliefs import BeliefConfig
-from rlrun.checks import one_of, within
+from rlrun.checks import NotNegative, OneOf
 from rlrun.footprint import tables
 from rlrun.registry import Needs, register
 from rlrun.types import Array
@@ -32,13 +33,9 @@ class BayesUCBConfig(BeliefConfig):
     """Bayesian upper confidence bounds."""
 
     name: str = "bayes_ucb"  # registered name of the algorithm
-    index: str = "std"  # std (mean + confidence * standard deviation) | quantile (of the posterior, at 1 - 1/t)
-    confidence: float = 3.0  # std: factor c on the standard deviation
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("index", self.index, ("std", "quantile"))
-        within("confidence", self.confidence, 0)
+    # std (mean + confidence * standard deviation) | quantile (of the posterior, at 1 - 1/t)
+    index: Annotated[str, OneOf("std", "quantile")] = "std"
+    confidence: NotNegative = 3.0  # std: factor c on the standard deviation
 
 
 @register("algo", BayesUCBConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(6))

@@ -17,33 +17,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 
 from rlrun.algos.bandits.bandit import Averages, table_shape, unit_rewards
-from rlrun.checks import one_of, positive
+from rlrun.checks import Bounded, OneOf, Positive
 from rlrun.errors import ConfigError
 from rlrun.types import Array, EnvSpec
 
 
 @dataclass
-class BeliefConfig:
+class BeliefConfig(Bounded):
     """The prior of every arm."""
 
-    prior: str = "beta"  # beta (rewards in [0, 1]) | gaussian (any rewards)
-    alpha: float = 1.0  # beta: successes it is worth
-    beta: float = 1.0  # beta: failures it is worth
+    prior: Annotated[str, OneOf("beta", "gaussian")] = "beta"  # beta (rewards in [0, 1]) | gaussian (any rewards)
+    alpha: Positive = 1.0  # beta: successes it is worth
+    beta: Positive = 1.0  # beta: failures it is worth
     prior_mean: float = 0.0  # gaussian: expected mean of an arm
-    prior_pulls: float = 1.0  # gaussian: pulls it is worth
-    noise_std: float | None = None  # gaussian: standard deviation of a reward around its arm's mean; null: unknown
-    noise_shape: float = 1.0  # gaussian, noise unknown: a0 of the inverse-gamma prior of its variance
-    noise_scale: float = 1.0  # gaussian, noise unknown: b0 of that prior
-
-    def __post_init__(self) -> None:
-        one_of("prior", self.prior, ("beta", "gaussian"))
-        for key in ("alpha", "beta", "prior_pulls", "noise_std", "noise_shape", "noise_scale"):
-            positive(key, getattr(self, key))
+    prior_pulls: Positive = 1.0  # gaussian: pulls it is worth
+    noise_std: Positive | None = None  # gaussian: standard deviation of a reward around its arm's mean; null: unknown
+    noise_shape: Positive = 1.0  # gaussian, noise unknown: a0 of the inverse-gamma prior of its variance
+    noise_scale: Positive = 1.0  # gaussian, noise unknown: b0 of that prior
 
 
 class Belief(Protocol):

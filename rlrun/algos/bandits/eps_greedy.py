@@ -12,20 +12,17 @@ from rlrun.agents.selectors import EpsilonGreedySelector, RandomArgmaxSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape
-from rlrun.checks import within
+from rlrun.checks import Bounded, Share
 from rlrun.footprint import tables
 from rlrun.registry import Needs, register
 
 
 @dataclass
-class EpsGreedyConfig:
+class EpsGreedyConfig(Bounded):
     """Epsilon-greedy bandit."""
 
     name: str = "eps_greedy"  # registered name of the algorithm
-    epsilon: float = 0.05  # probability of a random arm
-
-    def __post_init__(self) -> None:
-        within("epsilon", self.epsilon, 0, 1)
+    epsilon: Share = 0.05  # probability of a random arm
 
 
 @register("algo", EpsGreedyConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(4))

@@ -22,7 +22,7 @@ from rlrun.agents.selectors import ProbabilitySelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import BanditLearner, RewardRange, table_shape
-from rlrun.checks import within
+from rlrun.checks import Bounded, Share
 from rlrun.errors import ConfigError
 from rlrun.footprint import tables
 from rlrun.ops.distributions import softmax
@@ -33,15 +33,15 @@ ADVICE = "write algo.reward_range=[LOW,HIGH]"
 
 
 @dataclass
-class Exp3Config:
+class Exp3Config(Bounded):
     """EXP3."""
 
     name: str = "exp3"  # registered name of the algorithm
-    mixing: float | None = None  # gamma, share of uniform draws; null: the best for total_timesteps (corollary 3.2)
+    mixing: Share | None = None  # gamma, share of uniform draws; null: the best for total_timesteps (corollary 3.2)
     reward_range: list[float] | None = None  # [low, high] that all rewards lie in; null: as the environment tells
 
     def __post_init__(self) -> None:
-        within("mixing", self.mixing, 0, 1)
+        super().__post_init__()
         bounds = self.reward_range
         if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
             raise ConfigError("reward_range", f"must be [low, high] with low < high, got {list(bounds)}")

@@ -25,7 +25,7 @@ from rlrun.agents.selectors import ProbabilitySelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import BanditLearner, table_shape
-from rlrun.checks import positive
+from rlrun.checks import Bounded, Positive
 from rlrun.footprint import tables
 from rlrun.ops.distributions import softmax
 from rlrun.registry import Needs, register
@@ -33,17 +33,13 @@ from rlrun.types import Array
 
 
 @dataclass
-class GradientBanditConfig:
+class GradientBanditConfig(Bounded):
     """Gradient bandit."""
 
     name: str = "gradient_bandit"  # registered name of the algorithm
-    learning_rate: float = 0.1  # alpha, size of a step of the preferences
-    temperature: float = 1.0  # preferences are divided by it: below 1 the policy commits itself sooner
+    learning_rate: Positive = 0.1  # alpha, size of a step of the preferences
+    temperature: Positive = 1.0  # preferences are divided by it: below 1 the policy commits itself sooner
     baseline: bool = True  # compare rewards with the context's average so far; false = with 0
-
-    def __post_init__(self) -> None:
-        positive("learning_rate", self.learning_rate)
-        positive("temperature", self.temperature)
 
 
 class Preferences:

@@ -15,6 +15,7 @@ Arms never pulled come first; ties are broken at random. Evaluation takes the hi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from rlrun.agents.selectors import RandomArgmaxSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape, unit_rewards
-from rlrun.checks import one_of, within
+from rlrun.checks import Bounded, NotNegative, OneOf
 from rlrun.footprint import tables
 from rlrun.registry import Needs, register
 from rlrun.types import Array, Metrics, Progress, Rollout
@@ -32,18 +33,14 @@ NEWTON_STEPS = 8  # enough for double precision
 
 
 @dataclass
-class KLUCBConfig:
+class KLUCBConfig(Bounded):
     """KL-UCB."""
 
     name: str = "kl_ucb"  # registered name of the algorithm
-    divergence: str = "bernoulli"  # bernoulli (rewards in [0, 1]) | gaussian (any rewards, noise of deviation `std`)
-    std: float = 1.0  # gaussian: standard deviation of a reward around its arm's mean
-    c: float = 0.0  # factor on ln ln t; the analysis takes 3, the authors recommend 0 in practice
-
-    def __post_init__(self) -> None:
-        one_of("divergence", self.divergence, ("bernoulli", "gaussian"))
-        within("std", self.std, 0)
-        within("c", self.c, 0)
+    # bernoulli (rewards in [0, 1]) | gaussian (any rewards, noise of deviation `std`)
+    divergence: Annotated[str, OneOf("bernoulli", "gaussian")] = "bernoulli"
+    std: NotNegative = 1.0  # gaussian: standard deviation of a reward around its arm's mean
+    c: NotNegative = 0.0  # factor on ln ln t; the analysis takes 3, the authors recommend 0 in practice
 
 
 @register("algo", KLUCBConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(4))

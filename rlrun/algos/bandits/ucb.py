@@ -18,21 +18,18 @@ from rlrun.agents.selectors import RandomArgmaxSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape
-from rlrun.checks import within
+from rlrun.checks import Bounded, NotNegative
 from rlrun.footprint import tables
 from rlrun.registry import Needs, register
 from rlrun.types import Array
 
 
 @dataclass
-class UCBConfig:
+class UCBConfig(Bounded):
     """Upper confidence bounds."""
 
     name: str = "ucb"  # registered name of the algorithm
-    confidence: float = 1.0  # factor c on the width of the bounds
-
-    def __post_init__(self) -> None:
-        within("confidence", self.confidence, 0)
+    confidence: NotNegative = 1.0  # factor c on the width of the bounds
 
 
 @register("algo", UCBConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=tables(4))

@@ -10,14 +10,15 @@ of `batch_size` random observations instead of always as many.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from rlrun import networks
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
-from rlrun.algos.contextual.neural import Batch, NeuralConfig, NeuralLearner, check_dropout
-from rlrun.checks import Positive, positive, within
+from rlrun.algos.contextual.neural import Batch, DropoutRate, NeuralConfig, NeuralLearner
+from rlrun.checks import Above0, Positive, Within
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, Need, Parameters, q_network
 from rlrun.ops.losses import gather
@@ -30,18 +31,11 @@ class BootstrapConfig(NeuralConfig):
     """Bootstrapped networks."""
 
     name: str = "bootstrap"  # registered name of the algorithm
-    n_members: int = 10  # networks
-    add_prob: float = 0.95  # probability with which an observation enters a member's history
+    n_members: Annotated[int, Within(1, 10_000)] = 10  # networks
+    add_prob: Annotated[float, Above0(1)] = 0.95  # probability with which an observation enters a member's history
     max_grad_norm: Positive | None = None  # gradients are scaled down to this norm over all members; null leaves them
-    dropout: float = 0.0  # share of the hidden units that are dropped in training
+    dropout: DropoutRate = 0.0  # share of the hidden units that are dropped in training
     dropout_when_acting: bool = False  # drop units while exploring, too
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("n_members", self.n_members, 1, 10_000)
-        positive("add_prob", self.add_prob)
-        within("add_prob", self.add_prob, 0, 1)
-        check_dropout(self.dropout)
 
 
 def footprint(cfg: BootstrapConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:

@@ -17,24 +17,19 @@ import numpy as np
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.linear import Features, LinearLearner, footprint
 from rlrun.algos.contextual.regression import LinearRegressions
-from rlrun.checks import positive, within
+from rlrun.checks import Bounded, Natural, NotNegative, Positive
 from rlrun.registry import Needs, register
 from rlrun.types import Array
 
 
 @dataclass
-class LinUCBConfig:
+class LinUCBConfig(Bounded):
     """LinUCB with disjoint linear models."""
 
     name: str = "lin_ucb"  # registered name of the algorithm
-    init_pulls: int = 0  # how often every arm is played first, in turn; the bounds of new arms are wide anyway
-    alpha: float = 1.0  # width of the upper confidence bounds in standard deviations, if rewards have noise 1
-    ridge: float = 1.0  # weight of the penalty on the squared parameters
-
-    def __post_init__(self) -> None:
-        within("init_pulls", self.init_pulls, 0)
-        within("alpha", self.alpha, 0)
-        positive("ridge", self.ridge)
+    init_pulls: Natural = 0  # how often every arm is played first, in turn; the bounds of new arms are wide anyway
+    alpha: NotNegative = 1.0  # width of the upper confidence bounds in standard deviations, if rewards have noise 1
+    ridge: Positive = 1.0  # weight of the penalty on the squared parameters
 
 
 @register("algo", LinUCBConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=footprint)

@@ -12,24 +12,19 @@ from dataclasses import dataclass
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.linear import Features, LinearLearner, footprint
 from rlrun.algos.contextual.regression import LinearRegressions
-from rlrun.checks import positive, within
+from rlrun.checks import Bounded, Natural, Positive
 from rlrun.registry import Needs, register
 
 
 @dataclass
-class LinearPosteriorConfig:
+class LinearPosteriorConfig(Bounded):
     """Thompson sampling on linear models."""
 
     name: str = "linear_posterior"  # registered name of the algorithm
-    init_pulls: int = 3  # how often every arm is played first, in turn
-    lambda_prior: float = 0.25  # precision of the weights' prior: the larger, the closer to 0 they start
-    a0: float = 6.0  # shape of the prior of the noise variance, whose mean is b0 / (a0 - 1)
-    b0: float = 6.0  # scale of the prior of the noise variance
-
-    def __post_init__(self) -> None:
-        within("init_pulls", self.init_pulls, 0)
-        for key in ("lambda_prior", "a0", "b0"):
-            positive(key, getattr(self, key))
+    init_pulls: Natural = 3  # how often every arm is played first, in turn
+    lambda_prior: Positive = 0.25  # precision of the weights' prior: the larger, the closer to 0 they start
+    a0: Positive = 6.0  # shape of the prior of the noise variance, whose mean is b0 / (a0 - 1)
+    b0: Positive = 6.0  # scale of the prior of the noise variance
 
 
 @register("algo", LinearPosteriorConfig, needs=Needs(action={"discrete"}, one_step=True), footprint=footprint)

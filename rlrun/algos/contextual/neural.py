@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 
 from rlrun import networks
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.algos.contextual.agent import ContextualAgent
-from rlrun.checks import Positive, within
+from rlrun.checks import Count, Natural, NotNegative, Positive, Within
 from rlrun.compute.means import UpdateMeans
 from rlrun.compute.rules import OptimizerConfig
 from rlrun.compute.update import Aux
@@ -29,33 +29,23 @@ from rlrun.types import Array, Metrics, Progress, Rollout, StateDict, Tensor
 
 Batch = dict[str, Tensor]  # rows by name: obs, action, reward, noise, ...
 
+DropoutRate = Annotated[float, Within(0, 0.99)]  # dropping every unit leaves nothing
+
 
 @dataclass
 class NeuralConfig(OptimizerConfig):
     """Options of every neural contextual bandit. All steps are env steps, summed over the environments."""
 
     learning_rate: Positive = 0.01  # step size
-    lr_decay: float = 0.05  # the step size falls as learning_rate / (1 + lr_decay * gradient steps)
+    lr_decay: NotNegative = 0.05  # the step size falls as learning_rate / (1 + lr_decay * gradient steps)
     lr_reset: bool = True  # every round starts at learning_rate; otherwise it goes on falling where the last one ended
     max_grad_norm: Positive | None = 1.0  # gradients are scaled down to this global norm; null leaves them
-    init_pulls: int = 3  # how often every arm is played first, in turn
-    update_interval: int = 20  # env steps between two rounds of training
-    learning_starts: int = 0  # env steps before the first round
-    train_steps: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(start=20))  # gradient steps per round
-    batch_size: int = 64  # observations per gradient step
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("init_pulls", "learning_starts", "lr_decay"):
-            within(key, getattr(self, key), 0)
-        within("update_interval", self.update_interval, 1)
-        within("batch_size", self.batch_size, 1, 10**7)
-        self.train_steps.within("train_steps", 0, 10**6)
-
-
-def check_dropout(rate: float) -> None:
-    """Dropping every unit leaves nothing."""
-    within("dropout", rate, 0, 0.99)
+    init_pulls: Natural = 3  # how often every arm is played first, in turn
+    update_interval: Count = 20  # env steps between two rounds of training
+    learning_starts: Natural = 0  # env steps before the first round
+    # gradient steps per round
+    train_steps: Annotated[ScheduleConfig, Within(0, 10**6)] = field(default_factory=lambda: ScheduleConfig(start=20))
+    batch_size: Annotated[int, Within(1, 10**7)] = 64  # observations per gradient step
 
 
 class History:

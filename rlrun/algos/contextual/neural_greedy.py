@@ -13,10 +13,10 @@ from rlrun import networks
 from rlrun.agents.selectors import EpsilonGreedySelector
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
-from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dropout
+from rlrun.algos.contextual.neural import DropoutRate, NeuralConfig, NeuralLearner
 from rlrun.footprint import TRAINED, q_network
 from rlrun.registry import Needs, register
-from rlrun.schedules import ScheduleConfig, make
+from rlrun.schedules import Probability, ScheduleConfig, make
 from rlrun.types import HeadSpec
 
 
@@ -25,14 +25,9 @@ class NeuralGreedyConfig(NeuralConfig):
     """Epsilon-greedy play on a network's expected rewards."""
 
     name: str = "neural_greedy"  # registered name of the algorithm
-    epsilon: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(start=0.05))  # probability of a random arm
-    dropout: float = 0.0  # share of the hidden units that are dropped in training
+    epsilon: Probability = field(default_factory=lambda: ScheduleConfig(start=0.05))  # probability of a random arm
+    dropout: DropoutRate = 0.0  # share of the hidden units that are dropped in training
     dropout_when_acting: bool = False  # drop units while exploring, too
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.epsilon.within("epsilon", 0, 1)
-        check_dropout(self.dropout)
 
 
 @register(

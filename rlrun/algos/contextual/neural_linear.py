@@ -18,9 +18,9 @@ from rlrun import networks
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.linear import with_intercept
-from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dropout
+from rlrun.algos.contextual.neural import DropoutRate, NeuralConfig, NeuralLearner
 from rlrun.algos.contextual.regression import LinearRegressions
-from rlrun.checks import positive, within
+from rlrun.checks import Count, Positive
 from rlrun.errors import ConfigError
 from rlrun.footprint import TRAINED, q_network
 from rlrun.registry import Needs, register
@@ -32,19 +32,12 @@ class NeuralLinearConfig(NeuralConfig):
     """Bayesian linear regression on a network's features."""
 
     name: str = "neural_linear"  # registered name of the algorithm
-    nn_update_ratio: int = 2  # the network is trained in every so many-th round
-    lambda_prior: float = 0.25  # precision of the weights' prior: the larger, the closer to 0 they start
-    a0: float = 3.0  # shape of the prior of the noise variance, whose mean is b0 / (a0 - 1)
-    b0: float = 3.0  # scale of the prior of the noise variance
-    dropout: float = 0.0  # share of the hidden units that are dropped in training
+    nn_update_ratio: Count = 2  # the network is trained in every so many-th round
+    lambda_prior: Positive = 0.25  # precision of the weights' prior: the larger, the closer to 0 they start
+    a0: Positive = 3.0  # shape of the prior of the noise variance, whose mean is b0 / (a0 - 1)
+    b0: Positive = 3.0  # scale of the prior of the noise variance
+    dropout: DropoutRate = 0.0  # share of the hidden units that are dropped in training
     dropout_when_acting: bool = False  # drop units while exploring, too
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("nn_update_ratio", self.nn_update_ratio, 1)
-        for key in ("lambda_prior", "a0", "b0"):
-            positive(key, getattr(self, key))
-        check_dropout(self.dropout)
 
 
 @register(

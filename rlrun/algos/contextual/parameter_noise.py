@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ import torch
 from rlrun import networks
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
-from rlrun.algos.contextual.neural import NeuralConfig, NeuralLearner, check_dropout
-from rlrun.checks import positive, within
+from rlrun.algos.contextual.neural import DropoutRate, NeuralConfig, NeuralLearner
+from rlrun.checks import Positive, Share, Within
 from rlrun.footprint import TRAINED, q_network
 from rlrun.registry import Needs, register
 from rlrun.types import Array, HeadSpec, Metrics, Tensor
@@ -36,20 +37,13 @@ class ParameterNoiseConfig(NeuralConfig):
     """Exploration by noise on the network's parameters."""
 
     name: str = "parameter_noise"  # registered name of the algorithm
-    noise_std: float = 0.05  # standard deviation of the noise on every parameter, to begin with
-    epsilon: float = 0.1  # the noise is to change actions as much as this share of random ones would
-    epsilon_decay: float = 0.99  # factor on epsilon after every round of training
-    noise_batch_size: int = 256  # contexts on which the noise is measured, after every round of training
-    dropout: float = 0.0  # share of the hidden units that are dropped in training
+    noise_std: Positive = 0.05  # standard deviation of the noise on every parameter, to begin with
+    epsilon: Share = 0.1  # the noise is to change actions as much as this share of random ones would
+    epsilon_decay: Share = 0.99  # factor on epsilon after every round of training
+    # contexts on which the noise is measured, after every round of training
+    noise_batch_size: Annotated[int, Within(1, 10**7)] = 256
+    dropout: DropoutRate = 0.0  # share of the hidden units that are dropped in training
     dropout_when_acting: bool = False  # drop units while exploring, too
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive("noise_std", self.noise_std)
-        within("noise_batch_size", self.noise_batch_size, 1, 10**7)
-        for key in ("epsilon", "epsilon_decay"):
-            within(key, getattr(self, key), 0, 1)
-        check_dropout(self.dropout)
 
 
 @register(

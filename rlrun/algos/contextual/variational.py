@@ -21,7 +21,7 @@ from rlrun import networks
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.neural import Batch, NeuralConfig, NeuralLearner
-from rlrun.checks import positive
+from rlrun.checks import Positive
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, q_network
 from rlrun.ops.losses import gather
@@ -34,14 +34,9 @@ class VariationalConfig(NeuralConfig):
     """A Bayesian neural network by variational inference."""
 
     name: str = "variational"  # registered name of the algorithm
-    noise_std: float = 0.1  # standard deviation of the rewards around their expectation
-    prior_std: float = 0.1  # standard deviation of the weights' prior, whose mean is 0
-    init_std: float = 0.05  # standard deviation of every weight before training
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("noise_std", "prior_std", "init_std"):
-            positive(key, getattr(self, key))
+    noise_std: Positive = 0.1  # standard deviation of the rewards around their expectation
+    prior_std: Positive = 0.1  # standard deviation of the weights' prior, whose mean is 0
+    init_std: Positive = 0.05  # standard deviation of every weight before training
 
 
 @register(

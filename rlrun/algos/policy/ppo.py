@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from rlrun import networks
 from rlrun.agents.policy import ActorCriticAgent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.buffers import Minibatches
-from rlrun.checks import Positive, one_of, positive, within
+from rlrun.checks import Natural, NotNegative, OneOf, Positive, Share, Within, within
 from rlrun.compute.means import UpdateMeans
 from rlrun.compute.rules import GradientConfig
 from rlrun.compute.update import Aux
@@ -48,36 +48,27 @@ class PPOConfig(GradientConfig):
     learning_rate: Positive = 3e-4  # step size
     adam_eps: Positive = 1e-5  # adam, adamw: added to the root of the second moment
     max_grad_norm: Positive | None = 0.5  # gradients are scaled down to this global norm; null leaves them
-    gamma: float = 0.99  # discount factor per step
-    gae_lambda: float = 0.95  # 0: one-step advantages, 1: Monte Carlo
-    n_steps: int = 2048  # steps per environment and rollout
-    batch_size: int = 64  # transitions per minibatch
-    n_epochs: int = 10  # passes over each rollout
-    clip_range: float = 0.2  # how far the probability ratio may gain from moving away from 1
-    clip_range_schedule: str = "constant"  # constant | linear (falls to 0 at total_timesteps)
-    clip_range_vf: float | None = (
-        None  # how far a value may gain from moving away from the old one; null for no clipping
-    )
+    gamma: Share = 0.99  # discount factor per step
+    gae_lambda: Share = 0.95  # 0: one-step advantages, 1: Monte Carlo
+    n_steps: Annotated[int, Within(1, 10**7)] = 2048  # steps per environment and rollout
+    batch_size: Annotated[int, Within(1, 10**7)] = 64  # transitions per minibatch
+    n_epochs: Annotated[int, Within(1, 10**7)] = 10  # passes over each rollout
+    clip_range: Positive = 0.2  # how far the probability ratio may gain from moving away from 1
+    # constant | linear (falls to 0 at total_timesteps)
+    clip_range_schedule: Annotated[str, OneOf("constant", "linear")] = "constant"
+    # how far a value may gain from moving away from the old one; null for no clipping
+    clip_range_vf: Positive | None = None
     normalize_advantage: bool = True  # mean 0 and standard deviation 1 within each minibatch
-    ent_coef: float = 0.0  # weight of the entropy bonus
-    vf_coef: float = 0.5  # weight of the value loss
-    target_kl: float | None = (
-        None  # ends a rollout's epochs once the approximate KL exceeds 1.5 times this; null never does
-    )
-    sequence_length: int = 32  # with a network that remembers: steps that gradients flow back through, at most
-    burn_in: int = 0  # with a network that remembers: steps before a sequence that bring its memory up to date
+    ent_coef: NotNegative = 0.0  # weight of the entropy bonus
+    vf_coef: NotNegative = 0.5  # weight of the value loss
+    # ends a rollout's epochs once the approximate KL exceeds 1.5 times this; null never does
+    target_kl: Positive | None = None
+    # with a network that remembers: steps that gradients flow back through, at most
+    sequence_length: Annotated[int, Within(1, 10**7)] = 32
+    burn_in: Natural = 0  # with a network that remembers: steps before a sequence that bring its memory up to date
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("gamma", "gae_lambda"):
-            within(key, getattr(self, key), 0, 1)
-        for key in ("n_steps", "batch_size", "n_epochs", "sequence_length"):
-            within(key, getattr(self, key), 1, 10**7)
-        for key in ("clip_range", "clip_range_vf", "target_kl"):
-            positive(key, getattr(self, key))
-        for key in ("ent_coef", "vf_coef"):
-            within(key, getattr(self, key), 0)
-        one_of("clip_range_schedule", self.clip_range_schedule, ("constant", "linear"))
         within("burn_in", self.burn_in, 0, self.sequence_length)
         if self.normalize_advantage and self.batch_size == 1:
             raise ConfigError("batch_size", "one advantage has no standard deviation", "or normalize_advantage=false")

@@ -9,32 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from rlrun.agents.selectors import EpsilonGreedySelector, RandomArgmaxSelector
 from rlrun.agents.table import Rows, TableAgent
 from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.checks import positive, within
-from rlrun.schedules import ScheduleConfig, make
+from rlrun.checks import Above0, Bounded, Share
+from rlrun.schedules import Probability, ScheduleConfig, make
 from rlrun.types import Array, Metrics, Rollout
 
 
 @dataclass
-class ControlConfig:
+class ControlConfig(Bounded):
     """Options of every tabular control method."""
 
-    gamma: float = 0.99  # discount factor per step
-    learning_rate: float = 0.1  # share of the TD error that an update takes over
-    epsilon: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(start=0.1))  # probability of a random action
+    gamma: Share = 0.99  # discount factor per step
+    learning_rate: Annotated[float, Above0(1)] = 0.1  # share of the TD error that an update takes over
+    epsilon: Probability = field(default_factory=lambda: ScheduleConfig(start=0.1))  # probability of a random action
     initial_value: float = 0.0  # of every entry of the table; above what can be earned it drives exploration
-
-    def __post_init__(self) -> None:
-        within("gamma", self.gamma, 0, 1)
-        positive("learning_rate", self.learning_rate)
-        within("learning_rate", self.learning_rate, 0, 1)
-        self.epsilon.within("epsilon", 0, 1)
 
 
 class ControlLearner(Algorithm):

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.control import ControlConfig, ControlLearner, transitions
-from rlrun.checks import one_of, within
+from rlrun.checks import Natural, OneOf, Within
 from rlrun.errors import ConfigError
 from rlrun.footprint import tables
 from rlrun.registry import Needs, register
@@ -31,16 +32,14 @@ class DynaQConfig(ControlConfig):
     """Dyna-Q."""
 
     name: str = "dyna_q"  # registered name of the algorithm
-    planning_steps: int = 5  # updates from the model after every env step
-    planning_starts: int = 0  # env steps before the first of them
-    model: str = "deterministic"  # deterministic (the last outcome) | sampled (outcomes as often as they occurred)
+    planning_steps: Annotated[int, Within(0, 10**6)] = 5  # updates from the model after every env step
+    planning_starts: Natural = 0  # env steps before the first of them
+    # deterministic (the last outcome) | sampled (outcomes as often as they occurred)
+    model: Annotated[str, OneOf("deterministic", "sampled")] = "deterministic"
     learn: bool = True  # update from experience too; false = from the model only
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within("planning_steps", self.planning_steps, 0, 10**6)
-        within("planning_starts", self.planning_starts, 0)
-        one_of("model", self.model, ("deterministic", "sampled"))
         if not (self.learn or self.planning_steps):
             raise ConfigError(
                 "planning_steps", "0 with learn=false would learn nothing", "write planning_steps=5, or learn=true"

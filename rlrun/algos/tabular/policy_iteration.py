@@ -17,7 +17,7 @@ import numpy as np
 
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.planning import Planner
-from rlrun.checks import within
+from rlrun.checks import Bounded, Share
 from rlrun.errors import ConfigError, Diverged
 from rlrun.footprint import Need, Parameters, table
 from rlrun.registry import Needs, register
@@ -25,14 +25,11 @@ from rlrun.types import EnvSpec, Metrics, Progress, Rollout
 
 
 @dataclass
-class PolicyIterationConfig:
+class PolicyIterationConfig(Bounded):
     """Policy iteration."""
 
     name: str = "policy_iteration"  # registered name of the algorithm
-    gamma: float = 0.99  # discount factor per step; 1 where every episode can come to an end
-
-    def __post_init__(self) -> None:
-        within("gamma", self.gamma, 0, 1)
+    gamma: Share = 0.99  # discount factor per step; 1 where every episode can come to an end
 
 
 def footprint(cfg: PolicyIterationConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:

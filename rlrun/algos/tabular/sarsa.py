@@ -15,12 +15,13 @@ environment has its own. Replacing leaves the traces of the state's other action
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.control import ControlConfig, ControlLearner, transitions
-from rlrun.checks import one_of, within
+from rlrun.checks import OneOf, Share
 from rlrun.footprint import Need, Parameters, table
 from rlrun.registry import Needs, register
 from rlrun.types import EnvSpec, Metrics, Progress, Rollout
@@ -31,13 +32,9 @@ class SarsaConfig(ControlConfig):
     """SARSA(lambda)."""
 
     name: str = "sarsa"  # registered name of the algorithm
-    trace_decay: float = 0.9  # lambda: share of a trace that a step leaves, beside gamma; 0 = one-step SARSA
-    trace: str = "accumulating"  # accumulating | replacing: what a repeated visit does to a trace
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("trace_decay", self.trace_decay, 0, 1)
-        one_of("trace", self.trace, ("accumulating", "replacing"))
+    trace_decay: Share = 0.9  # lambda: share of a trace that a step leaves, beside gamma; 0 = one-step SARSA
+    # accumulating | replacing: what a repeated visit does to a trace
+    trace: Annotated[str, OneOf("accumulating", "replacing")] = "accumulating"
 
 
 def footprint(cfg: SarsaConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:

@@ -17,25 +17,20 @@ import numpy as np
 
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.planning import Planner
-from rlrun.checks import positive, within
+from rlrun.checks import Bounded, Count, Positive, Share
 from rlrun.footprint import tables
 from rlrun.registry import Needs, register
 from rlrun.types import Metrics, Progress, Rollout
 
 
 @dataclass
-class ValueIterationConfig:
+class ValueIterationConfig(Bounded):
     """Value iteration."""
 
     name: str = "value_iteration"  # registered name of the algorithm
-    gamma: float = 0.99  # discount factor per step
-    sweeps: int = 1  # backups of all states after every env step
-    tolerance: float = 1e-10  # planning is over when a sweep changes no value by as much
-
-    def __post_init__(self) -> None:
-        within("gamma", self.gamma, 0, 1)
-        within("sweeps", self.sweeps, 1)
-        positive("tolerance", self.tolerance)
+    gamma: Share = 0.99  # discount factor per step
+    sweeps: Count = 1  # backups of all states after every env step
+    tolerance: Positive = 1e-10  # planning is over when a sweep changes no value by as much
 
 
 @register(

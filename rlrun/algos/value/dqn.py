@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 
@@ -21,13 +22,13 @@ from rlrun import networks
 from rlrun.agents.q import DQNAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.learners import ReplayConfig, ReplayLearner, round_footprint
-from rlrun.checks import one_of
+from rlrun.checks import OneOf
 from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, Need, Parameters, weights
 from rlrun.ops.fields import allowed
 from rlrun.ops.losses import gather
 from rlrun.registry import ANY_SPACE, Needs, register
-from rlrun.schedules import ScheduleConfig, make
+from rlrun.schedules import Probability, ScheduleConfig, make
 from rlrun.types import MASK, Batch, EnvSpec, HeadSpec, Tensor
 
 LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
@@ -39,15 +40,10 @@ class DQNConfig(ReplayConfig):
 
     name: str = "dqn"  # registered name of the algorithm
     double: bool = False  # the online network chooses the next action, the target network evaluates it
-    loss: str = "huber"  # huber | mse
-    epsilon: ScheduleConfig = field(
+    loss: Annotated[str, OneOf(*LOSSES)] = "huber"  # huber | mse
+    epsilon: Probability = field(
         default_factory=lambda: ScheduleConfig("linear", start=1.0, end=0.05, fraction=0.1)
     )  # probability of a random action; falls from the first env step on, also before learning_starts
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("loss", self.loss, LOSSES)
-        self.epsilon.within("epsilon", 0, 1)
 
 
 def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:

@@ -10,23 +10,19 @@ import torch
 
 from rlrun.agents.agent import Agent
 from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.checks import positive, within
+from rlrun.checks import Bounded, Count, Positive
 from rlrun.networks import Inference
 from rlrun.registry import Needs, register
 from rlrun.types import Array, HeadSpec, Metrics, Progress, Rollout
 
 
 @dataclass
-class HillClimbingConfig:
+class HillClimbingConfig(Bounded):
     """Random local search over the weights of a policy."""
 
     name: str = "hill_climbing"  # registered name of the algorithm
-    n_steps: int = 80  # steps per environment with one candidate
-    noise: float = 0.5  # standard deviation of the steps away from the best weights
-
-    def __post_init__(self) -> None:
-        within("n_steps", self.n_steps, 1)
-        positive("noise", self.noise)
+    n_steps: Count = 80  # steps per environment with one candidate
+    noise: Positive = 0.5  # standard deviation of the steps away from the best weights
 
 
 class ArgmaxAgent(Agent):
