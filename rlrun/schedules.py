@@ -41,6 +41,17 @@ class Linear:
         return self.start + (self.end - self.start) * (env_steps / self.steps)
 
 
+@dataclass(frozen=True)
+class WarmUp:
+    """1 until `steps`, from then on what another schedule says, whose clock began at 0."""
+
+    steps: float
+    schedule: Schedule
+
+    def __call__(self, env_steps: float) -> float:
+        return 1.0 if env_steps < self.steps else self.schedule(env_steps)
+
+
 class Exponential:
     """`end + (start - end) * exp(-rate * t)`: every step takes the same share off the distance to `end`.
 

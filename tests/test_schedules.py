@@ -8,7 +8,7 @@ import pytest
 
 from rlrun.checks import Bounded
 from rlrun.errors import ConfigError
-from rlrun.schedules import Constant, Every, Exponential, Linear, Probability, Ratio, ScheduleConfig, make
+from rlrun.schedules import Constant, Every, Exponential, Linear, Probability, Ratio, ScheduleConfig, WarmUp, make
 
 
 @pytest.mark.parametrize("how", [{"rate": 0.001}, {"time_constant": 1000}])
@@ -130,3 +130,8 @@ def test_ratio_comes_in_whole_rounds_and_resumes_between_them() -> None:
     assert [again.owed(1), again.owed(1), again.owed(9)] == [0, 3, 6]
     with pytest.raises(ValueError, match="per"):
         Ratio(1, 0)
+
+
+def test_a_warm_up_goes_before_another_schedule() -> None:
+    chance = WarmUp(10, Linear(1.0, 0.0, 100))
+    assert [chance(at) for at in (0, 9, 10, 50, 100)] == [1, 1, 0.9, 0.5, 0]

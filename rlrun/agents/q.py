@@ -10,51 +10,39 @@ import numpy as np
 from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.selectors import ArgmaxSelector, EpsilonGreedySelector
 from rlrun.ops.distributions import Categorical
-from rlrun.schedules import Schedule
 from rlrun.types import MASK, Array, Metrics
 
 Forward = Callable[..., Any]  # obs [E, *obs] -> outputs of the network's heads
 
 
-class DQNAgent(Agent):
-    """Epsilon-greedy on action values while exploring, their argmax otherwise.
+class QAgent(Agent):
+    """Explores with a selector on action values, plays their argmax otherwise.
 
     Args:
         scores: obs [E, *obs] -> action values [E, A].
-        epsilon: probability of a random action as a schedule of env steps.
-        rng: the exploration's random stream.
-        random_steps: env steps at the start during which every action is random.
-        masked: obeys the mask that stands in the observations, random actions included.
+        explorer: chooses while exploring; if it is masked, the mask that stands in the observations is obeyed.
     """
 
     state = ("rng",)
 
-    def __init__(
-        self, scores: Forward, epsilon: Schedule, rng: np.random.Generator, random_steps: int = 0, masked: bool = False
-    ):
-        self.scores, self.random_steps, self.rng, self.masked = scores, random_steps, rng, masked
-        self.schedule = epsilon
-        self.explore = EpsilonGreedySelector(self.epsilon, rng, masked=masked)
+    def __init__(self, scores: Forward, explorer: EpsilonGreedySelector):
+        self.scores, self.explorer, self.rng, self.masked = scores, explorer, explorer.rng, explorer.masked
         self.greedy = ArgmaxSelector()
-
-    def epsilon(self, env_steps: float) -> float:
-        """The probability of a random action in force at `env_steps`."""
-        return 1.0 if env_steps < self.random_steps else self.schedule(env_steps)
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
-        selector = self.explore if explore else self.greedy
+        selector = self.explorer if explore else self.greedy
         scores = self.scores(obs)
         if self.masked:
             scores = np.where(obs[MASK], scores, -np.inf)
         return selector(scores, env_steps), memory, NOTHING
 
     def metrics(self, env_steps: int) -> Metrics:
-        return {"exploration_rate": self.epsilon(env_steps)}
+        return {"exploration_rate": self.explorer.at(env_steps)}
 
-    def fork(self, rng: np.random.Generator) -> DQNAgent:
-        return DQNAgent(self.scores, self.schedule, rng, self.random_steps, self.masked)
+    def fork(self, rng: np.random.Generator) -> QAgent:
+        return QAgent(self.scores, self.explorer.fork(rng))
 
 
 class EpsilonAgent(Agent):

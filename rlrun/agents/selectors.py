@@ -92,6 +92,10 @@ class EpsilonGreedySelector(Selector):
         self._schedule, self._changes = (epsilon, True) if callable(epsilon) else (Constant(epsilon), False)
         self._epsilon = _probability(self._schedule(0))
 
+    def at(self, env_steps: float) -> float:
+        """The probability of a random action at `env_steps`."""
+        return self._schedule(env_steps)
+
     def metrics(self) -> Metrics:
         """The scheduled epsilon that was last used; a fixed one is in the config."""
         return {"exploration_rate": self._epsilon} if self._changes else {}

@@ -15,11 +15,13 @@ import torch
 
 from rlrun import networks
 from rlrun.agents.agent import Agent
+from rlrun.agents.selectors import EpsilonGreedySelector, Selector
 from rlrun.buffers.replay import UniformConfig, uniform
 from rlrun.compute.device import Device
 from rlrun.compute.rules import OptimizerConfig, rule
 from rlrun.compute.update import Follower, LossFn, Update
 from rlrun.networks import NetworkBuilder, NetworkConfig
+from rlrun.schedules import ScheduleConfig, WarmUp, make
 from rlrun.state import Stateful
 from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, ReplayBuffer
 
@@ -56,6 +58,20 @@ class Kit:
         if self.buffer is not None:
             return self.buffer
         return uniform(UniformConfig(), self.env, gamma=gamma, rng=self.sampling, device=self.device)
+
+    def explorer(
+        self, epsilon: ScheduleConfig, random_steps: int = 0, greedy: Selector | None = None
+    ) -> EpsilonGreedySelector:
+        """What chooses actions by their scores while exploring.
+
+        Args:
+            epsilon: probability of a random action instead.
+            random_steps: env steps at the start during which every action is random.
+            greedy: chooses the other actions; the highest score by default.
+        """
+        schedule = make(epsilon, self.total_timesteps)
+        chance = WarmUp(random_steps, schedule) if random_steps else schedule
+        return EpsilonGreedySelector(chance, self.rng, greedy, masked=self.env.obs_space.masked)
 
     def nets(self, **heads: HeadSpec | Sequence[HeadSpec]) -> Any:
         """New networks by name (see networks/nets.py), each with one head or several."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlrun.agents.q import DQNAgent, EpsilonAgent
+from rlrun.agents.q import EpsilonAgent, QAgent
 from rlrun.agents.selectors import EpsilonGreedySelector
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.baselines.random import RandomAgent
@@ -16,7 +16,6 @@ from rlrun.algos.policy.ppo import PPO, PPOConfig
 from rlrun.algos.value.dqn import DQN, DQNConfig
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.ops.fields import tensors
-from rlrun.schedules import Constant
 from rlrun.types import MASK, Array, Batch, EnvSpec, Space
 
 N = 5  # actions
@@ -49,7 +48,7 @@ def allowed(obs: Array, action: Array) -> bool:
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
 def test_dqn_explores_and_plays_among_the_allowed(epsilon: float) -> None:
     obs, scores = observations(2000), np.random.default_rng(1).normal(size=(2000, N)).astype(np.float32)
-    agent = DQNAgent(lambda _: scores, Constant(epsilon), np.random.default_rng(0), masked=True)
+    agent = QAgent(lambda _: scores, EpsilonGreedySelector(epsilon, np.random.default_rng(0), masked=True))
     explored, _, _ = agent.act(obs, None, explore=True, env_steps=0)
     greedy, _, _ = agent.act(obs, None, explore=False, env_steps=0)
     assert allowed(obs, explored)

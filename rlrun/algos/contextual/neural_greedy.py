@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rlrun import networks
-from rlrun.agents.selectors import EpsilonGreedySelector
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.contextual.agent import ContextualAgent
 from rlrun.algos.contextual.neural import DropoutRate, NeuralConfig, NeuralLearner
 from rlrun.footprint import TRAINED, q_network
 from rlrun.registry import Needs, register
-from rlrun.schedules import Probability, ScheduleConfig, make
+from rlrun.schedules import Probability, ScheduleConfig
 from rlrun.types import HeadSpec
 
 
@@ -47,5 +46,5 @@ class NeuralGreedy(NeuralLearner):
         net = networks.Dropout(layers, cfg.dropout).to(kit.device.torch)
         super().__init__(cfg, kit, net)
         predict = networks.DropoutInference(net, cfg.dropout_when_acting)
-        self.selector = EpsilonGreedySelector(make(cfg.epsilon, kit.total_timesteps), kit.rng)
+        self.selector = kit.explorer(cfg.epsilon)
         self.agent = ContextualAgent(predict, predict.sample, arms, cfg.init_pulls, kit.rng, self.selector)

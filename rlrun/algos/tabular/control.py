@@ -13,11 +13,11 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from rlrun.agents.selectors import EpsilonGreedySelector, RandomArgmaxSelector
+from rlrun.agents.selectors import RandomArgmaxSelector
 from rlrun.agents.table import Rows, TableAgent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.checks import Above0, Bounded, Share
-from rlrun.schedules import Probability, ScheduleConfig, make
+from rlrun.schedules import Probability, ScheduleConfig
 from rlrun.types import Array, Metrics, Rollout
 
 
@@ -42,11 +42,11 @@ class ControlLearner(Algorithm):
 
     def __init__(self, cfg: ControlConfig, kit: Kit):
         super().__init__(cfg, kit)
-        self.rng = rng = kit.rng
+        self.rng = kit.rng
         self.gamma, self.learning_rate = cfg.gamma, cfg.learning_rate
         rows = Rows(kit.env)
         self.q = np.full((rows.count, kit.env.num_actions), cfg.initial_value)  # [S, A]
-        self.selector = EpsilonGreedySelector(make(cfg.epsilon, kit.total_timesteps), rng, RandomArgmaxSelector(rng))
+        self.selector = kit.explorer(cfg.epsilon, greedy=RandomArgmaxSelector(kit.rng))
         self.agent = TableAgent(rows, self.q, self.selector)
 
     def table(self) -> tuple[Array, Array]:

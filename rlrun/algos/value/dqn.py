@@ -19,7 +19,7 @@ from typing import Annotated
 import torch
 
 from rlrun import networks
-from rlrun.agents.q import DQNAgent
+from rlrun.agents.q import QAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.learners import ReplayConfig, ReplayLearner, round_footprint
 from rlrun.checks import OneOf
@@ -28,7 +28,7 @@ from rlrun.footprint import TRAINED, Need, Parameters, weights
 from rlrun.ops.fields import allowed
 from rlrun.ops.losses import gather
 from rlrun.registry import ANY_SPACE, Needs, register
-from rlrun.schedules import Probability, ScheduleConfig, make
+from rlrun.schedules import Probability, ScheduleConfig
 from rlrun.types import MASK, Batch, EnvSpec, HeadSpec, Tensor
 
 LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
@@ -63,16 +63,14 @@ def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 class DQN(ReplayLearner):
     """Q-learning from replay with a frozen target network (Mnih et al. 2015)."""
 
-    agent: DQNAgent
     state = ("q", "q_target", *ReplayLearner.state)
 
     def __init__(self, cfg: DQNConfig, kit: Kit):
         nets = kit.nets(q=HeadSpec("q", kit.env.num_actions))
         super().__init__(cfg, kit, nets, follow={"q_target": "q"})
         self.error: Callable[..., Tensor] = getattr(torch.nn.functional, LOSSES[cfg.loss])
-        epsilon = make(cfg.epsilon, kit.total_timesteps)
         self.masked = kit.env.obs_space.masked
-        self.agent = DQNAgent(networks.Inference(nets.q), epsilon, kit.rng, cfg.random_steps, self.masked)
+        self.agent = QAgent(networks.Inference(nets.q), kit.explorer(cfg.epsilon, cfg.random_steps))
 
     def loss(self, nets: networks.Nets, batch: Batch) -> tuple[Tensor, Aux]:
         """Weighted TD loss of the taken actions; the target gets no gradient."""
