@@ -20,6 +20,7 @@ FLOAT = 4  # bytes of a float32
 TRAINED = 4  # a parameter, its gradient and Adam's two moments
 
 Parameters = Callable[..., int]  # parameters(*heads: HeadSpec)
+Footprint = Callable[[Any, EnvSpec, Parameters], "list[Need]"]  # of an algorithm: (cfg, env, parameters)
 
 
 class Need(NamedTuple):
@@ -43,7 +44,7 @@ def weights(parameters: int, copies: int, what: str = "networks") -> Need:
     return Need("network.hidden", FLOAT * copies * parameters, f"{what} of {parameters:,} parameters", on_device=True)
 
 
-def tables(count: int) -> Callable[[Any, EnvSpec, Parameters], list[Need]]:
+def tables(count: int) -> Footprint:
     """The footprint of an algorithm with `count` tables [S, A] of float64."""
 
     def footprint(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
@@ -59,7 +60,7 @@ def table(env: EnvSpec, count: int) -> Need:
     return Need("env.id", 8 * count * states * env.num_actions, what, advice="a network needs no row per state")
 
 
-def q_network(copies: int) -> Callable[[Any, EnvSpec, Parameters], list[Need]]:
+def q_network(copies: int) -> Footprint:
     """The footprint of an algorithm whose network gives a value per action and is kept `copies` times."""
 
     def footprint(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:

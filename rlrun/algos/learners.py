@@ -13,7 +13,7 @@ from rlrun.compute.means import UpdateMeans
 from rlrun.compute.rules import GradientConfig
 from rlrun.compute.update import Aux
 from rlrun.errors import ConfigError
-from rlrun.footprint import Need, transition
+from rlrun.footprint import Footprint, Need, Parameters, transition
 from rlrun.networks.target import Target
 from rlrun.schedules import Ratio, annealed
 from rlrun.types import Batch, EnvSpec, Metrics, Progress, Rollout, Tensor
@@ -47,6 +47,15 @@ class ReplayConfig(GradientConfig):
                 "has no meaning with tau < 1, where the target follows after every gradient step",
                 "write target_update_interval=null, or tau=1",
             )
+
+
+def replay_footprint(networks: Footprint) -> Footprint:
+    """The footprint of an algorithm with such networks that learns from replay."""
+
+    def footprint(cfg: ReplayConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
+        return [*networks(cfg, env, parameters), *round_footprint(cfg, env)]
+
+    return footprint
 
 
 def round_footprint(cfg: ReplayConfig, env: EnvSpec) -> list[Need]:

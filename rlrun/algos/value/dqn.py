@@ -21,15 +21,15 @@ import torch
 from rlrun import networks
 from rlrun.agents.q import QAgent
 from rlrun.algos.algorithm import Kit
-from rlrun.algos.learners import ReplayConfig, ReplayLearner, round_footprint
+from rlrun.algos.learners import ReplayConfig, ReplayLearner, replay_footprint
 from rlrun.checks import OneOf
 from rlrun.compute.update import Aux
-from rlrun.footprint import TRAINED, Need, Parameters, weights
+from rlrun.footprint import TRAINED, q_network
 from rlrun.ops.fields import allowed
 from rlrun.ops.losses import gather
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.schedules import Probability, ScheduleConfig
-from rlrun.types import MASK, Batch, EnvSpec, HeadSpec, Tensor
+from rlrun.types import MASK, Batch, HeadSpec, Tensor
 
 LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
 
@@ -46,18 +46,13 @@ class DQNConfig(ReplayConfig):
     )  # probability of a random action; falls from the first env step on, also before learning_starts
 
 
-def footprint(cfg: DQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
-    """The network, its target, and the batches of a round."""
-    return [weights(parameters(HeadSpec("q", env.num_actions)), TRAINED + 1), *round_footprint(cfg, env)]
-
-
 @register(
     "algo",
     DQNConfig,
     needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay"),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
-    footprint=footprint,
+    footprint=replay_footprint(q_network(TRAINED + 1)),  # the network and its target
     weights=("q", "q_target.module"),
 )
 class DQN(ReplayLearner):
