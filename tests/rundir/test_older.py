@@ -1,0 +1,50 @@
+"""What older versions wrote, in today's words and places. That whole runs of theirs still work: test_old_runs.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rlrun.errors import CheckpointError
+from rlrun.rundir import checkpoints, older
+
+
+@pytest.mark.parametrize("way", ["in_process", "subprocess", "native"])
+def test_how_environments_are_stepped_was_called_experience(way: str) -> None:
+    old = {"seed_tree": 2, "env": {"name": "gym", "id": "CartPole-v1"}, "experience": {"name": way}}
+    new = older.config(old)
+    assert new["env"] == {"name": "gym", "id": "CartPole-v1", "vector": way}
+    assert new["experience"] == {"name": "rollouts"}
+    assert old["experience"] == {"name": way}, "the old one is left as it was"
+
+
+def test_a_bandit_is_stepped_in_its_own_way() -> None:
+    old = {"seed_tree": 2, "env": {"name": "bandit/bernoulli"}, "experience": {"name": "in_process"}}
+    assert older.config(old) == {**old, "experience": {"name": "rollouts"}}
+
+
+def test_todays_words_stay() -> None:
+    new = {"seed_tree": 2, "env": {"name": "gym", "vector": "native"}, "experience": {"name": "rollouts"}}
+    assert older.config(new) == new
+
+
+def test_what_was_shared_stood_in_the_training_environments(tmp_path: Path) -> None:
+    stats = {"count": 3, "mean": np.ones(2), "squares": np.ones(2)}
+    source = {"envs": {"grade": "exact", "obs_stats": stats}}
+    path = checkpoints.save(tmp_path, {"algo": {"w": np.zeros(3)}, "source": source}, 5)
+    assert set(checkpoints.load(path)) == {"algo", "source"}
+    found = checkpoints.load(path, ["algo", "environments"])
+    assert set(found) == {"algo", "environments"}
+    assert found["environments"]["obs_stats"]["mean"].tolist() == [1, 1]
+    assert older.completed(checkpoints.load(path))["environments"]["obs_stats"]["count"] == 3
+    with pytest.raises(CheckpointError, match="has no part 'networks'"):
+        checkpoints.load(path, ["networks"])
+
+
+def test_a_part_of_its_own_comes_first(tmp_path: Path) -> None:
+    state = {"environments": {"values": np.zeros(2)}, "source": {"envs": {"values": np.ones(2)}}}
+    path = checkpoints.save(tmp_path, state, 5)
+    assert checkpoints.load(path, ["environments"])["environments"]["values"].tolist() == [0, 0]
+    assert older.completed(checkpoints.load(path))["environments"]["values"].tolist() == [0, 0]
