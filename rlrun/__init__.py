@@ -4,7 +4,9 @@ In Python:
 
     import rlrun
 
-    table = rlrun.runs("outputs")    # configs, results and metrics of all runs there as NumPy columns
+    run = rlrun.train(["algo=ppo", "env=cartpole"])    # as the command does; run.path, run.results, run.metrics
+    policy = rlrun.load(run.path, checkpoint="best")   # policy(obs), policy.predict(obs, state, episode_start)
+    table = rlrun.runs("outputs")                      # configs, results and metrics of all runs as NumPy columns
 
 Importing this package is free of torch; the parts load when they are used.
 """
@@ -15,30 +17,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlrun.agents.agent import Agent as Agent
     from rlrun.algos.algorithm import Algorithm as Algorithm
     from rlrun.algos.algorithm import Kit as Kit
+    from rlrun.notebook import train as train
     from rlrun.registry import Needs as Needs
     from rlrun.registry import register as register
     from rlrun.report.table import runs as runs
     from rlrun.run.callbacks.callback import Callback as Callback
+    from rlrun.run.policy import load as load
 
 __version__ = "0.2.0.dev0"
 
 _FACE = {  # what a user of Python needs, and where it is
-    "Algorithm": "rlrun.algos.algorithm:Algorithm",
-    "Callback": "rlrun.run.callbacks.callback:Callback",
-    "Kit": "rlrun.algos.algorithm:Kit",
-    "Needs": "rlrun.registry:Needs",
-    "register": "rlrun.registry:register",
-    "runs": "rlrun.report.table:runs",
+    "Agent": "rlrun.agents.agent",
+    "Algorithm": "rlrun.algos.algorithm",
+    "Callback": "rlrun.run.callbacks.callback",
+    "Kit": "rlrun.algos.algorithm",
+    "Needs": "rlrun.registry",
+    "load": "rlrun.run.policy",
+    "register": "rlrun.registry",
+    "runs": "rlrun.report.table",
+    "train": "rlrun.notebook",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _FACE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, own = _FACE[name].partition(":")
-    return getattr(importlib.import_module(module), own)
+    return getattr(importlib.import_module(_FACE[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -32,7 +32,7 @@ FLOORS: list[set[str]] = [
     {"sweeps"},
     {"commands"},
     {"cli"},
-    {"testing"},
+    {"testing", "notebook"},
     {"__main__", "worker"},
 ]
 FLOOR_OF = dict.fromkeys(GROUND, 0) | {room: floor for floor, rooms in enumerate(FLOORS, 1) for room in rooms}

@@ -39,7 +39,7 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     """
     with _made(composed) as made:
         parts = made.parts
-        run_dir = _claim(composed, argv, parts.seeds, made.begun | parts.data)
+        run_dir = _claim(composed, argv, parts.seeds, made.begun | parts.data | parts.known)
         messages = [f"run: {run_dir.path}", composed.tuned(argv), *cautions(parts.cfg, parts.spec)]
         return attempt(made, run_dir, [*messages, *_weights(parts.cfg)])
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from rlrun.envs.recorded import Record
+from rlrun.envs.spaces import action_map
+from rlrun.envs.view import View
 from rlrun.errors import ConfigError
 from rlrun.state import Stateful
 from rlrun.types import Array, EnvSpec, VectorEnv
@@ -61,6 +65,20 @@ class Environments(Stateful):
     def fingerprint(self) -> str:
         """A hash of the data that the environments show; "" where they show none."""
         return ""
+
+    def record(self) -> dict[str, Any]:
+        """What is known of one environment, for whoever plays without opening any; {} if they cannot do without."""
+        return {}
+
+    def stand_in(self, record: Mapping[str, Any]) -> None:
+        """Go by a record instead of opening environments. NotRecorded if it is none."""
+
+    def view(self) -> View:
+        """What an agent sees of observations that come from elsewhere; training's statistics are frozen."""
+        from rlrun.envs.vector.in_process import InProcess
+
+        record = Record.like(self.spec(1))
+        return View(record, InProcess, action_map(record.action_space))
 
     def _shows_nothing(self) -> NoReturn:
         raise ConfigError("env", f"{self.spec(1).id} has nothing to show")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun import custom
+from rlrun.custom import Custom
 from rlrun.envs import catalogue, gridworlds, partial, toy
 from rlrun.envs.environments import Environments
 from rlrun.envs.gridworlds import Grid
 from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningFields, RunningMeanStd, running
 from rlrun.envs.recipe import Recipe
+from rlrun.envs.recorded import NotRecorded, Record, StandIn
 from rlrun.envs.spaces import mask_source
 from rlrun.envs.vector.ways import build
+from rlrun.envs.view import View
 from rlrun.envs.wrappers import FrameStack, TransformReward
 from rlrun.errors import ConfigError
 from rlrun.seeding import SeedTree
@@ -40,23 +45,26 @@ class GymEnvs(Environments):
             None  # made with the first vector, which tells the shape
         )
         self._training: VectorEnv | None = None
-        wrappers = tuple(custom.entry("env.wrappers", item) for item in cfg.wrappers)
+        self._record: Record | None = None  # of the first environment
+        self._info_keys = tuple(info_keys)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How an environment is made. ConfigError if there is none of that id, or a wrapper is none."""
+        wrappers = tuple(custom.entry("env.wrappers", item) for item in self._cfg.wrappers)
         for wrapper in wrappers:
             wrapper.check(wrapper.factory(), "env")
-        self.recipe = Recipe(
-            catalogue.find(cfg.id),
-            cfg.kwargs,
-            cfg.time_limit,
-            cfg.clip_action,
-            cfg.rescale_action,
-            wrappers,
-            tuple(info_keys),
-        )
+        return self._recipe(catalogue.find(self._cfg.id), wrappers)
+
+    def _recipe(self, spec: GymSpec, wrappers: tuple[Custom, ...]) -> Recipe:
+        cfg = self._cfg
+        return Recipe(spec, cfg.kwargs, cfg.time_limit, cfg.clip_action, cfg.rescale_action, wrappers, self._info_keys)
 
     def spec(self, num_envs: int) -> EnvSpec:
-        """What an algorithm may know; the first time, opens one environment and closes it."""
+        """What an algorithm may know; the first time, opens one environment and closes it, unless one is on record."""
         if self._spec is None:
-            with closing(self._transformed(self._first(), training=False)) as vector:
+            first = self._first() if self._record is None else self._together([StandIn(self._record)])
+            with closing(self._transformed(first, training=False)) as vector:
                 self._spec = vector.spec
         return dataclasses.replace(self._spec, num_envs=num_envs)
 
@@ -71,11 +79,18 @@ class GymEnvs(Environments):
                     f"the masks that {self.recipe.spec.id} tells of its actions are read from single environments",
                     "use env.vector=in_process, or env.action_masks=false to take no notice of them",
                 )
+            self._record = Record.of(vector.envs, "", vector.spec.max_episode_steps)
             return vector
         env = self.recipe.unseen()
         if self._cfg.action_masks:
             self.recipe = dataclasses.replace(self.recipe, masks=mask_source(env))
-        return build("in_process", self.recipe, 1, envs=[env])
+        vector = self._together([env])
+        self._record = Record.of(env, self.recipe.masks, vector.spec.max_episode_steps)
+        return vector
+
+    def _together(self, envs: list[gym.Env]) -> VectorEnv:
+        """A vector of environments that are there already."""
+        return build("in_process", self.recipe, len(envs), envs=envs)
 
     def train(self, num_envs: int) -> VectorEnv:
         """The environments a learner collects from, with everything the config asks for."""
@@ -98,7 +113,26 @@ class GymEnvs(Environments):
     def watch(self, env: gym.Env) -> VectorEnv:
         """`evaluation` on the one environment given, for instance one from `render`."""
         self.spec(1)
-        return self._transformed(build("in_process", self.recipe, 1, envs=[env]), training=False)
+        return self._transformed(self._together([env]), training=False)
+
+    def record(self) -> dict[str, Any]:
+        """The spaces of one environment, and what else is known; {} where a space cannot be written down."""
+        self.spec(1)
+        with suppress(NotRecorded):
+            return self._record.to_json() if self._record else {}
+        return {}
+
+    def stand_in(self, record: Mapping[str, Any]) -> None:
+        """Go by a record: neither the environment nor the user's wrappers need to be installed."""
+        self._record = Record.from_json(record)
+        self.recipe = dataclasses.replace(self._recipe(GymSpec(self._record.id), ()), masks=self._record.masks)
+
+    def view(self) -> View:
+        """What an agent sees of observations that come from elsewhere: frames stacked, then normalised."""
+        self.spec(1)
+        record, frames = cast(Record, self._record), self._cfg.frame_stack
+        actions = self.recipe.actions(record.action_space)
+        return View(record, lambda envs: self._transformed(self._together(envs), training=False), actions, frames)
 
     def render(self, mode: str) -> gym.Env:
         """One environment that can be looked at; mode "human" or "rgb_array"."""

@@ -54,7 +54,7 @@ def attempt(
     ):
         for message in [*messages, *memory.notice(memory.of_run(parts.cfg, parts.spec))]:
             log.info("%s", message)
-        run_dir.amend_meta(**roots(parts.seeds))
+        run_dir.amend_meta(**roots(parts.seeds), **parts.known)
         run, callbacks = build.begin(parts, run_dir), build.callbacks(parts.cfg, run_dir, made.own)
         record.run, record.summary = run, callbacks.summary
         with closing(run.logger), closing(run.evaluation_envs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,16 +47,19 @@ def environments(config: RunConfig) -> Environments:
     return made
 
 
-def setting(config: RunConfig, learns: bool = True) -> Setting:
+def setting(config: RunConfig, learns: bool = True, record: Mapping[str, Any] | None = None) -> Setting:
     """Where and with what an agent acts. One environment is opened, and closed again, to see whether all fits it.
 
     Args:
         learns: whether there must be memory for what only learning fills.
+        record: what is known of the environments; then none is opened.
 
     Raises:
         ConfigError: the config does not fit the environment, or there is none.
     """
     made = environments(config)
+    if record:
+        made.stand_in(record)
     spec = made.spec(config.env.num_envs)
     check_fit(config, spec, learns)
     return Setting(config, schema.seeds(config), made, spec, make("device", config.device))

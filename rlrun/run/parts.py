@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rlrun.algos.algorithm import Algorithm
 from rlrun.compute.device import Device
@@ -30,6 +31,12 @@ class Setting:
         """The hash of the data that the environments show, for `meta.json`; {} where they show none."""
         fingerprint = self.environments.fingerprint()
         return {"data": fingerprint} if fingerprint else {}
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What is known of the environments without opening them, for `meta.json`; {} where they must be opened."""
+        record = self.environments.record()
+        return {"environment": record} if record else {}
 
     def must_show_data_of(self, run_dir: RunDir) -> None:
         """Raise ConfigError if the data are not those that a run was started with."""

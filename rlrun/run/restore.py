@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -71,8 +72,12 @@ class Restored:
         }
 
 
-def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
+def restore(run_dir: RunDir, which: str, trust: bool = False, record: Mapping[str, Any] | None = None) -> Restored:
     """A run in the state of a checkpoint.
+
+    Args:
+        trust: obey its config even if it was made elsewhere.
+        record: what is known of its environments; then none is opened.
 
     The state of its training environments stays where it is: what it names, such as a folder or a port, belongs to the
     run, which may be at work.
@@ -89,7 +94,8 @@ def restore(run_dir: RunDir, which: str, trust: bool = False) -> Restored:
         lambda text: print(f"warning: {text}", file=sys.stderr),
     )
     with run_dir.where_modules_are():
-        setting = build.setting(validate(looked_up(read_config(run_dir, trust))), learns=False)
+        cfg = validate(looked_up(read_config(run_dir, trust)))
+        setting = build.setting(cfg, learns=False, record=record)
     setting.must_show_data_of(run_dir)
     algo, progress = build.learner(setting), Progress(setting.cfg.total_timesteps)
     with checkpoints.must_fit(found):
