@@ -36,7 +36,7 @@ def play(envs, steps, action=0):
 )
 def test_ids_that_are_gone_name_the_newest(old, newest):
     with pytest.raises(ConfigError) as caught:
-        factory(old)
+        factory(old).spec(1)
     assert str(caught.value) == f"env.id: there is no environment {old!r}\nits newest version is {newest!r}"
 
 
@@ -56,7 +56,7 @@ def test_an_old_id_that_works_is_used_with_a_hint_and_nothing_else_is_said(caplo
 )
 def test_unknown_ids_name_the_nearest(env_id, problem):
     with pytest.raises(ConfigError) as caught:
-        factory(env_id)
+        factory(env_id).spec(1)
     assert str(caught.value).startswith(f"env.id: {problem}")
 
 
