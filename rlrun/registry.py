@@ -131,6 +131,8 @@ def _misused(kind: str, config: Any, other: Mapping[str, Any]) -> str:
     """What is wrong with a registration in an earlier form, or with a word that does not exist."""
     if not isinstance(config, str):
         wrong = next(iter(other))
+        if wrong in Needs.__dataclass_fields__:
+            return f"register has no {wrong!r}: write needs=Needs({wrong}=…)"
         return f"register has no {wrong!r}: {did_you_mean(wrong, register.__kwdefaults__ or ())}"
     if "config" not in other:
         return f'register("{kind}", "{config}") is written register("{kind}", name="{config}")'

@@ -76,6 +76,7 @@ def test_a_name_is_taken_once() -> None:
         ),
         (("callback", "early"), {}, 'register("callback", "early") is written register("callback", name="early")'),
         (("algo", IdleConfig), {"wieghts": ("q",)}, "register has no 'wieghts': did you mean 'weights'?"),
+        (("algo", IdleConfig), {"memory": "replay"}, "register has no 'memory': write needs=Needs(memory=…)"),
         (("algo", object), {}, 'register("algo", …): its config has no field `name` with the name as its default'),
         (("callback",), {}, 'register("callback", …): its config has no field `name` with the name as its default'),
     ],

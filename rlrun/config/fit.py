@@ -11,14 +11,15 @@ from rlrun.types import EnvSpec
 
 def check_network(algo: str, network: str | None) -> None:
     """An algorithm that takes a network has one, without memory unless it learns from sequences."""
-    entry, names = registry.get("algo", algo), registry.names("network")
+    entry = registry.get("algo", algo)
+    names = registry.names("network")
+    fitting = [name for name in names if entry.needs.recurrent or not registry.get("network", name).remembers]
     if network is None and entry.network is not None:
-        raise ConfigError("network", f"{algo} needs one", f"choose one of: {', '.join(names)}")
-    if network is not None and registry.get("network", network).remembers and not entry.needs.recurrent:
-        fitting = ", ".join(name for name in names if not registry.get("network", name).remembers)
+        raise ConfigError("network", f"{algo} needs one", f"choose one of: {', '.join(fitting)}")
+    if network is not None and network not in fitting:
         able = ", ".join(name for name in registry.names("algo") if registry.get("algo", name).needs.recurrent)
         problem = f"{algo} cannot learn with {network}, whose memory takes sequences of steps; {able} can"
-        raise ConfigError("network", problem, f"these fit: {fitting}")
+        raise ConfigError("network", problem, f"these fit: {', '.join(fitting)}")
 
 
 def check_buffer(algo: str, buffer: str | None) -> None:

@@ -89,12 +89,15 @@ def learner(
     algo = make("algo", config.algo, kit)
     if not isinstance(algo, Algorithm):
         raise ConfigError("algo", f"{config.algo.name} is no algorithm", "derive it from rlrun.Algorithm")
+    if not hasattr(algo, "agent"):
+        raise ConfigError("algo", f"{config.algo.name} has nobody who acts", "set self.agent in its constructor")
     return algo
 
 
 def none_chosen(*_: Any) -> Any:
     """In place of a network builder where the config has `network: null`."""
-    raise ConfigError("network", "the algorithm builds one and none is chosen", "declare one: register(…, network=…)")
+    problem = "the algorithm builds one, and none is chosen"
+    raise ConfigError("network", problem, 'write network=mlp, or declare it: register(…, network="mlp")')
 
 
 def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrun import cli
+from rlrun import cli, registry
 from rlrun.config import compose
 
 HEAD = "# @package _global_\n"
@@ -144,3 +144,52 @@ def test_an_algorithm_brings_the_network_and_the_buffer_that_it_declares(
     assert chosen() == (network, buffer)
     assert chosen("network=null", "buffer=null") == (None, None)
     assert chosen("network=mlp", "buffer=uniform") == ("mlp", "uniform")
+
+
+INCOMPLETE = '''
+from dataclasses import dataclass
+from rlrun import Algorithm, register
+from rlrun.types import HeadSpec
+
+@dataclass
+class {name}Config:
+    name: str = "{name}"
+
+@register("algo", {name}Config)
+class {name}{base}:
+    """Not whole."""
+    def __init__(self, cfg, kit):
+        {body}
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "body", "answer"),
+    [
+        ("duck", "", "pass", "algo: duck is no algorithm\nderive it from rlrun.Algorithm\n"),
+        ("still", "(Algorithm)", "pass", "algo: still has nobody who acts\nset self.agent in its constructor\n"),
+        (
+            "mute",
+            "(Algorithm)",
+            'kit.nets(q=HeadSpec("q", 2))',
+            "network: the algorithm builds one, and none is chosen\n"
+            'write network=mlp, or declare it: register(…, network="mlp")\n',
+        ),
+    ],
+)
+def test_what_an_algorithm_of_ones_own_lacks_is_said(
+    name: str,
+    base: str,
+    body: str,
+    answer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"incomplete_{name}.py").write_text(INCOMPLETE.format(name=name, base=base, body=body))
+    monkeypatch.setattr(registry, "_ENTRIES", {kind: dict(known) for kind, known in registry._ENTRIES.items()})
+    assert cli.main([f"imports=[incomplete_{name}]", f"algo={name}", "+smoke=on", "hydra.run.dir=run"]) == 2
+    assert capsys.readouterr().err == f"rlrun: {answer}"
+    assert not (tmp_path / "run").exists()
