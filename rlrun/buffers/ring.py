@@ -19,7 +19,7 @@ that has been overwritten is told, and does no harm to the one that lies there n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any
 
@@ -47,7 +47,9 @@ class Ring:
         self.added = 0  # transitions so far: the number of the next one
         self.late = 0  # news of transitions that had been overwritten
         self._obs_space, self._action_space = env.obs_space, env.action_space
-        self._beyond = self.capacity + np.arange(self.envs)  # the cells of what followed the newest row
+        self._row = slice(0)  # the slots of the newest row
+        self._unbroken = True  # no episode ended in it
+        self._beyond = self.capacity + np.arange(self.envs)  # the cells of what followed it
         self._apart = 0  # cells that have held an observation at an episode's end
         self._free: list[int] = []  # those of them that hold none now
         self.transition_bytes = transition(env, observations=1)
@@ -98,33 +100,34 @@ class Ring:
         Where the rollout does not go on as the one before stopped, because environments were started anew in between,
         what was the newest row until now keeps what really followed it, as after a truncation.
         """
-        if self.added:
+        first, count, envs = self.added, rollout.reward.size, self.envs
+        if first:
             self._go_on(rollout.obs[0])
-        count, envs = rollout.reward.size, self.envs
-        begin = max(0, count - self.capacity)  # of a rollout longer than the ring the end stays
+        begin = skipped = max(0, count - self.capacity)  # of a rollout longer than the ring the end stays
         obs = rollout.obs[:-1].reshape(-1, *self._obs_space.shape)
-        action = rollout.action.reshape(-1, *self._action_space.shape)
-        reward, discount = rollout.reward.ravel(), np.where(rollout.terminated, 0.0, self.gamma).ravel()
-        for slots, part in self._stretches(begin, count):
+        action, reward = rollout.action.reshape(-1, *self._action_space.shape), rollout.reward.ravel()
+        while begin < count:  # once, or twice where the ring begins anew
+            slot = (first + begin) % self.capacity
+            end = min(count, begin + self.capacity - slot)
+            slots = slice(slot, slot + end - begin)
             self._vacate(slots)
-            self.number[slots] = np.arange(self.added + part.start, self.added + part.stop)
-            self.obs[slots], self.action[slots] = obs[part], action[part]
-            self.reward[slots], self.discount[slots] = reward[part], discount[part]
-        first, self.added = self.added, self.added + count
+            self.number[slots] = np.arange(first + begin, first + end)
+            self.obs[slots], self.action[slots] = obs[begin:end], action[begin:end]
+            self.reward[slots], self.discount[slots] = reward[begin:end], self.gamma
+            begin = end
+        self.added = first + count
+        self._row = slice(slots.stop - envs, slots.stop)
+        self._unbroken = True
         self.newest[:] = rollout.obs[-1]
-        self.after[self._newest_row()] = self._beyond
+        self.after[self._row] = self._beyond
         for (t, e), final in rollout.final_obs.items():
-            if (place := t * envs + e) >= begin:
-                self._keep_apart((first + place) % self.capacity, final)
+            if (place := t * envs + e) >= skipped:
+                slot = (first + place) % self.capacity
+                self._keep_apart(slot, final)
+                if rollout.terminated[t, e]:
+                    self.discount[slot] = 0
+                self._unbroken &= place < count - envs
         return range(first, self.added)
-
-    def _stretches(self, begin: int, end: int) -> Iterator[tuple[slice, slice]]:
-        """The slots that transitions `begin` ... `end` - 1 of a rollout go to, cut where the ring begins anew."""
-        while begin < end:
-            slot = (self.added + begin) % self.capacity
-            length = min(end - begin, self.capacity - slot)
-            yield slice(slot, slot + length), slice(begin, begin + length)
-            begin += length
 
     def _vacate(self, slots: slice) -> None:
         """Make room for new transitions, each followed by the next row."""
@@ -144,22 +147,18 @@ class Ring:
         for number in range(start // self._block, last + 1):
             self._blocks[number].seal = None
 
-    def _newest_row(self) -> slice:
-        stop = (self.added - 1) % self.capacity + 1
-        return slice(stop - self.envs, stop)
-
     def _go_on(self, obs: Array) -> None:
         """The next row will begin with these [E, *obs]: the newest one, where no episode ended, leads to it."""
-        row = self._newest_row()
-        after = self.after[row]
-        goes_on = after == self._beyond
-        if not _equal(self.newest, obs):
-            for e in np.flatnonzero(goes_on).tolist():
-                if not _equal(self.newest[e], obs[e]):
-                    self._keep_apart(row.start + e, self.newest[e])
-                    self._touch(row.start, row.stop)
-                    goes_on[e] = False
-        after[goes_on] += self.added % self.capacity - self.capacity
+        after, ahead = self.after[self._row], self._row.stop % self.capacity - self.capacity
+        if self._unbroken and _equal(self.newest, obs):
+            after += ahead
+            return
+        for e in np.flatnonzero(after == self._beyond).tolist():
+            if _equal(self.newest[e], obs[e]):
+                after[e] += ahead
+            else:
+                self._keep_apart(self._row.start + e, self.newest[e])
+                self._touch(self._row.start, self._row.stop)
 
     def _keep_apart(self, slot: int, obs: Array) -> None:
         """The transition in this slot led to an observation that no row begins with."""
@@ -233,8 +232,11 @@ class Ring:
         self.number[newer % self.capacity] = newer
         if stored:
             self.newest[:] = _fitting(state["newest"], self.newest)
-            after = self.after[self._newest_row()]
+            last = (stored - 1) % self.capacity + 1
+            self._row = slice(last - self.envs, last)
+            after = self.after[self._row]
             np.copyto(after, self._beyond, where=after < self.capacity)
+            self._unbroken = bool((after == self._beyond).all())
         if starts[:-1] == list(range(0, starts[-1], self._block)):  # cut where we cut
             for own, block in zip(self._blocks, blocks, strict=True):
                 own.seal = block.seal
