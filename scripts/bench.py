@@ -329,7 +329,7 @@ def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
         learner: Any = run.algo
         clocks.wrap(run.source.envs, "step", "env")
         clocks.wrap(learner.agent, "act", "act")
-        memory = getattr(learner, "buffer", None) or learner.minibatches
+        memory = learner.buffer if hasattr(learner, "buffer") else learner.minibatches
         clocks.wrap(memory, "add", "sample")
         for method in ("bursts", "minibatches"):
             clocks.wrap_generator(memory, method, "sample")
