@@ -1,6 +1,8 @@
 """What an algorithm is, and the one thing that it is built from.
 
-algo = DQN(DQNConfig(learning_rate=1e-3), Kit(env))        # in a notebook; a run's kit is made by run/build.py
+A run's kit is made by run/build.py; in a notebook a description of the environment is enough:
+
+    algo = DQN(DQNConfig(learning_rate=1e-3), Kit(env))
 """
 
 from __future__ import annotations
