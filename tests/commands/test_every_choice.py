@@ -1,4 +1,8 @@
-"""Every choice of every group trains: `list` enumerates them, and each is in a smoke run through the command."""
+"""Every choice trains: `list` enumerates them, and each is in a smoke run through the command.
+
+The contract of algorithms (tests/algos) trains each of them; tuned values and experiments, which choose among the rest,
+are built as they are (tests/config).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DATA, algorithms
+from conftest import DATA
 
-from rlrun import cli
-from rlrun.config import folders
+from rlrun import cli, registry
+from rlrun.config import folders, plugins
 from rlrun.envs.vector.ways import WAYS
 
 FILES = {
@@ -31,8 +35,14 @@ FILES = {
     "summary.json",
 }
 
-# Who learns where no tuned pair says it: by the environment's spaces.
-LEARNERS = {"bandit/bernoulli": "ucb", "bandit/gaussian": "ucb", "pendulum": "ppo", "identity": "q_learning"}
+# Who learns where: by the environment's spaces.
+TABLES = ("identity", "frozenlake", "cliffwalking", "taxi", "blackjack", "maze")
+LEARNERS = {
+    "bandit/bernoulli": "ucb",
+    "bandit/gaussian": "ucb",
+    "pendulum": "ppo",
+    **dict.fromkeys(TABLES, "q_learning"),
+}
 # What only the user can know.
 NEEDS = {"gym": ["env.id=CartPole-v1"], "bandit/csv": ["env.path=table.csv", "env.label=arm"]}
 MODULES = {"lunarlander": "Box2D"}
@@ -46,41 +56,28 @@ def on(env: str) -> list[str]:
 
 def learner(env: str) -> str:
     """An algorithm that fits an environment."""
+    if env in TABLES:
+        return "q_learning"
     return LEARNERS.get(env, "linear_posterior" if env.startswith("bandit/") else "dqn")
 
 
 def plan() -> Iterator[list[str]]:
     """Words of runs that have every choice in one of them."""
-    covered: set[str] = {"algo=dqn", "env=cartpole"}
-
-    def run(*words: str) -> list[str]:
-        covered.update(words)
-        return list(words)
-
-    for pair in folders.options("tuned"):
-        algo, dash, env = pair.partition("-")
-        if not dash:  # what pairs with the same environment share
-            continue
-        yield run(f"algo={algo}", *on(env))
-    for name in folders.options("experiment"):
-        yield run(f"experiment={name}")
-    for algo, env in sorted(algorithms().items()):
-        if f"algo={algo}" not in covered:
-            yield run(f"algo={algo}", *on(env))
+    plugins.load_installed()
     for env in folders.options("env"):
-        if f"env={env}" not in covered:
-            yield run(f"algo={learner(env)}", *on(env))
+        yield [f"algo={learner(env)}", *on(env)]
     for name in folders.options("network"):
-        yield run("algo=dqn", f"network={name}")
+        remembers = registry.has("network", name) and registry.get("network", name).remembers
+        yield ["algo=ppo" if remembers else "algo=dqn", f"network={name}"]
     for name in WAYS:
-        yield run("algo=dqn", f"env.vector={name}", "env.num_envs=2")
+        yield ["algo=dqn", f"env.vector={name}", "env.num_envs=2"]
     for name in folders.options("experience"):
-        yield run("algo=dqn", f"experience={name}", "env.num_envs=2")
-    yield run("algo=dqn", "buffer=uniform")
+        yield ["algo=dqn", f"experience={name}", "env.num_envs=2"]
+    yield ["algo=dqn", "buffer=uniform"]
     for group in ("device", "logger", "eval", "checkpoint"):
         for name in folders.options(group):
             if name != "cuda":
-                yield run("algo=dqn", f"{group}={name}")
+                yield ["algo=dqn", f"{group}={name}"]
 
 
 RUNS = list(plan())
@@ -113,12 +110,10 @@ def test_a_choice_trains(words: list[str], tmp_path: Path, monkeypatch: pytest.M
 
 def test_every_choice_is_in_a_run() -> None:
     """A choice that is added must train, too. A smoke run is one of `smoke=on`; a machine without a GPU refuses it."""
-    words = {word for run in RUNS for word in run} | {"env=cartpole", "device=cuda", "smoke=on"}
-    pairs = {f"{run[0].removeprefix('algo=')}-{run[1].removeprefix('env=')}" for run in RUNS if len(run) > 1}
-    for group in folders.GROUPS:
+    words = {word for run in RUNS for word in run} | {"device=cuda", "smoke=on"}
+    for group in sorted({*folders.GROUPS} - {"algo", "tuned", "experiment"}):
         for name in folders.options(group):
-            shared = group == "tuned" and "-" not in name
-            assert (shared or name in pairs) if group == "tuned" else f"{group}={name}" in words, f"{group}={name}"
+            assert f"{group}={name}" in words, f"{group}={name}"
 
 
 def test_a_gpu_trains_or_is_refused(

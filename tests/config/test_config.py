@@ -22,7 +22,7 @@ from rlrun.config.validate import validate
 from rlrun.config.values import flat, to_yaml
 from rlrun.envs.bandits.datasets import UCI
 from rlrun.errors import ConfigError
-from rlrun.run.build import setting
+from rlrun.run.build import parts, setting
 from rlrun.rundir import plainyaml
 
 
@@ -174,14 +174,14 @@ def test_every_tuned_file_fits_its_algorithm_and_environment(name):
     if env == "lunarlander":
         pytest.importorskip("Box2D")
     found = composed(f"algo={algo}", f"env={env}")
-    setting(validate(found.data))
+    parts(validate(found.data)).close()
     assert found.hydra.runtime.choices.tuned == name
     assert any(source.startswith("tuned/") for source in found.provenance.values())
 
 
 @pytest.mark.parametrize("name", yaml_files("experiment"))
-def test_every_experiment_composes(name):
-    setting(validate(data(f"experiment={name}")))
+def test_every_experiment_composes_and_is_built(name):
+    parts(validate(data(f"experiment={name}"))).close()
 
 
 @pytest.mark.parametrize("group", ["network", "buffer", "device", "experience", "logger", "eval", "checkpoint"])
