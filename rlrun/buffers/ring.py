@@ -101,6 +101,8 @@ class Ring:
         what was the newest row until now keeps what really followed it, as after a truncation.
         """
         first, count, envs = self.added, rollout.reward.size, self.envs
+        if rollout.reward.shape[1] != envs:
+            raise ValueError(f"a rollout of {rollout.reward.shape[1]} environments, expected {envs}")
         if first:
             self._go_on(rollout.obs[0])
         begin = skipped = max(0, count - self.capacity)  # of a rollout longer than the ring the end stays

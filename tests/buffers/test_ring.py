@@ -182,6 +182,8 @@ def test_what_does_not_fit_is_refused() -> None:
     env = spec(2)
     ring, stream = Ring(8, env, gamma=GAMMA), Stream(env, 1)
     ring.add(stream.rollout(3))
+    with pytest.raises(ValueError, match="a rollout of 2 environments, expected 1"):
+        Ring(8, spec(1), gamma=GAMMA).add(stream.rollout(1))
     state = copied(ring)
     for smaller in (Ring(4, env, gamma=GAMMA), Ring(9, spec(3), gamma=GAMMA), Ring(8, spec(2, RECORD), gamma=GAMMA)):
         with pytest.raises(ValueError):

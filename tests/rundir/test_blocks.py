@@ -94,6 +94,16 @@ def test_a_loaded_block_is_linked_on(tmp_path: Path) -> None:
     assert columns(find(tmp_path)) == [0, 1, 2]
 
 
+def test_records_and_nothing_at_all_come_back_in_blocks(tmp_path: Path) -> None:
+    records = np.zeros(3, np.dtype([("place", np.float32, (2,)), ("seen", np.uint8)]))
+    records["seen"] = [1, 2, 3]
+    blocks = [Block(lambda: {"obs": records, "none": np.zeros((0, 4))}), Block(lambda: {})]
+    one, other = load(save(tmp_path, {"buffer": blocks}, 1))["buffer"]
+    held = one.contents()
+    assert held["obs"].dtype == records.dtype and held["obs"].tobytes() == records.tobytes()
+    assert held["none"].shape == (0, 4) and other.contents() == {}
+
+
 def test_going_back_links_only_what_is_the_same(tmp_path: Path) -> None:
     """A continuation that was given up has blocks of the same names with other contents."""
     store = Store()
