@@ -17,6 +17,7 @@ import torch
 
 from rlrun.compute.rules import Rule, clip_divisor
 from rlrun.ops.fields import unbound
+from rlrun.state import put_back
 from rlrun.types import StateDict, Tensor
 
 if TYPE_CHECKING:
@@ -136,12 +137,4 @@ class Update:
         return {key: list(tensors) for key, tensors in self.slots.items()} | {"step": self.step}
 
     def load_state_dict(self, state: StateDict) -> None:
-        with torch.no_grad():
-            for key, tensors in [*self.slots.items(), ("step", [self.step])]:
-                saved = state[key] if key in self.slots else [state[key]]
-                for ours, theirs in zip(tensors, saved, strict=True):
-                    if ours.shape != theirs.shape:
-                        raise ValueError(
-                            f"optimiser state of shape {tuple(theirs.shape)}, expected {tuple(ours.shape)}"
-                        )
-                    ours.copy_(theirs)
+        put_back({**self.slots, "step": self.step}, state)

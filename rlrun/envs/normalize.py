@@ -14,6 +14,7 @@ import numpy as np
 
 from rlrun.envs.wrappers import VectorWrapper
 from rlrun.errors import ConfigError
+from rlrun.state import put_back, saved
 from rlrun.types import Array, Space, StateDict, Step, VectorEnv
 
 LIMIT = 10.0  # normalised values lie within +-LIMIT unless told otherwise
@@ -79,11 +80,10 @@ class RunningFields:
         return records
 
     def state_dict(self) -> StateDict:
-        return {name: stats.state_dict() for name, stats in self.fields.items()}
+        return dict(saved(self.fields))
 
     def load_state_dict(self, state: StateDict) -> None:
-        for name, stats in self.fields.items():
-            stats.load_state_dict(state[name])
+        put_back(self.fields, state)
 
 
 def running(space: Space) -> RunningMeanStd | RunningFields:
