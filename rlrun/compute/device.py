@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-# A graph costs 15-25 s to build cold, 3-6 s from the cache, and saves 0.1-0.3 ms an update on small networks.
+# A graph takes 20-60 CPU seconds to compile, 0.1 to be found again, and saves 0.3-0.5 ms an update on small networks.
 COMPILE_PAYS_AFTER = 300_000
 
 
@@ -35,7 +36,7 @@ class DeviceConfig(Bounded):
     accelerator: str = "auto"  # auto (a GPU if there is one) | cpu | cuda | cuda:N
     # torch threads; more than 1 helps from about 256-wide layers at batch 256, and for CNNs
     threads: Annotated[int, Within(1, 1024)] = 1
-    # true | false | auto: one compiled graph per update, auto if the run has 300k updates or more
+    # true | false | auto: updates as compiled graphs; auto if the run has 300k or more and there is a C++ compiler
     compile: Annotated[str, OneOf("auto", "true", "false")] = "auto"
     # float32 products on a GPU: highest | high (TF32) | medium (bfloat16)
     matmul_precision: Annotated[str, OneOf("highest", "high", "medium")] = "highest"
@@ -77,16 +78,27 @@ class Device:
 
         Args:
             loss, nets, trains, rule, max_grad_norm, followers: see `Update`.
-            ahead: how many updates the whole run will make; decides `compile=auto`. Nothing else may, such as what
-                happens to be compiled already: the two ways round differently, and same seed means same bytes.
+            ahead: how many updates the whole run will make; decides `compile=auto`. What happens to be compiled
+                already may not: the two ways round differently, and same seed means same bytes.
             bursts: how many updates are made in a row, time and again (see `GraphUpdate`).
         """
         parts: Any = {"max_grad_norm": max_grad_norm, "followers": followers}
-        if not {"true": True, "false": False}.get(self.cfg.compile, ahead >= COMPILE_PAYS_AFTER):
+        if not self._compiles(ahead):
             return Update(loss, nets, trains, rule, **parts)
         from rlrun.compute.graph import GraphUpdate  # needs torch as soon as it is imported
 
         return GraphUpdate(loss, nets, trains, rule, **parts, bursts=bursts, cache=_cache() / "graphs")
+
+    def _compiles(self, ahead: int) -> bool:
+        """Whether so many updates are worth a graph, or one is asked for.
+
+        Raises:
+            ConfigError: it is asked for where nothing can be compiled.
+        """
+        able = not self.is_cpu or shutil.which(os.environ.get("CXX", "g++")) is not None
+        if self.cfg.compile == "true" and not able:
+            raise ConfigError("device.compile", "there is no C++ compiler", "install g++, or write device.compile=auto")
+        return self.cfg.compile == "true" or (self.cfg.compile == "auto" and able and ahead >= COMPILE_PAYS_AFTER)
 
     def tensor(self, array: np.ndarray) -> Any:
         """A tensor, or of an array of records a dict of tensors; one copy each, on the CPU a view."""

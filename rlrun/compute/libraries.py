@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rlrun.errors import ConfigError
 from rlrun.files import remove, sync
 from rlrun.types import Tensor
 
@@ -63,7 +64,11 @@ def library(
             shutil.rmtree(place, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=cache if private else None) as work:
         made = Path(work) / place.name
-        _compile(function, inputs, made)
+        try:
+            _compile(function, inputs, made)
+        except Exception as error:
+            problem = f"the update cannot be compiled: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            raise ConfigError("device.compile", problem, "write device.compile=false") from error
         if private:
             with suppress(OSError):  # another process was quicker
                 made = made.rename(place)

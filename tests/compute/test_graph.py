@@ -21,6 +21,7 @@ from rlrun.compute.device import Device, DeviceConfig
 from rlrun.compute.graph import GraphUpdate, longest
 from rlrun.compute.rules import Adam
 from rlrun.compute.update import Update
+from rlrun.errors import ConfigError
 from rlrun.networks import Nets, NetworkConfig
 from rlrun.networks.builder import build_mlp
 from rlrun.networks.target import Target
@@ -76,8 +77,10 @@ def said(made: Update, n: int, rate: float = 0.01) -> tuple[list[Any], dict[str,
     return rows, {key: torch.cat([each[key] for each in aux]) for key in aux[0]}
 
 
-def state(made: Update) -> dict[str, Any]:
-    return {"nets": dict(made.nets.state_dict()), "optimiser": made.state_dict()}
+def state(made: Any) -> dict[str, Any]:
+    """Weights and moments of an update or a learner."""
+    optimiser = made.state_dict() if isinstance(made, Update) else made.optimiser.state_dict()
+    return {"nets": dict(made.nets.state_dict()), "optimiser": optimiser}
 
 
 @pytest.mark.parametrize(("burst", "size"), [(1, 1), (2, 2), (7, 7), (8, 8), (10, 5), (11, 1), (12, 6), (128, 8)])
@@ -235,7 +238,57 @@ def test_algorithms_learn_the_same_either_way(
             progress.env_steps += data.reward.size
             found = learner.learn(data, progress)
         metrics.append(found | {"gradient_steps": progress.gradient_steps})
-    torch.testing.assert_close(learners[1].state_dict()["optimiser"], learners[0].state_dict()["optimiser"])
-    torch.testing.assert_close(dict(learners[1].nets.state_dict()), dict(learners[0].nets.state_dict()))
+    torch.testing.assert_close(state(learners[1]), state(learners[0]))
     if not compiled:
         assert made == {"dqn": [6], "dqn with tau": [6], "ppo": [4], "ppo with a rest": [4, 1]}.get(algo, [3])
+
+
+@pytest.mark.parametrize("algo", ["dqn", "ppo"])
+def test_where_a_run_is_cut_makes_no_difference(algo: str, untouched: list[int]) -> None:
+    def learner() -> Any:
+        options: dict[str, Any] = {"batch_size": 8, "learning_rate": 0.01}
+        if algo == "dqn":  # 9 updates for each 8 of 12 steps: 9 or 18 at once, in calls of 3
+            options |= {"train_freq": 8, "gradient_steps": 9, "learning_starts": 8, "tau": 0.2}
+            return DQN(DQNConfig(**options), kit("true", 6))
+        return PPO(PPOConfig(**options, n_steps=7, n_epochs=3), kit("true", 6))
+
+    def learn(algo: Any, seeds: range) -> None:
+        for seed in seeds:
+            algo.learn(rollout(algo, algo.rollout_steps, 6, seed), Progress(1000, env_steps=100 * seed + 100))
+
+    whole, first, second = learner(), learner(), learner()
+    learn(whole, range(5))
+    learn(first, range(2))
+    if algo == "dqn":
+        second.buffer.load_state_dict(copy.deepcopy(first.buffer.state_dict()))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    learn(second, range(2, 5))
+    torch.testing.assert_close(state(second), state(whole), rtol=0, atol=0)
+    assert set(untouched) == ({3} if algo == "dqn" else {5, 1})
+
+
+def test_without_a_compiler_auto_is_eager_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    auto = Device(DeviceConfig(accelerator="cpu", compile="auto"))
+    nets = update(Update).nets
+    assert type(auto.update(loss, nets, "net", Adam(), ahead=10**6)) is Update
+    with pytest.raises(ConfigError, match=r"device.compile: there is no C\+\+ compiler"):
+        Device(DeviceConfig(accelerator="cpu", compile="true")).update(loss, nets, "net", Adam())
+
+
+def test_auto_goes_by_the_updates_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    auto = Device(DeviceConfig(accelerator="cpu", compile="auto"))
+    kinds = [type(auto.update(loss, update(Update).nets, "net", Adam(), ahead=n)) for n in (299_999, 300_000)]
+    assert kinds == [Update, GraphUpdate]
+
+
+def test_a_loss_that_looks_at_values_is_refused(cache: Path) -> None:
+    def looks(nets: Any, batch: dict[str, Tensor], scale: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        error = (nets.net(batch["x"]) - batch["y"]).square().mean()
+        return (error if error.item() > 1 else 2 * error), {}
+
+    made = update(GraphUpdate, bursts=(2,), cache=cache)
+    made.loss = looks
+    with pytest.raises(ConfigError, match=r"(?s)device\.compile: the update cannot be compiled.*device\.compile=false"):
+        list(made.burst(stack(2), 1.0, learning_rate=0.01))

@@ -182,15 +182,15 @@ class PPO(Algorithm):
         # are sequences, which vary in length.
         is_usual = len(rollout.reward) == self.rollout_steps and "memory" not in rollout.extras
         burst = self.optimiser.burst if is_usual else self.optimiser.eager
+        bound = 1.5 * (self.cfg.target_kl or 0.0)
         stacks = self.stacks(columns, rollout)
         pieces = ((stack, piece) for stack in stacks for piece in burst(stack, clip_range, learning_rate=learning_rate))
         for stack, piece in pieces:
             means.add(piece.aux)
             progress.gradient_steps += piece.updates
-            batch = rows(stack, piece.last)
-            if self.cfg.target_kl and self.diagnose(batch, clip_range)["approx_kl"] > 1.5 * self.cfg.target_kl:
+            if self.cfg.target_kl and self.diagnose(rows(stack, piece.last), clip_range)["approx_kl"] > bound:
                 break
-        aux = means.take() | self.diagnose(batch, clip_range)
+        aux = means.take() | self.diagnose(rows(stack, piece.last), clip_range)
         return aux | {
             "explained_variance": explained_variance(value, advantage),
             "learning_rate": learning_rate,
