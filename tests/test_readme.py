@@ -43,3 +43,14 @@ def test_a_mistake_in_the_readme_is_answered_as_it_says(capsys: pytest.CaptureFi
     for words, answer in answers:
         assert cli.main(words.split()) == 2
         assert capsys.readouterr().err == re.sub("(?m)^    ", "", answer)
+
+
+def test_the_readme_says_nothing_of_an_algorithm_that_list_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "algo"]) == 0
+    (shown,) = re.findall(r"What `rlrun list algo` says:\n\n```\n(.*?)```", TEXT, re.DOTALL)
+    assert len(sentences(shown)) > 20 and sentences(shown) <= sentences(capsys.readouterr().out)
+
+
+def sentences(listing: str) -> set[str]:
+    """What stands behind each name, whatever the width."""
+    return {" ".join(entry.split()) for entry in re.findall(r"^  \w+  .*(?:\n {4,}.*)*", listing, re.MULTILINE)}

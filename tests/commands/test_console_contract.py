@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RLRUN, ROOT, Rlrun, algorithms
+from conftest import RLRUN, Rlrun
 
 from rlrun.testing import table
 
@@ -97,11 +96,6 @@ def test_a_mistake_is_answered_in_a_few_lines(rlrun: Rlrun, words: list[str], an
     assert answer in refused.stderr
     assert 1 <= len(refused.stderr.strip().split("\n")) <= 5
     assert not (tmp_path / "outputs").exists(), "a mistake leaves no directory behind"
-
-
-def test_readme_names_every_algorithm() -> None:
-    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert sorted(table) == sorted(algorithms())
 
 
 def cpu_seconds(*command: str) -> float:
