@@ -6,6 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
 
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig, NormalizeConfig
@@ -329,3 +331,58 @@ def test_masks_pass_stacks_and_statistics_as_they_are():
 def test_what_holds_no_numbers_is_neither_stacked_nor_normalised(space, options):
     with pytest.raises(ConfigError, match=r"(multi_binary|dict) observations cannot be (stacked|normalised)"):
         factory("tests/Show-v0", kwargs={"observation": space}, **options).spec(1)
+
+
+# An environment's own vector
+
+
+class OwnVector(gym.vector.VectorEnv):
+    """Two environments at once that show what they are answered; `infos` are told at every reset."""
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs=1, observation=None, action=None, info=None):
+        self.num_envs, self.info = num_envs, info or {}
+        self.single_observation_space, self.single_action_space = observation, action
+        self.observation_space, self.action_space = batch_space(observation, num_envs), batch_space(action, num_envs)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((self.num_envs, 2), np.int64), self.info
+
+    def step(self, action):
+        no = np.zeros(self.num_envs, bool)
+        return action, np.zeros(self.num_envs), no, no, {}
+
+
+gym.register("tests/Own-v0", vector_entry_point=OwnVector)
+
+
+def own(**kwargs):
+    return factory("tests/Own-v0", "native", kwargs=kwargs)
+
+
+def test_several_choices_in_an_environments_own_vector():
+    envs = own(observation=MultiDiscrete([3, 4]), action=MultiDiscrete([3, 9])).train(2)
+    envs.reset([1, 2])
+    assert envs.step(np.array([[2, 3], [0, 1]])).obs.tolist() == [[2, 3], [0, 1]]
+    with pytest.raises(EnvError, match=r"its space is MultiDiscrete\(\[3, 4\]\), but the observations are \[\[2, 4\]"):
+        envs.step(np.array([[2, 4], [0, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "says"),
+    [
+        ({"observation": Dict({"a": Discrete(2)}), "action": Discrete(2)}, "observations of several parts"),
+        ({"observation": Discrete(2), "action": Tuple([Discrete(2)])}, "actions of several parts"),
+        ({"observation": MultiDiscrete([2, 2]), "action": Discrete(2), "info": {MASK: [[1, 0]]}}, "the masks that"),
+    ],
+)
+def test_what_an_own_vector_cannot_show_is_refused(kwargs, says):
+    with pytest.raises(ConfigError, match=f"env.vector: .*{says}"):
+        own(**kwargs).spec(1)
+
+
+def test_masks_of_an_own_vector_can_be_ignored():
+    kwargs = {"observation": MultiDiscrete([2, 2]), "action": Discrete(2), "info": {MASK: [[1, 0]]}}
+    made = factory("tests/Own-v0", "native", kwargs=kwargs, action_masks=False)
+    assert made.spec(1).obs_space.kind == "multi_discrete"

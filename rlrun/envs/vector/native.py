@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from rlrun.envs.contact import LARGEST
 from rlrun.envs.faults import Nonsense, described, is_ours, shown, step_of
 from rlrun.envs.recipe import Recipe
-from rlrun.envs.spaces import ActionMap, read_spec
+from rlrun.envs.spaces import COMPOSITE, ActionMap, read_spec
 from rlrun.envs.state import Proof, Unsaveable
 from rlrun.envs.vector.base import Vector
 from rlrun.envs.vector.in_process import InProcess, in_process
@@ -31,11 +31,12 @@ class Native(Vector):
         actions: how an agent's actions become the environment's.
 
     Raises:
-        ConfigError: the vector resets in the next step or not at all.
+        ConfigError: the vector resets in the next step or not at all, or has spaces of several parts.
     """
 
     def __init__(self, envs: gym.vector.VectorEnv, actions: ActionMap):
         _require_same_step(envs)
+        _require_one_part(envs)
         super().__init__(read_spec(envs, envs.single_observation_space, actions, envs.num_envs), actions)
         self._return, self._length = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
         self.envs = envs
@@ -90,6 +91,10 @@ class Native(Vector):
             raise Nonsense(f"its observations must be {wanted}, but they are {obs.dtype} {obs.shape}")
         if space.n and (obs.min() < 0 or obs.max() >= space.n):
             raise Nonsense(f"its space is Discrete({space.n}), but the observations are {shown(obs.tolist())}")
+        if space.nvec and (obs.min() < 0 or (obs >= np.reshape(space.nvec, space.shape)).any()):
+            raise Nonsense(
+                f"its space is MultiDiscrete({list(space.nvec)}), but the observations are {shown(obs.tolist())}"
+            )
         return obs
 
     def _numbers(self, reward: Any) -> Array:
@@ -160,6 +165,17 @@ def native(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> Vector
         return in_process(recipe, num_envs)
     singles = [_Single(recipe.vector(1)) for _ in range(num_envs)]
     return InProcess(singles, recipe.actions(singles[0].action_space))
+
+
+def _require_one_part(envs: gym.vector.VectorEnv) -> None:
+    for what, space in (("observations", envs.single_observation_space), ("actions", envs.single_action_space)):
+        if isinstance(space, COMPOSITE):
+            kind = type(space).__name__
+            raise ConfigError(
+                "env.vector",
+                f"{type(envs.unwrapped).__name__} has {what} of several parts ({kind}), one array for each of them",
+                "use env.vector=in_process or subprocess, which put them together",
+            )
 
 
 def _require_same_step(envs: gym.vector.VectorEnv) -> None:
