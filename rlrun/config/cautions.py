@@ -28,5 +28,6 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     batch = getattr(cfg.algo, "batch_size", 0)
     if 0 < rollout < batch:
         yield f"algo.batch_size: {batch:,} is more than a rollout's {rollout:,} transitions, which are one minibatch"
-    if getattr(cfg.env, "rescale_action", None) is not None and env.action_space.kind != "box":
+    boxes = any(part.kind == "box" for part in (env.action_space, *env.action_space.fields.values()))
+    if getattr(cfg.env, "rescale_action", None) is not None and not boxes:
         yield f"env.rescale_action: {env.id} has {env.action_space.kind} actions, nothing is rescaled"

@@ -2,7 +2,8 @@
 
 Spaces are Discrete, Box, MultiDiscrete, MultiBinary, and Dicts and Tuples of them, which become records: a Dict inside
 a Dict has its fields under dotted names, the parts of a Tuple are called "0", "1", ... A Tuple of Discrete observations
-alone (Blackjack's) becomes one Discrete with a value per combination, which tabular agents can index.
+alone (Blackjack's) becomes one Discrete with a value per combination, which tabular agents can index, if they are not
+too many.
 
 **Masks.** An environment may say which of its discrete actions can be taken: in `info["action_mask"]` of every reset
 and step, by a method `action_masks()`, or in a field `action_mask` of its observations. Wherever it says so, here the
@@ -61,6 +62,7 @@ def to_space(space: gym.Space, what: str = "observation") -> Space:
 
 
 COMPOSITE = (gym.spaces.Dict, gym.spaces.Tuple)
+MOST_COMBINATIONS = 10**6  # of a Tuple of Discretes that becomes one; beyond, each is a part of its own
 
 
 def leaves(space: gym.Space) -> list[tuple[str, tuple[Any, ...], gym.Space]]:
@@ -166,8 +168,14 @@ def plain(env: gym.Env) -> gym.Env:
     """The environment itself, or counting its discrete observations from 0 where it does not."""
     space = env.observation_space
     shifted = isinstance(space, gym.spaces.Discrete) and space.start != 0
-    tupled = isinstance(space, gym.spaces.Tuple) and all(isinstance(part, gym.spaces.Discrete) for part in space)
-    return CountFromZero(env) if shifted or tupled else env
+    return CountFromZero(env) if shifted or _combines(space) else env
+
+
+def _combines(space: gym.Space) -> bool:
+    """Whether it is a Tuple whose every combination can be a value of one Discrete."""
+    parts = space.spaces if isinstance(space, gym.spaces.Tuple) else ()
+    numbers = [int(part.n) for part in parts if isinstance(part, gym.spaces.Discrete)]
+    return 0 < len(numbers) == len(parts) and math.prod(numbers) <= MOST_COMBINATIONS
 
 
 class ActionMap(Protocol):

@@ -121,6 +121,13 @@ def test_what_is_not_of_its_space_has_a_name(space, show, says):
         shown(observation=space, shows=[show]).reset([5])
 
 
+def test_a_tuple_of_numbers_is_one_number_while_they_can_be_counted():
+    assert shown(observation=Tuple([Discrete(1000), Discrete(1000)]), shows=[(0, 7)]).spec.obs_space.n == 10**6
+    many = shown(observation=Tuple([Discrete(1000)] * 30), shows=[tuple(range(30))])
+    assert many.spec.obs_space.kind == "dict"
+    assert many.reset([1])["29"].tolist() == [29]
+
+
 ACTIONS = Dict(
     {"b": Tuple([Discrete(3, start=2), Box(-1, 1, (2,), np.float64)]), "a": MultiDiscrete([2, 2], start=[1, 0])}
 )
