@@ -220,13 +220,14 @@ class Ring:
 
     def load_state_dict(self, state: StateDict) -> None:
         """Put a state back; one of the time before there were rows, too."""
-        self.added, self._apart, self._free, self._blocks = 0, 0, [], []
-        self.__dict__.pop("after", None)  # it points at cells that are free now
         if "stored" not in state:
             state = self._from_flat(state)
         stored, blocks, starts = state["stored"], state["blocks"], [0]
-        for block in blocks:
-            starts.append(self._load(starts[-1], block.contents()))
+        pieces = [block.contents() for block in blocks]  # before anything changes: it may be a state of this ring
+        self.added, self._apart, self._free, self._blocks = 0, 0, [], []
+        self.__dict__.pop("after", None)  # it points at cells that are free now
+        for contents in pieces:
+            starts.append(self._load(starts[-1], contents))
         if stored % self.envs or starts[-1] != min(stored, self.capacity):
             raise ValueError(f"{starts[-1]} transitions of {self.envs} environments were saved of {stored}")
         self.added = stored

@@ -129,6 +129,15 @@ def test_a_restored_ring_is_the_one_it_was(
         ring = other  # and goes on
 
 
+def test_a_ring_can_be_put_back_to_its_own_state() -> None:
+    env = spec(2)
+    ring, stream = Ring(14, env, gamma=GAMMA), Stream(env, 3)
+    for rollout in stream.rollouts(5, 4, 2):
+        ring.add(rollout)
+        ring.load_state_dict(ring.state_dict())
+        must_hold(ring, stream)
+
+
 @pytest.mark.parametrize("block", [1, 60])
 def test_blocks_keep_their_seal_until_one_of_their_rows_changes(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rings, "BLOCK_BYTES", block)  # one row, or two
