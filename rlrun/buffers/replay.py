@@ -85,7 +85,8 @@ class Replay:
         if not count:
             return
         slots = self._draw(count, batch_size)
-        size = max(1, BURST_BYTES // (2 * batch_size * self.ring.transition_bytes))
+        each = 2 * self.ring.transition_bytes + (32 * self.n_step if self.n_step > 1 else 0)  # and what is folded
+        size = max(1, BURST_BYTES // (batch_size * each))
         size -= size % 8 if size > 8 else 0
         for start in range(0, count, size):
             yield self._gather(slots[start : start + size])
