@@ -331,7 +331,7 @@ def profile_rlrun(algo: str, steps: int, seed: int) -> Measurement:
         clocks.wrap(learner.agent, "act", "act")
         memory = learner.buffer if hasattr(learner, "buffer") else learner.minibatches
         clocks.wrap(memory, "add", "sample")
-        for method in ("bursts", "minibatches"):
+        for method in ("bursts", "flat"):
             clocks.wrap_generator(memory, method, "sample")
         clocks.wrap(learner, "advantages", "sample")
         for method in ("burst", "eager"):
