@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
@@ -134,6 +134,10 @@ def check_bounds(config: Any) -> None:
         for key, value in _bounded(name, getattr(config, name)):
             for bound in found:
                 bound.check(key, value)
+
+
+# The types of a dataclass's fields, without their bounds; kept, since it takes time to read annotations.
+types_of: Callable[[Any], Mapping[str, Any]] = functools.cache(get_type_hints)
 
 
 @functools.cache

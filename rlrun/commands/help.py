@@ -6,10 +6,10 @@ import itertools
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 from rlrun import text
-from rlrun.checks import Bound, bounds, one_of
+from rlrun.checks import Bound, bounds, one_of, types_of
 from rlrun.commands.table import TRAIN, VERBS, found
 from rlrun.config import compose, dialects, plugins, validate, values
 from rlrun.config import folders as choices
@@ -150,7 +150,7 @@ def rows(
     Args:
         around: bounds of the field that holds the dataclass, if it is a schedule.
     """
-    comments, types, found = field_comments(schema), get_type_hints(schema), bounds(schema)
+    comments, types, found = field_comments(schema), types_of(schema), bounds(schema)
     for name, value in values.items():
         key = f"{prefix}.{name}" if prefix else name
         own = found.get(name, ())

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_origin
 
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import registry
+from rlrun.checks import types_of
 from rlrun.config import plugins, yamlfile
 from rlrun.config.schema import KINDS, RunConfig
 from rlrun.config.values import module_names
@@ -169,7 +170,7 @@ def schema(what: str, config: type | None) -> DictConfig:
 def _untyped(config: Any, defaults: Mapping[str, Any]) -> type:
     """A dataclass with the fields and nodes of another, whose values may be anything."""
     made: list[tuple[str, Any, Any]] = []
-    for key, hint in get_type_hints(config).items():
+    for key, hint in types_of(config).items():
         if is_dataclass(hint):
             inner = _untyped(hint, defaults[key])
             made.append((key, inner, field(default_factory=inner)))
@@ -179,7 +180,7 @@ def _untyped(config: Any, defaults: Mapping[str, Any]) -> type:
 
 
 def _open_mappings(node: DictConfig, config: Any) -> None:
-    for key, hint in get_type_hints(config).items():
+    for key, hint in types_of(config).items():
         if get_origin(hint) is dict:
             OmegaConf.set_struct(node[key], False)
         elif is_dataclass(hint):

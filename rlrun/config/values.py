@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import registry
-from rlrun.checks import check_bounds, countable, largest
+from rlrun.checks import check_bounds, countable, largest, types_of
 from rlrun.config import dialects, plugins
 from rlrun.config.schema import KINDS, MISSING, RunConfig
 from rlrun.config.words import assigned
@@ -84,14 +84,14 @@ def is_free(key: str) -> bool:
 def _stands_in_mapping(schema: Any, path: Sequence[str]) -> bool:
     if not is_dataclass(schema) or len(path) < 2:
         return False
-    hint = get_type_hints(schema).get(path[0])
+    hint = types_of(schema).get(path[0])
     return get_origin(hint) is dict or _stands_in_mapping(hint, path[1:])
 
 
 def as_declared(hint: Any, value: Any) -> Any:
     """A value as its type reads it, or unchanged if it does not fit."""
     if is_dataclass(hint) and isinstance(value, Mapping):
-        types = get_type_hints(hint)
+        types = types_of(hint)
         return {key: as_declared(types.get(key), inner) for key, inner in value.items()}
     origin, args = get_origin(hint), [arg for arg in get_args(hint) if arg is not type(None)]
     if origin in (Union, UnionType) and len(args) == 1:
@@ -147,7 +147,7 @@ def _check_values(hint: Any, value: Any, key: str, largest: float | None = None)
 
 def _check_mapping(hint: Any, value: Mapping[str, Any], key: str) -> None:
     """The same for all values of a mapping. The arguments of an environment are its own to judge."""
-    types = get_type_hints(hint) if is_dataclass(hint) else {}
+    types = types_of(hint) if is_dataclass(hint) else {}
     for name, item in value.items():
         _check_values(types.get(name, object), item, _join(key, str(name)), largest(hint, name))
 
@@ -242,7 +242,7 @@ def wrong_type(schema: Any, key: str, value: Any, prefix: str = "") -> ConfigErr
     """
     name = re.sub(r"\[\d+\]", "", key)
     for part in name.split("."):
-        schema = get_type_hints(schema).get(part) if is_dataclass(schema) else None
+        schema = types_of(schema).get(part) if is_dataclass(schema) else None
     wanted = f"{_join(prefix, name)}.KEY=VALUE" if is_dataclass(schema) else ""
     problem = f"{quoted(value)} is not {_describe(schema)}"
     return ConfigError(_join(prefix, name), problem, wanted and f"write {wanted}")
@@ -254,7 +254,7 @@ def needs_value(key: str) -> ConfigError:
 
 
 def _check_keys(schema: type, data: Mapping[str, Any], prefix: str, known: Any) -> None:
-    types = get_type_hints(schema)
+    types = types_of(schema)
     for key, value in data.items():
         if key not in types:
             raise dialects.unknown_key(_join(prefix, key), known, owners=bool(prefix) or schema is RunConfig)
@@ -264,7 +264,7 @@ def _check_keys(schema: type, data: Mapping[str, Any], prefix: str, known: Any) 
 
 def _construct(schema: type[C], data: Any, prefix: str) -> C:
     """Bottom up, so that every refusal can be prefixed with the node it came from."""
-    types = get_type_hints(schema)
+    types = types_of(schema)
     values = {}
     for name in (f.name for f in fields(schema)):  # type: ignore[arg-type]
         key, value = _join(prefix, name), data[name]

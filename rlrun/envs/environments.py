@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rlrun.envs.recorded import Record
-from rlrun.envs.spaces import action_map
-from rlrun.envs.view import View
 from rlrun.errors import ConfigError
 from rlrun.state import Stateful
 from rlrun.types import Array, EnvSpec, VectorEnv
@@ -16,6 +13,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from rlrun.envs.gridworlds import Grid
+    from rlrun.envs.view import View
 
 
 class Environments(Stateful):
@@ -75,7 +73,10 @@ class Environments(Stateful):
 
     def view(self) -> View:
         """What an agent sees of observations that come from elsewhere; training's statistics are frozen."""
+        from rlrun.envs.recorded import Record
+        from rlrun.envs.spaces import action_map
         from rlrun.envs.vector.in_process import InProcess
+        from rlrun.envs.view import View
 
         record = Record.like(self.spec(1))
         return View(record, InProcess, action_map(record.action_space))

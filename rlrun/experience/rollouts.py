@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlrun.agents.agent import Agent
-from rlrun.envs.environments import Environments
 from rlrun.experience.acting import Acting
 from rlrun.interrupt import Interrupt
 from rlrun.registry import register
@@ -18,6 +17,7 @@ from rlrun.types import Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, 
 
 if TYPE_CHECKING:
     from rlrun.algos.algorithm import Algorithm
+    from rlrun.envs.environments import Environments
 
 
 @dataclass
