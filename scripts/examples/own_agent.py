@@ -14,9 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlrun.agents.agent import Agent
-from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.registry import Needs, register
+from rlrun import Agent, Algorithm, Kit, Needs, register
 from rlrun.types import Array, Metrics, Progress, Rollout
 
 

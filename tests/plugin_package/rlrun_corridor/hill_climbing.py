@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rlrun.agents.agent import Agent
-from rlrun.algos.algorithm import Algorithm, Kit
+from rlrun import Agent, Algorithm, Kit, Needs, register
 from rlrun.checks import Bounded, Count, Positive
 from rlrun.networks import Inference
-from rlrun.registry import Needs, register
 from rlrun.types import Array, HeadSpec, Metrics, Progress, Rollout
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rlrun.registry import register
+from rlrun import register
 from rlrun.types import HeadSpec, Space
 
 
