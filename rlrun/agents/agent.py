@@ -22,7 +22,7 @@ class Agent(Stateful):
     """
 
     rng: np.random.Generator  # what its exploration draws from
-    network: Any = None  # what is published to agents elsewhere
+    network: Any = None  # the module that it acts by, if there is one: what is published to agents elsewhere
 
     def initial_memory(self, num_envs: int) -> Array | None:
         """The memory [E, M] at the beginning of episodes; None for an agent without."""

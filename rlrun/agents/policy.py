@@ -35,7 +35,7 @@ class ActorCriticAgent(Agent):
         memory_size: int = 0,
     ):
         self.forward, self.policy, self.rng, self.masked = forward, policy, rng, masked
-        self.memory_size = memory_size
+        self.memory_size, self.network = memory_size, getattr(forward, "network", None)
 
     def initial_memory(self, num_envs: int) -> Array | None:
         return np.zeros((num_envs, self.memory_size), np.float32) if self.memory_size else None

@@ -27,6 +27,7 @@ class QAgent(Agent):
 
     def __init__(self, scores: Forward, explorer: EpsilonGreedySelector):
         self.scores, self.explorer, self.rng, self.masked = scores, explorer, explorer.rng, explorer.masked
+        self.network = getattr(scores, "network", None)
         self.greedy = ArgmaxSelector()
 
     def act(

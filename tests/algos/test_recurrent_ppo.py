@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from rlrun.experience.rollouts import Rollouts
 from rlrun.networks.recurrent import GruConfig, LstmConfig, build_gru, build_lstm
 from rlrun.ops.fields import rows
 from rlrun.ops.returns import gae
-from rlrun.testing import check_algorithm
+from rlrun.testing import check_algorithm, learner
 from rlrun.types import Progress, Rollout
 
 T, E, LIMIT = 10, 3, 11
@@ -291,3 +292,15 @@ def test_only_memory_recalls_the_first_observation(kind: str, tmp_path: Path) ->
     assert cli.main([*words.split(), f"network={kind}", f"hydra.run.dir={tmp_path}/run"]) == 0
     score = json.loads((tmp_path / "run" / "summary.json").read_text())["final_eval"]["mean"]
     assert score == 1.0 if kind != "mlp" else score < 0.8
+
+
+@pytest.mark.parametrize("env", ["Parts", "Masked"])
+def test_it_starts_at_the_policy_that_acted_in_every_space(env: str) -> None:
+    """Of observations and actions with several parts, and of actions under a mask."""
+    words = "algo=ppo network=gru algo.burn_in=3 algo.sequence_length=5 algo.learning_rate=1e-9 algo.n_epochs=1"
+    with closing(learner(*words.split(), f"env.id=rlrun/{env}-v0", "env.num_envs=3")) as one:
+        for chunk in itertools.islice(one.stream, 3):
+            one.progress.advance(chunk)
+            metrics = one.parts.algo.learn(chunk.data, one.progress)
+            (kl,) = (float(value) for name, value in metrics.items() if name.endswith("approx_kl"))
+            assert kl == pytest.approx(0, abs=1e-6)

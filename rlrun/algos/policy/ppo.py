@@ -8,6 +8,11 @@ A are GAE(lambda) advantages (Schulman et al. 2016, arXiv:1506.02438) and R = A 
 is collected, as is log pi_old. Differs from the paper as is customary: advantages are normalised per minibatch,
 gradients clipped, the value loss optionally clipped, the epochs ended when the policy has moved far (`target_kl`).
 
+With a network that remembers (`network=lstm`, `network=gru`) a minibatch holds whole sequences of at most
+`sequence_length` steps of one episode, each with the memory that the agent had at its first step; gradients flow back
+to there. Later epochs find that memory out of date: `burn_in` steps before a sequence bring it up to the weights of
+now (Kapturowski et al. 2019, "R2D2"). Everything else is as it is without memory.
+
 Losses are logged as means over all updates of a rollout; entropy, KL and the share of clipped samples are looked at
 once, after the last update, on its minibatch; the explained variance is that of the values recorded when acting.
 """
