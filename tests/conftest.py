@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,9 @@ os.environ.pop("DISPLAY", None)
 os.environ.pop("RLRUN_CONF", None)
 os.environ.pop("RLRUN_DEBUG", None)
 sys.path[:0] = [str(SUPPORT), str(ROOT / "scripts")]
+for _signum, _handler in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
+    if signal.getsignal(_signum) is signal.SIG_IGN:  # nohup and a shell's & leave it so, and tests send it
+        signal.signal(_signum, _handler)
 
 
 BUDGET = 5.0  # CPU seconds of a test, its processes included: what costs more is told at the end

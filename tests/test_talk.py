@@ -86,7 +86,7 @@ def test_the_streams_are_put_back() -> None:
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&- <&-", "| true", "> /dev/full", "2> /dev/full"])
 def test_a_command_with_nobody_to_talk_to(redirection: str) -> None:
     code = subprocess.run(
-        ["bash", "-c", f"{' '.join(RLRUN)} list algo {redirection}; exit ${{PIPESTATUS[0]}}"], timeout=60
+        ["bash", "-c", f"{' '.join(RLRUN)} list algo {redirection}; exit ${{PIPESTATUS[0]}}"]
     ).returncode
     assert code == (1 if redirection == "> /dev/full" else 0)
 
@@ -96,7 +96,7 @@ def test_an_environment_may_talk_to_nobody(vector: str, folder: Path) -> None:
     training = "algo=random imports=[unruly] env.id=Unruly-v0 env.kwargs.what=talk total_timesteps=60 eval.freq=0"
     command = f"{' '.join(RLRUN)} {training} env.vector={vector} hydra.run.dir=run > /dev/full"
     paths = os.pathsep.join([str(SUPPORT), os.environ["PYTHONPATH"]])
-    code = subprocess.run(["bash", "-c", command], env={**os.environ, "PYTHONPATH": paths}, timeout=120).returncode
+    code = subprocess.run(["bash", "-c", command], env={**os.environ, "PYTHONPATH": paths}).returncode
     assert code == 0
     assert Path("happened").exists()
 

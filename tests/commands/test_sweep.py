@@ -306,7 +306,7 @@ def test_a_signal_stops_the_jobs_at_work(folder, fake, signum):
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_signal_before_the_first_job_leaves_nothing(folder, fake, monkeypatch, signum, code):
-    monkeypatch.setattr(preflight, "check", lambda jobs: os.kill(os.getpid(), signum) or time.sleep(10))
+    monkeypatch.setattr(preflight, "check", lambda jobs: os.kill(os.getpid(), signum) or time.sleep(300))
     assert cli.main(["-m", *SMOKE, "seed=1,2", "hydra.sweep.dir=sweep"]) == code
     assert list(folder.iterdir()) == []
 
