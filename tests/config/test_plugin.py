@@ -50,6 +50,11 @@ def test_its_components_are_like_ours(installed: str, tmp_path: Path) -> None:
         assert len(said.stderr.strip().split("\n")) <= 5
 
 
+def test_its_algorithm_holds_the_contract_of_all(installed: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(PACKAGE / "contract.py")]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": installed}, check=True)
+
+
 MISTAKES = [
     (["algo.noise=-1"], "algo.noise: must be greater than 0"),
     (["algo.noize=1"], "did you mean algo.noise?"),
