@@ -39,7 +39,7 @@ EXACT = [
 
 
 def vector(kind="in_process", env_id="CartPole-v1", num_envs=3, **options):
-    envs = GymEnvs(EnvConfig(id=env_id, **options), SeedTree(0), kind).train(num_envs)
+    envs = GymEnvs(EnvConfig(id=env_id, vector=kind, **options), SeedTree(0)).train(num_envs)
     envs.prove()
     return envs
 
@@ -408,11 +408,12 @@ def test_a_vector_goes_on_exactly_where_it_was_saved(kind):
     try:
         whole.reset([1, 2, 3])
         list(play(whole, actions[:37]))
-        saved = whole.state_dict()
+        saved, statistics = whole.state_dict(), whole.obs_stats.state_dict()  # which their factory saves
         assert saved["grade"] == "exact"
         obs = whole.obs.copy()
         expected = list(play(whole, actions[37:]))
         assert sum(len(sweep[-1]) for sweep in expected) >= 3
+        resumed.obs_stats.load_state_dict(statistics)
         resumed.load_state_dict(saved)
         assert np.array_equal(resumed.obs, obs)
         assert list(play(resumed, actions[37:])) == expected
