@@ -262,15 +262,13 @@ def test_the_first_epoch_starts_at_the_policy_that_acted() -> None:
     algo = ppo(learning_rate=1e-9)
     for rollout, _ in chunks(algo, 3):
         metrics = algo.learn(rollout, Progress(1000))
-        assert float(metrics["train/approx_kl"]) == pytest.approx(0, abs=1e-6)
-        assert float(metrics["train/clip_fraction"]) == 0
+        assert float(metrics["approx_kl"]) == pytest.approx(0, abs=1e-6)
+        assert float(metrics["clip_fraction"]) == 0
 
 
-@pytest.mark.parametrize(
-    "words", ["network=lstm algo.burn_in=4 algo.sequence_length=8", "network=gru network.shared=true"]
-)
-def test_contract(words: str) -> None:
+def test_contract() -> None:
     """Resumed in the middle of a chunk, too, from environments that stand in the middle of an episode."""
+    words = "network=lstm network.hidden=[8] network.memory_size=8 algo.burn_in=4 algo.sequence_length=8"
     check_algorithm("ppo", "env=cartpole_no_velocity", "env.num_envs=3", *words.split())
 
 
@@ -302,5 +300,4 @@ def test_it_starts_at_the_policy_that_acted_in_every_space(env: str) -> None:
         for chunk in itertools.islice(one.stream, 3):
             one.progress.advance(chunk)
             metrics = one.parts.algo.learn(chunk.data, one.progress)
-            (kl,) = (float(value) for name, value in metrics.items() if name.endswith("approx_kl"))
-            assert kl == pytest.approx(0, abs=1e-6)
+            assert float(metrics["approx_kl"]) == pytest.approx(0, abs=1e-6)
