@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rlrun import cli
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.policy.ppo import PPO, PPOConfig
 from rlrun.algos.value.dqn import DQN, DQNConfig
@@ -265,6 +266,28 @@ def test_where_a_run_is_cut_makes_no_difference(algo: str, untouched: list[int])
     learn(second, range(2, 5))
     torch.testing.assert_close(state(second), state(whole), rtol=0, atol=0)
     assert set(untouched) == ({3} if algo == "dqn" else {5, 1})
+
+
+@pytest.mark.parametrize("words", ["algo=bootstrap env=bandit/wine algo.dropout=0.1", "algo=ppo env=pendulum"])
+def test_updates_of_every_kind_can_be_traced(words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Stacked members under vmap with masks drawn beforehand; Gaussians."""
+    nodes: list[int] = []
+
+    def library(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
+        nodes.append(len(libraries._trace(function, [*kept, *inputs]).graph.nodes))
+        return lambda tensors: function(*tensors)
+
+    monkeypatch.setattr(graph, "library", library)
+    made = [
+        *words.split(),
+        "+smoke=on",
+        "device.compile=true",
+        "logger.console=off",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+    assert cli.main(made) == 0
+    assert len(nodes) == 1, "one graph does for the whole run"
+    assert nodes[0] > 100
 
 
 def test_without_a_compiler_auto_is_eager_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
