@@ -45,7 +45,6 @@ DIALECT = {
     "log_freq": "logger.freq",
     "log_interval": "logger.freq",
     "lr": "learning_rate",
-    "memory_size": "buffer.capacity",
     "n_envs": "env.num_envs",
     "n_eval_episodes": "eval.episodes",
     "n_timesteps": "total_timesteps",
