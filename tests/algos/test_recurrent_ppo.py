@@ -301,3 +301,11 @@ def test_it_starts_at_the_policy_that_acted_in_every_space(env: str) -> None:
             one.progress.advance(chunk)
             metrics = one.parts.algo.learn(chunk.data, one.progress)
             assert float(metrics["approx_kl"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_options_that_would_do_nothing_are_named(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    words = ["algo=ppo", "env=cartpole", "+smoke=on", "logger.console=off"]
+    assert cli.main([*words, "algo.burn_in=4", f"hydra.run.dir={tmp_path}/flat"]) == 0
+    assert "algo.burn_in: network=mlp has no memory" in caplog.text
+    assert cli.main([*words, "network=gru", "device.compile=true", f"hydra.run.dir={tmp_path}/gru"]) == 0
+    assert "device.compile: updates of network=gru are not compiled" in caplog.text
