@@ -1,7 +1,7 @@
 """What a component will allocate, as it declares it at its registration (`footprint=…`); config/memory.py adds it up.
 
     env         footprint(cfg, each) -> needs           each: bytes of one environment in its vector
-    experience  footprint = bytes                       of one environment, the arrays of its vector included
+    vector      footprint = bytes                       of one environment, the arrays of its vector included
     buffer      footprint(cfg, env) -> needs            env: the EnvSpec
     network     footprint(cfg, obs_space, *heads)       -> how many parameters
     algo        footprint(cfg, env, parameters)         parameters(*heads): how many its network has
