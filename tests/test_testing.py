@@ -66,9 +66,9 @@ def test_an_evaluation_that_disturbs_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_run_that_is_not_resumed_exactly_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlrun.run.callbacks.stop import EpisodeWindow
+    from rlrun.run.callbacks.log import Log
 
-    monkeypatch.setattr(EpisodeWindow, "load_state_dict", lambda self, state: None)
+    monkeypatch.setattr(Log, "load_state_dict", lambda self, state: None)
     with pytest.raises(AssertionError, match="resumed, a run is not like the one left alone"):
         check_algorithm("q_learning", *WORDS)
 
