@@ -445,18 +445,20 @@ ALL = [
 def test_a_resumed_bandit_goes_on_exactly(factory: Any, cfg: Any) -> None:
     """Agent, environments and books: 40 copies that share 3 contexts, so that one sweep hits an arm several times."""
 
-    def training(seed: int) -> Training:
-        envs = BernoulliBandits(BernoulliConfig(bandits=3, arms=4, drift=0.01), SeedTree(0)).train(40)
-        return Training(make(factory, cfg, envs.spec, seed), envs)
+    def training(seed: int) -> tuple[BernoulliBandits, Training]:
+        bandits = BernoulliBandits(BernoulliConfig(bandits=3, arms=4, drift=0.01), SeedTree(0))
+        envs = bandits.train(40)
+        return bandits, Training(make(factory, cfg, envs.spec, seed), envs)
 
     def go_on(run: Training) -> list[Any]:
         return [(run.sweep(), dict(run.source.metrics())) for _ in range(30)]
 
-    first, second = training(0), training(99)
+    (bandits, first), (others, second) = training(0), training(99)
     go_on(first)
-    saved = decode(*encode({"algo": first.algo.state_dict(), "source": first.source.state_dict()}))
-    second.algo.load_state_dict(saved["algo"])
-    second.source.load_state_dict(saved["source"])
+    parts = {"environments": bandits, "algo": first.algo, "source": first.source}
+    saved = decode(*encode({name: part.state_dict() for name, part in parts.items()}))
+    for name, part in {"environments": others, "algo": second.algo, "source": second.source}.items():
+        part.load_state_dict(saved[name])
     assert go_on(second) == go_on(first)
 
 
@@ -519,9 +521,9 @@ def test_an_environment_of_ones_own_reports_its_regret() -> None:
 def finished(folder: Path, last: dict[str, float], pulls: Any) -> Any:
     """What a callback sees of a run at its end."""
     folder.mkdir()
-    source = SimpleNamespace(state_dict=lambda: {"envs": {"regret": {"pulls": np.array(pulls)}}})
+    environments = SimpleNamespace(arm_counts=lambda: np.array(pulls) if pulls else None)
     directory = SimpleNamespace(path=folder, metrics_jsonl=folder / "metrics.jsonl")
-    return SimpleNamespace(dir=directory, source=source, logger=SimpleNamespace(last=last))
+    return SimpleNamespace(dir=directory, environments=environments, logger=SimpleNamespace(last=last))
 
 
 ROWS = [

@@ -173,7 +173,8 @@ def ends_like_undisturbed(*training: str, saved: int) -> None:
     [
         ([*PPO, "env.kwargs.what=hang", "env.kwargs.when=40"], 40),
         ([*PPO, "env.kwargs.what=spin", "env.kwargs.where=reset", "env.kwargs.when=20"], 20),
-        ([*PPO, "env.kwargs.what=hang", "env.kwargs.where=reset"], 0),  # before there is anything to go on from
+        # before there is anything to go on from; an environment that may tell masks is reset before that
+        ([*PPO, "env.kwargs.what=hang", "env.kwargs.where=reset", "env.action_masks=false"], 0),
         (["algo=random", "env.kwargs.what=spin", "env.kwargs.when=40"], 40),
     ],
 )
