@@ -29,8 +29,8 @@ def loop(run: Run, callbacks: Callbacks) -> Iterator[Chunk]:
     """
     progress = run.progress
     of_episodes, of_chunks = callbacks.listeners("on_episode_end"), callbacks.listeners("on_chunk")
-    clock, outside = time.monotonic() - progress.wall_seconds, speaker.get()
-    speaker.set(run.dir.log)
+    clock, inside, outside = time.monotonic() - progress.wall_seconds, run.dir.log, speaker.get()
+    speaker.set(inside)
     try:
         callbacks.tell(run, "on_start")
         if progress.env_steps:  # resumed: work that the interruption cut off, such as an evaluation, is still due
@@ -50,7 +50,7 @@ def loop(run: Run, callbacks: Callbacks) -> Iterator[Chunk]:
                 speaker.set(outside)
                 yield chunk
                 outside, clock = speaker.get(), clock + time.monotonic() - left
-                speaker.set(run.dir.log)
+                speaker.set(inside)
                 if progress.done or run.should_stop:
                     break
         callbacks.tell(run, "on_end")

@@ -263,12 +263,12 @@ def test_means_do_not_depend_on_when_they_are_settled(monkeypatch: pytest.Monkey
     monkeypatch.setattr(log, "MAX_PENDING", 7)
     means = Means()
     for i, value in enumerate(values):
-        means.add("", {"a": value} if i % 3 else {"b": 1.0, "a": value})
+        means.add({"a": value} if i % 3 else {"b": 1.0, "a": value}, {})
         if i == 50:
             state, means = json.loads(json.dumps(means.state_dict())), Means()
             means.load_state_dict(state)
     assert len(means._pending) < 7
-    assert means.take() == {"b": 1.0, "a": total / 100}
+    assert means.take() == {"train/b": 1.0, "train/a": total / 100}
     assert means.take() == {}
 
 

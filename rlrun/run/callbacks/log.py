@@ -49,10 +49,8 @@ class Log(Callback):
         progress = run.progress
         if chunk.episodes:
             self._episodes.add(chunk.episodes)
-        if metrics:
-            self._means.add("train/", metrics)
-        if chunk.env_steps and (acting := run.algo.agent.metrics(progress.env_steps)):
-            self._means.add("rollout/", acting)
+        if chunk.env_steps:
+            self._means.add(metrics, run.algo.agent.metrics(progress.env_steps))
         if self._every.due(progress.env_steps):
             self._write(run)
         run.logger.tick(progress.env_steps, progress.wall_seconds)
@@ -96,13 +94,13 @@ class Means:
     """
 
     def __init__(self) -> None:
-        self._pending: list[tuple[str, Metrics]] = []  # with what stands before their names
+        self._pending: list[tuple[Metrics, Metrics]] = []
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, group: str, metrics: Metrics) -> None:
-        """Take in what a chunk says of a group, such as "train/"; a name with a group of its own keeps it."""
-        self._pending.append((group, metrics))
+    def add(self, learned: Metrics, acted: Metrics) -> None:
+        """Take in what learner and agent say of a chunk: `train/…` and `rollout/…`, unless a name has its own group."""
+        self._pending.append((learned, acted))
         if len(self._pending) == MAX_PENDING:
             self._settle()
 
@@ -114,17 +112,18 @@ class Means:
         return means
 
     def _settle(self) -> None:
-        found: dict[tuple[str, str], list[Any]] = {}
-        for group, metrics in self._pending:
-            for name, value in metrics.items():
-                found.setdefault((group, name), []).append(value)
-        for (group, plain), values in found.items():
-            name = plain if "/" in plain else group + plain
-            total = self._sums.get(name, 0.0)
-            for value in numbers(values):
-                total += value
-            self._sums[name] = total
-            self._counts[name] = self._counts.get(name, 0) + len(values)
+        for group, column in (("train/", 0), ("rollout/", 1)):
+            found: dict[str, list[Any]] = {}
+            for pair in self._pending:
+                for name, value in pair[column].items():
+                    found.setdefault(name, []).append(value)
+            for plain, values in found.items():
+                name = plain if "/" in plain else group + plain
+                total = self._sums.get(name, 0.0)
+                for value in numbers(values):
+                    total += value
+                self._sums[name] = total
+                self._counts[name] = self._counts.get(name, 0) + len(values)
         self._pending.clear()
 
     def state_dict(self) -> StateDict:
