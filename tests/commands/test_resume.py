@@ -52,7 +52,7 @@ def run(folder: Path, *args: str, fuse: str, code: int) -> None:
 
 
 # One of each family; the others are preempted in one process, where a start costs nothing, by their contract.
-FAMILIES = {"dqn", "ppo", "q_learning", "ucb", "neural_linear"}
+FAMILIES = {"dqn", "ppo", "q_learning", "ucb", "linear_posterior"}
 
 
 @pytest.mark.parametrize(("algo", "env"), sorted(pair for pair in algorithms().items() if pair[0] in FAMILIES))

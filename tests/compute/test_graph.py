@@ -123,6 +123,8 @@ def test_a_state_goes_over_from_one_way_to_the_other(untouched: list[int], cache
 
 
 @compiles
+@pytest.mark.slow
+@pytest.mark.compiler
 def test_compiled_it_is_the_same(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches that lie in memory in several ways; then another update of the kind finds the library."""
 
