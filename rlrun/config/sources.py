@@ -157,6 +157,11 @@ def schema(what: str, config: type | None) -> DictConfig:
 
     The values are `config.typed`'s to judge. ConfigError if it is no config dataclass.
     """
+    return copy.deepcopy(_schema(what, config))  # Hydra writes into what it is given
+
+
+@functools.cache
+def _schema(what: str, config: type | None) -> DictConfig:
     try:
         defaults: Any = OmegaConf.to_container(OmegaConf.structured(config))
         node: DictConfig = OmegaConf.structured(_untyped(config, defaults))
