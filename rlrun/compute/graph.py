@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.func import functional_call
 
-from rlrun.compute.libraries import Call, library
+from rlrun.compute.libraries import Call, load_or_compile
 from rlrun.compute.rules import clip_divisor
 from rlrun.compute.update import Aux, Piece, Update
 from rlrun.ops.fields import leaves, mapped, rows
@@ -95,7 +95,7 @@ class Graph:
         self.keys: list[str] = []  # of aux; known once a call was traced
         columns = [x[:size] for x in leaves(stack)]
         one = [*numbers, *[x[:1] for x in columns]]
-        self.call: Call = library(self.many, update._kept, one, [*numbers, *columns], update.cache)
+        self.call: Call = load_or_compile(self.many, update._kept, one, [*numbers, *columns], update.cache)
 
     def __call__(self, numbers: list[Tensor], columns: list[Tensor]) -> Aux:
         said = self.call([*self.update._kept, *numbers, *columns])

@@ -40,7 +40,7 @@ LIBRARY = "graph.so"
 OPTIONS = {"size_asserts": False, "alignment_asserts": False}
 
 
-def library(
+def load_or_compile(
     function: Function, kept: Sequence[Tensor], one: Sequence[Tensor], inputs: Sequence[Tensor], cache: Path
 ) -> Call:
     """A function as one compiled call, on tensors of the same shapes, strides and types as `kept` and `inputs`.

@@ -44,11 +44,11 @@ def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Graphs are not compiled but run as they are; lists how many updates each one makes."""
     made: list[int] = []
 
-    def library(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
+    def load_or_compile(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
         made.append(len(inputs[-1]))
         return lambda tensors: function(*tensors)
 
-    monkeypatch.setattr(graph, "library", library)
+    monkeypatch.setattr(graph, "load_or_compile", load_or_compile)
     yield made
 
 
@@ -146,12 +146,12 @@ def name(made: Update, n: int = 2, size: int = 4, scale: float = 1.0) -> str:
     """Of the library for bursts of n batches of a size."""
     names: list[str] = []
 
-    def library(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
+    def load_or_compile(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
         names.append(libraries._name(function, [*kept, *one], [*kept, *inputs]))
         return lambda tensors: function(*tensors)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "library", library)
+        patch.setattr(graph, "load_or_compile", load_or_compile)
         list(made.burst(stack(n, size), scale, learning_rate=0.01))
     return names[0]
 
@@ -275,11 +275,11 @@ def test_updates_of_every_kind_can_be_traced(words: str, monkeypatch: pytest.Mon
     """Stacked members under vmap with masks drawn beforehand; Gaussians."""
     nodes: list[int] = []
 
-    def library(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
+    def load_or_compile(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
         nodes.append(len(libraries._trace(function, [*kept, *inputs]).graph.nodes))
         return lambda tensors: function(*tensors)
 
-    monkeypatch.setattr(graph, "library", library)
+    monkeypatch.setattr(graph, "load_or_compile", load_or_compile)
     made = [
         *words.split(),
         "+smoke=on",
