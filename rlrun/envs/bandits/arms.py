@@ -8,22 +8,21 @@ Source: Sutton & Barto, 2nd ed., sections 2.3 (testbed) and 2.5 (exercise 2.5: r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
 from rlrun.checks import Bounded, NotNegative, OneOf, Within, digest
-from rlrun.envs.bandits.regret import RegretMeter
-from rlrun.envs.environments import Environments
+from rlrun.envs.bandits.copies import BanditEnvironments, Copies
 from rlrun.errors import ConfigError
 from rlrun.files import of_user
 from rlrun.footprint import Need
 from rlrun.registry import register
 from rlrun.seeding import Role, SeedTree
 from rlrun.state import generator_state, restore_generator
-from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, Space, StateDict, Step, VectorEnv
+from rlrun.types import Array, EnvSpec, Space, StateDict, Step
 
 Million = Annotated[int, Within(1, 10**6)]
 
@@ -108,11 +107,10 @@ def _read(path: str) -> Array:
         return np.loadtxt(file, delimiter=",")
 
 
-class BanditVector:
+class BanditVector(Copies):
     """E copies of P problems with A arms, stepped as arrays.
 
-    One random stream serves the whole vector, or with `separate` one serves each copy. A copy that is started by
-    `reset_one` has a stream of its own from then on, so that its episode depends on its seed alone.
+    One random stream serves the whole vector, or with `separate` one serves each copy.
 
     Args:
         env_id: name of the environment.
@@ -139,8 +137,7 @@ class BanditVector:
         separate: bool = False,
     ):
         problems, arms = values.shape
-        self.num_envs = num_envs
-        self.spec = EnvSpec(
+        spec = EnvSpec(
             id=env_id,
             obs_space=_context_space(problems, one_hot),
             action_space=Space("discrete", (), np.dtype(np.int64), n=arms),
@@ -148,26 +145,18 @@ class BanditVector:
             max_episode_steps=1,
             reward_range=(0.0, 1.0) if std is None else (-np.inf, np.inf),
         )
-        self.obs = np.zeros((num_envs, *self.spec.obs_space.shape), self.spec.obs_space.dtype)
+        super().__init__(spec, problems)
         self.values = values
         self._best, self._std, self._drift = values.max(axis=1), std, drift
         self._one_hot, self._fixed, self._separate = one_hot, fixed, separate
         self._problem = np.arange(num_envs) % problems  # [E] being played
         self._rng = np.random.default_rng(0)
-        self._own: dict[int, np.random.Generator] = {}
-        self._over, self._never = np.ones(num_envs, bool), np.zeros(num_envs, bool)
-        self._meter = RegretMeter(arms, problems)
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start all copies, on one stream made of all seeds or each on its own. Returns obs [E, *obs]."""
         self._best = self.values.max(axis=1)  # they may have drifted
         self._rng = np.random.default_rng([int(seed) for seed in seeds])
-        self._own.clear()
-        self._next_problem()
-        if self._separate:
-            for e, seed in enumerate(seeds):
-                self.reset_one(e, seed)
-        return self.obs
+        return self._begin(seeds, self._separate)
 
     def reset_one(self, env: int, seed: int) -> Array:
         """Start one copy on a stream of its own. Returns its obs [*obs]."""
@@ -185,32 +174,14 @@ class BanditVector:
         self._meter.add(action, reward, best - value, best - reward, problem)
         if self._drift:
             self._walk()
-        final_obs = dict(enumerate(self.obs.copy()))
-        self._next_problem()
-        episodes = [EpisodeStat(r, 1, e) for e, r in enumerate(reward.tolist())]
-        return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
-
-    caveat = ""  # its state is all arrays and streams of its own
-
-    @property
-    def pulls(self) -> Array | None:
-        """How often each arm [P, A] has been pulled."""
-        return self._meter.pulls
-
-    def prove(self, check: Callable[[], None] | None = None) -> None:
-        pass
-
-    def metrics(self) -> Metrics:
-        """`bandit/...`: see RegretMeter."""
-        return self._meter.metrics()
+        return self._end(reward)
 
     def state_dict(self) -> StateDict:
         return {
             "grade": "exact",
             "problem": self._problem.copy(),
             "rng": generator_state(self._rng),
-            "own": [(e, generator_state(rng)) for e, rng in self._own.items()],
-            "regret": self._meter.state_dict(),
+            **self._books(),
         }
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -218,14 +189,8 @@ class BanditVector:
         self._best = self.values.max(axis=1)
         self._problem = np.array(state["problem"])
         restore_generator(self._rng, state["rng"])
-        self._own = {e: np.random.default_rng(0) for e, _ in state["own"]}
-        for e, saved in state["own"]:
-            restore_generator(self._own[e], saved)
-        self._meter.load_state_dict(state["regret"])
+        self._restore_books(state)
         self._show()
-
-    def close(self) -> None:
-        pass
 
     def _pull(self, value: Array) -> Array:
         """Rewards [E] of arms with these expected values."""
@@ -245,7 +210,7 @@ class BanditVector:
             self.values[:] = 1 - np.abs(1 - np.abs(self.values) % 2)  # reflected at 0 and 1
         self._best = self.values.max(axis=1)
 
-    def _next_problem(self) -> None:
+    def _show_next(self) -> None:
         problems = len(self.values)
         if not self._fixed and problems > 1:
             self._problem = self._rng.integers(problems, size=self.num_envs)
@@ -268,41 +233,32 @@ def _context_space(problems: int, one_hot: bool) -> Space:
     return Space("box", (problems,), np.dtype(np.float32), low=low, high=low + 1, one_hot=True)
 
 
-class _Bandits(Environments):
+class _Bandits(BanditEnvironments):
     """Base: training and evaluation play the same problems, as they stand now if they drift."""
 
     state = ("_values",)
 
     def __init__(self, cfg: BanditConfig, values: Array, std: float | None):
         self._cfg, self._values, self._std = cfg, values, std
-        self._training: VectorEnv | None = None
         self._fingerprint = digest(values)  # before they drift
-
-    def spec(self, num_envs: int) -> EnvSpec:
-        """What an algorithm may know."""
-        return self._vector(num_envs).spec
-
-    def train(self, num_envs: int) -> VectorEnv:
-        """The copies a learner plays."""
-        self._training = self._vector(num_envs, drift=self._cfg.drift)
-        return self._training
-
-    def evaluation(self, num_envs: int) -> VectorEnv:
-        """Other copies of the same problems, each with a random stream of its own; they do not drift."""
-        return self._vector(num_envs, separate=True)
-
-    def arm_counts(self) -> Array | None:
-        """How often each arm [P, A] was pulled in training."""
-        return self._training.pulls if self._training else None
 
     def fingerprint(self) -> str:
         """A hash of what the arms give at the beginning."""
         return self._fingerprint
 
-    def _vector(self, num_envs: int, **how: Any) -> BanditVector:
+    def _vector(self, num_envs: int, training: bool = False, separate: bool = False) -> BanditVector:
+        """Only the copies that are learned from drift, and the values, which all share, with them."""
         cfg = self._cfg
-        one_hot, fixed = cfg.context == "one_hot", cfg.assign == "fixed"
-        return BanditVector(cfg.id, self._values, self._std, num_envs, one_hot=one_hot, fixed=fixed, **how)
+        return BanditVector(
+            cfg.id,
+            self._values,
+            self._std,
+            num_envs,
+            one_hot=cfg.context == "one_hot",
+            fixed=cfg.assign == "fixed",
+            drift=cfg.drift if training else 0.0,
+            separate=separate,
+        )
 
 
 def footprint(cfg: BanditConfig, each: int) -> list[Need]:

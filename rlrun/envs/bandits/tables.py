@@ -17,15 +17,14 @@ import numpy as np
 
 from rlrun.checks import Bounded, OneOf, Share, Within, digest
 from rlrun.envs.bandits import datasets
+from rlrun.envs.bandits.copies import BanditEnvironments, Copies
 from rlrun.envs.bandits.datasets import BUNDLED, UCI, Dataset, Table
-from rlrun.envs.bandits.regret import RegretMeter
-from rlrun.envs.environments import Environments
 from rlrun.errors import ConfigError
 from rlrun.files import of_user
 from rlrun.registry import register
 from rlrun.seeding import Role, SeedTree
 from rlrun.state import generator_state, restore_generator
-from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, Space, StateDict, Step, VectorEnv
+from rlrun.types import Array, EnvSpec, Space, StateDict, Step
 
 
 class Payoffs(NamedTuple):
@@ -80,12 +79,11 @@ class Walk:
         self.order, self.at = self.rng.permutation(self.rows), 0
 
 
-class DataVector:
+class DataVector(Copies):
     """E copies of a data bandit, stepped as arrays.
 
     One walk through the rows serves the whole vector: every copy is dealt the next row, so that all rows are seen once
-    before any is seen again. A copy that is started by `reset_one` draws rows and rewards from a stream of its own
-    from then on, so that its episode depends on its seed alone.
+    before any is seen again; one with a stream of its own draws rows and rewards from that.
 
     Args:
         env_id: name of the environment.
@@ -97,8 +95,7 @@ class DataVector:
 
     def __init__(self, env_id: str, data: Dataset, payoffs: Payoffs, num_envs: int, *, separate: bool = False):
         kinds, arms = payoffs.win.shape
-        self.num_envs = num_envs
-        self.spec = EnvSpec(
+        spec = EnvSpec(
             id=env_id,
             obs_space=_box(data.contexts.shape[1]),
             action_space=Space("discrete", (), np.dtype(np.int64), n=arms),
@@ -106,25 +103,17 @@ class DataVector:
             max_episode_steps=1,
             reward_range=(float(min(payoffs.win.min(), payoffs.lose.min())), float(payoffs.win.max())),
         )
-        self.obs = np.zeros((num_envs, data.contexts.shape[1]), np.float32)
+        super().__init__(spec, kinds)
         self._data, self._payoffs, self._separate = data, payoffs, separate
         self._expected, self._best = payoffs.expected, payoffs.expected.max(axis=1)
         self._noisy = bool(((payoffs.chance < 1) & (payoffs.win != payoffs.lose)).any())
         self._row = np.zeros(num_envs, np.int64)  # [E] being shown
-        self._own: dict[int, np.random.Generator] = {}
         self._start([0])
-        self._over, self._never = np.ones(num_envs, bool), np.zeros(num_envs, bool)
-        self._meter = RegretMeter(arms, kinds)
 
     def reset(self, seeds: Sequence[int]) -> Array:
         """Start all copies, on one walk made of all seeds or each on its own. Returns obs [E, d]."""
         self._start(seeds)
-        self._own.clear()
-        self._next_rows()
-        if self._separate:
-            for e, seed in enumerate(seeds):
-                self.reset_one(e, seed)
-        return self.obs
+        return self._begin(seeds, self._separate)
 
     def reset_one(self, env: int, seed: int) -> Array:
         """Start one copy on a stream of its own. Returns its obs [d]."""
@@ -138,24 +127,7 @@ class DataVector:
         kind = self._data.labels[self._row]
         reward, best = self._pull(kind, action), self._best[kind]
         self._meter.add(action, reward, best - self._expected[kind, action], best - reward, kind)
-        final_obs = dict(enumerate(self.obs.copy()))
-        self._next_rows()
-        episodes = [EpisodeStat(r, 1, e) for e, r in enumerate(reward.tolist())]
-        return Step(self.obs, reward.astype(np.float32), self._over, self._never, final_obs, episodes)
-
-    caveat = ""  # its state is all arrays and streams of its own
-
-    @property
-    def pulls(self) -> Array | None:
-        """How often each arm [K, A] has been pulled, by the kind of row."""
-        return self._meter.pulls
-
-    def prove(self, check: Callable[[], None] | None = None) -> None:
-        pass
-
-    def metrics(self) -> Metrics:
-        """`bandit/...`: see RegretMeter."""
-        return self._meter.metrics()
+        return self._end(reward)
 
     def state_dict(self) -> StateDict:
         return {
@@ -163,21 +135,14 @@ class DataVector:
             "row": self._row.copy(),
             "walk": self._walk.state_dict(),
             "noise": generator_state(self._noise),
-            "own": [(e, generator_state(rng)) for e, rng in self._own.items()],
-            "regret": self._meter.state_dict(),
+            **self._books(),
         }
 
     def load_state_dict(self, state: StateDict) -> None:
         self._walk.load_state_dict(state["walk"])
         restore_generator(self._noise, state["noise"])
-        self._own = {e: np.random.default_rng(0) for e, _ in state["own"]}
-        for e, saved in state["own"]:
-            restore_generator(self._own[e], saved)
-        self._meter.load_state_dict(state["regret"])
+        self._restore_books(state)
         self._show(np.array(state["row"]))
-
-    def close(self) -> None:
-        pass
 
     def _start(self, seeds: Sequence[int]) -> None:
         walk, noise = np.random.SeedSequence([int(seed) for seed in seeds]).spawn(2)
@@ -194,7 +159,7 @@ class DataVector:
         win, lose, chance = (table[kind, action] for table in self._payoffs)
         return np.where(noise < chance, win, lose)
 
-    def _next_rows(self) -> None:
+    def _show_next(self) -> None:
         row = self._walk.take(self.num_envs)
         for e, rng in self._own.items():
             row[e] = rng.integers(len(self._data.labels))
@@ -280,35 +245,17 @@ class CSVConfig(DataConfig):
             raise ConfigError("delimiter", f"must be one character, got {self.delimiter!r}")
 
 
-class _DataBandits(Environments):
+class _DataBandits(BanditEnvironments):
     """Base: training and evaluation show the same rows, each in an order of its own."""
 
     def __init__(self, cfg: DataConfig, data: Dataset, payoffs: Payoffs):
         self._cfg, self._data, self._payoffs = cfg, data, payoffs
-        self._training: VectorEnv | None = None
-
-    def spec(self, num_envs: int) -> EnvSpec:
-        """What an algorithm may know."""
-        return self._vector(num_envs).spec
-
-    def train(self, num_envs: int) -> VectorEnv:
-        """The copies a learner plays."""
-        self._training = self._vector(num_envs)
-        return self._training
-
-    def evaluation(self, num_envs: int) -> VectorEnv:
-        """Other copies of the same problem, each with a random stream of its own."""
-        return self._vector(num_envs, separate=True)
-
-    def arm_counts(self) -> Array | None:
-        """How often each arm [K, A] was pulled in training."""
-        return self._training.pulls if self._training else None
 
     def fingerprint(self) -> str:
         """A hash of all rows and of what the arms pay."""
         return digest(self._data.contexts, self._data.labels, *self._payoffs)
 
-    def _vector(self, num_envs: int, separate: bool = False) -> DataVector:
+    def _vector(self, num_envs: int, training: bool = False, separate: bool = False) -> DataVector:
         return DataVector(self._cfg.id, self._data, self._payoffs, num_envs, separate=separate)
 
 
