@@ -45,7 +45,7 @@ def run_log(path: Path, console: str = "plain") -> Iterator[None]:
     PACKAGE.setLevel(logging.INFO)
     speaker.set(path)
     for handler in handlers:
-        handler.addFilter(lambda record: speaker.get() in (None, path))
+        handler.addFilter(lambda record: speaker.get() in (None, path) and _is_told(record))
         root.addHandler(handler)
     with unfailing(), warnings.catch_warnings():
         warnings.showwarning = log_warning
@@ -57,6 +57,11 @@ def run_log(path: Path, console: str = "plain") -> Iterator[None]:
             for handler in handlers:
                 root.removeHandler(handler)
                 handler.close()
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whatever level a library may have given to the root logger: of others than us only warnings count."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] == PACKAGE.name
 
 
 class LogFile(logging.FileHandler):

@@ -593,9 +593,15 @@ def test_a_pipe_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_run_log_and_console(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], console: str, out: str, err: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    console: str,
+    out: str,
+    err: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     handlers = list(logging.getLogger().handlers)
+    caplog.set_level(logging.DEBUG)  # of the root logger, as libraries may do
     with run_log(tmp_path / "run.log", console):
         ROWS.info("a row")
         logging.getLogger("rlrun.somewhere").info("a message")
