@@ -12,7 +12,7 @@ from rlrun.ops.distributions import Distribution
 from rlrun.types import MASK, Array
 
 
-class ActorCriticAgent(Agent):
+class SamplingAgent(Agent):
     """Samples the policy while exploring, takes its mode otherwise; records log-probability and value of each step.
 
     Args:

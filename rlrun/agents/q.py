@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rlrun.agents.agent import NOTHING, Agent
-from rlrun.agents.selectors import ArgmaxSelector, EpsilonGreedySelector
+from rlrun.agents.selectors import ArgmaxActionSelector, EpsilonGreedyActionSelector
 from rlrun.ops.distributions import Categorical
 from rlrun.types import MASK, Array, Metrics
 
@@ -25,10 +25,10 @@ class QAgent(Agent):
 
     state = ("rng",)
 
-    def __init__(self, scores: Forward, explorer: EpsilonGreedySelector):
+    def __init__(self, scores: Forward, explorer: EpsilonGreedyActionSelector):
         self.scores, self.explorer, self.rng, self.masked = scores, explorer, explorer.rng, explorer.masked
         self.network = getattr(scores, "network", None)
-        self.greedy = ArgmaxSelector()
+        self.greedy = ArgmaxActionSelector()
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int

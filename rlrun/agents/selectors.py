@@ -1,6 +1,11 @@
 """From scores to actions: PTAN's selectors. Numpy in, numpy out; one row per environment.
 
+    selector = EpsilonGreedyActionSelector(epsilon=1.0)
+    selector(np.array([[1, 2, 3], [1, -1, 0]]))     # array([0, 2]), say
+    selector.epsilon = 0.1                          # may be assigned at any time, or be a schedule
+
 Letters: E environments, A actions. A selector that draws holds a generator; `fork` gives the same rule another one.
+Without a generator it makes one of its own, whose draws do not repeat.
 Rows are mostly few, and then a short Python loop over them is faster than masks.
 """
 
@@ -15,13 +20,13 @@ from rlrun.types import Array, Metrics
 FEW = 16  # rows up to which a loop is faster
 
 
-class Selector:
+class ActionSelector:
     """Base: chooses an action per row, scores [E, A] -> a new array int64 [E]; ValueError unless the scores are 2-D."""
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         raise NotImplementedError
 
-    def fork(self, rng: np.random.Generator) -> Selector:
+    def fork(self, rng: np.random.Generator) -> ActionSelector:
         """The same rule on another random stream."""
         raise NotImplementedError
 
@@ -30,32 +35,32 @@ class Selector:
         return {}
 
 
-class ArgmaxSelector(Selector):
+class ArgmaxActionSelector(ActionSelector):
     """The highest score, the lowest index among equals; draws nothing."""
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         _require_rows(scores)
         return scores.argmax(axis=1)
 
-    def fork(self, rng: np.random.Generator) -> ArgmaxSelector:
+    def fork(self, rng: np.random.Generator) -> ArgmaxActionSelector:
         return self
 
 
-class RandomArgmaxSelector(Selector):
+class RandomArgmaxActionSelector(ActionSelector):
     """The highest score, a random one among equals: for tables, whose entries start out equal."""
 
-    def __init__(self, rng: np.random.Generator):
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator | None = None):
+        self.rng = rng or np.random.default_rng()
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         _require_rows(scores)
         return random_argmax(scores, self.rng)
 
-    def fork(self, rng: np.random.Generator) -> RandomArgmaxSelector:
-        return RandomArgmaxSelector(rng)
+    def fork(self, rng: np.random.Generator) -> RandomArgmaxActionSelector:
+        return RandomArgmaxActionSelector(rng)
 
 
-class EpsilonGreedySelector(Selector):
+class EpsilonGreedyActionSelector(ActionSelector):
     """With probability epsilon a uniform draw from all A actions, the greedy one included; decided for each row anew.
 
     So P(greedy) = 1 - epsilon + epsilon / A. One random number per row does both: given u < epsilon, u / epsilon is
@@ -73,13 +78,13 @@ class EpsilonGreedySelector(Selector):
 
     def __init__(
         self,
-        epsilon: float | Schedule,
-        rng: np.random.Generator,
-        selector: Selector | None = None,
+        epsilon: float | Schedule = 0.05,
+        rng: np.random.Generator | None = None,
+        selector: ActionSelector | None = None,
         masked: bool = False,
     ):
-        self.rng, self.masked = rng, masked
-        self.selector = selector or ArgmaxSelector()
+        self.rng, self.masked = rng or np.random.default_rng(), masked
+        self.selector = selector or ArgmaxActionSelector()
         self.epsilon = epsilon
 
     @property
@@ -111,42 +116,42 @@ class EpsilonGreedySelector(Selector):
                 action[row] = int(u / epsilon * scores.shape[1])
         return action
 
-    def fork(self, rng: np.random.Generator) -> EpsilonGreedySelector:
-        return EpsilonGreedySelector(self._schedule, rng, self.selector.fork(rng), self.masked)
+    def fork(self, rng: np.random.Generator) -> EpsilonGreedyActionSelector:
+        return EpsilonGreedyActionSelector(self._schedule, rng, self.selector.fork(rng), self.masked)
 
 
-class ProbabilitySelector(Selector):
+class ProbabilityActionSelector(ActionSelector):
     """An action drawn from each row of probabilities; one of probability 0 is never drawn.
 
     Raises:
         ValueError: a row is not a distribution (an entry below 0 or NaN, or a sum more than 1 % from 1).
     """
 
-    def __init__(self, rng: np.random.Generator):
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator | None = None):
+        self.rng = rng or np.random.default_rng()
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         _require_rows(scores)
         if not (scores.min() >= 0 and np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() < 0.01):
-            raise ValueError("every row must hold probabilities that sum to 1; for logits use CategoricalSelector")
+            raise ValueError("a row is no distribution; for logits there is CategoricalActionSelector")
         return inverse_cdf(scores, self.rng)
 
-    def fork(self, rng: np.random.Generator) -> ProbabilitySelector:
-        return ProbabilitySelector(rng)
+    def fork(self, rng: np.random.Generator) -> ProbabilityActionSelector:
+        return ProbabilityActionSelector(rng)
 
 
-class CategoricalSelector(Selector):
+class CategoricalActionSelector(ActionSelector):
     """An action drawn from the softmax of each row of logits."""
 
-    def __init__(self, rng: np.random.Generator):
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator | None = None):
+        self.rng = rng or np.random.default_rng()
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         _require_rows(scores)
         return sample_categorical(scores, self.rng)[0]
 
-    def fork(self, rng: np.random.Generator) -> CategoricalSelector:
-        return CategoricalSelector(rng)
+    def fork(self, rng: np.random.Generator) -> CategoricalActionSelector:
+        return CategoricalActionSelector(rng)
 
 
 def random_argmax(scores: Array, rng: np.random.Generator) -> Array:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from rlrun.agents.agent import NOTHING, Agent
-from rlrun.agents.selectors import ArgmaxSelector, Selector
+from rlrun.agents.selectors import ActionSelector, ArgmaxActionSelector
 from rlrun.errors import ConfigError
 from rlrun.types import Array, EnvSpec, Metrics
 
@@ -51,10 +51,12 @@ class TableAgent(Agent):
         scores: rows [E] -> what the selector sees [E, A]; by default their rows of `values`.
     """
 
-    def __init__(self, rows: Rows, values: Array, selector: Selector, scores: Callable[[Array], Array] | None = None):
+    def __init__(
+        self, rows: Rows, values: Array, selector: ActionSelector, scores: Callable[[Array], Array] | None = None
+    ):
         self.rows, self.values, self.selector = rows, values, selector
         self.scores = scores or values.__getitem__
-        self._greedy = ArgmaxSelector()
+        self._greedy = ArgmaxActionSelector()
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int

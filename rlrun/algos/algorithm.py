@@ -17,7 +17,7 @@ import torch
 
 from rlrun import networks
 from rlrun.agents.agent import Agent
-from rlrun.agents.selectors import EpsilonGreedySelector, Selector
+from rlrun.agents.selectors import ActionSelector, EpsilonGreedyActionSelector
 from rlrun.buffers.replay import UniformConfig, uniform
 from rlrun.compute.device import Device
 from rlrun.compute.rules import OptimizerConfig, rule
@@ -62,8 +62,8 @@ class Kit:
         return uniform(UniformConfig(), self.env, gamma=gamma, rng=self.sampling, device=self.device)
 
     def explorer(
-        self, epsilon: ScheduleConfig, random_steps: int = 0, greedy: Selector | None = None
-    ) -> EpsilonGreedySelector:
+        self, epsilon: ScheduleConfig, random_steps: int = 0, greedy: ActionSelector | None = None
+    ) -> EpsilonGreedyActionSelector:
         """What chooses actions by their scores while exploring.
 
         Args:
@@ -73,7 +73,7 @@ class Kit:
         """
         schedule = make(epsilon, self.total_timesteps)
         chance = WarmUp(random_steps, schedule) if random_steps else schedule
-        return EpsilonGreedySelector(chance, self.rng, greedy, masked=self.env.obs_space.masked)
+        return EpsilonGreedyActionSelector(chance, self.rng, greedy, masked=self.env.obs_space.masked)
 
     def nets(self, **heads: HeadSpec | Sequence[HeadSpec]) -> Any:
         """New networks by name (see networks/nets.py), each with one head or several."""

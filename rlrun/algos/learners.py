@@ -14,7 +14,7 @@ from rlrun.compute.rules import GradientConfig
 from rlrun.compute.update import Aux
 from rlrun.errors import ConfigError
 from rlrun.footprint import Footprint, Need, Parameters, transition
-from rlrun.networks.target import Target
+from rlrun.networks.target import TargetNet
 from rlrun.schedules import Ratio, annealed
 from rlrun.types import Batch, EnvSpec, Metrics, Progress, Rollout, Tensor
 
@@ -94,7 +94,7 @@ class ReplayLearner(Algorithm):
         for name in trained:
             setattr(self, name, getattr(nets, name))
         interval = None if cfg.tau < 1 else cfg.target_update_interval or 10_000
-        self.targets = {name: Target(getattr(nets, source), cfg.tau, interval) for name, source in follow.items()}
+        self.targets = {name: TargetNet(getattr(nets, source), cfg.tau, interval) for name, source in follow.items()}
         for name, target in self.targets.items():
             setattr(nets, name, target.module)
             setattr(self, name, target)

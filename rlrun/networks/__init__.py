@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rlrun.networks.nets import Nets
     from rlrun.networks.network import Network, chain
     from rlrun.networks.recurrent import unrolled
+    from rlrun.networks.target import TargetNet
     from rlrun.networks.torsos import mlp
 
 HOME = {
@@ -41,6 +42,7 @@ HOME = {
     "OneHots": "layers",
     "RecurrentNetwork": "cells",
     "Scaled": "layers",
+    "TargetNet": "target",
     "Torso": "cells",
     "build_head": "heads",
     "chain": "network",
@@ -70,6 +72,7 @@ __all__ = [
     "OneHots",
     "RecurrentNetwork",
     "Scaled",
+    "TargetNet",
     "Torso",
     "build_head",
     "chain",

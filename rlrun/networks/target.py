@@ -14,11 +14,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Target(Stateful):
+class TargetNet(Stateful):
     """A copy of `module` without gradients, called like the module.
+
+        target = TargetNet(q, interval=1000)
+        target.sync(env_steps)                      # before the updates: a copy at every 1000th step
+        next_q = target(next_obs)                   # or target.target_model(next_obs)
 
     tau = 1: copied by `sync` whenever a multiple of `interval` env steps is crossed (Mnih et al. 2015).
     tau < 1: w' <- (1 - tau) w' + tau w at every `follow` (Lillicrap et al. 2016); tau is the share of the NEW weights.
+
+    PTAN's `alpha_sync(alpha)`, in which alpha is the share of the OLD weights, is `follow` with tau = 1 - alpha.
 
     The copy due at env step k holds the weights as they were when k was crossed. The network does not change while
     experience is collected, so that is what `sync` finds before the first update that follows; all updates of a burst
@@ -46,7 +52,7 @@ class Target(Stateful):
         self.module = copy.deepcopy(module).requires_grad_(False).eval()
         self.tau = tau
         self.interval = interval or 1
-        self._source = module
+        self.model = module
         self._ours: list[Tensor] = list(self.module.parameters())
         self._theirs: list[Tensor] = list(module.parameters())
         self._has_buffers = next(module.buffers(), None) is not None
@@ -55,9 +61,19 @@ class Target(Stateful):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
 
-    def sync(self, env_steps: int) -> None:
-        """tau = 1: copy the source's weights if it is time; called before the updates of every chunk."""
-        if self.tau == 1 and env_steps // self.interval > self._copied_at // self.interval:
+    @property
+    def target_model(self) -> nn.Module:
+        """The copy."""
+        return self.module
+
+    def sync(self, env_steps: int | None = None) -> None:
+        """tau = 1: copy the source's weights if it is time; called before the updates of every chunk.
+
+        Without a number of env steps it is always time, whatever tau is.
+        """
+        if env_steps is None:
+            self._copy()
+        elif self.tau == 1 and env_steps // self.interval > self._copied_at // self.interval:
             self._copy()
             self._copied_at = env_steps
 
@@ -88,4 +104,4 @@ class Target(Stateful):
     def _buffers(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Looked up every time, as modules may replace their buffers; parameters stay the same objects."""
         if self._has_buffers:
-            yield from zip(self.module.buffers(), self._source.buffers(), strict=True)
+            yield from zip(self.module.buffers(), self.model.buffers(), strict=True)

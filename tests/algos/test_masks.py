@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlrun.agents.q import EpsilonAgent, QAgent
-from rlrun.agents.selectors import EpsilonGreedySelector
+from rlrun.agents.selectors import EpsilonGreedyActionSelector
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.baselines.random import RandomAgent
 from rlrun.algos.policy.ppo import PPO, PPOConfig
@@ -48,7 +48,7 @@ def allowed(obs: Array, action: Array) -> bool:
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
 def test_dqn_explores_and_plays_among_the_allowed(epsilon: float) -> None:
     obs, scores = observations(2000), np.random.default_rng(1).normal(size=(2000, N)).astype(np.float32)
-    agent = QAgent(lambda _: scores, EpsilonGreedySelector(epsilon, np.random.default_rng(0), masked=True))
+    agent = QAgent(lambda _: scores, EpsilonGreedyActionSelector(epsilon, np.random.default_rng(0), masked=True))
     explored, _, _ = agent.act(obs, None, explore=True, env_steps=0)
     greedy, _, _ = agent.act(obs, None, explore=False, env_steps=0)
     assert allowed(obs, explored)
@@ -60,7 +60,7 @@ def test_dqn_explores_and_plays_among_the_allowed(epsilon: float) -> None:
 
 def test_random_actions_are_uniform_over_the_allowed() -> None:
     scores = np.tile([[0.0, -np.inf, 3.0, -np.inf, 1.0]], (30_000, 1))
-    drawn = EpsilonGreedySelector(1.0, np.random.default_rng(0), masked=True)(scores)
+    drawn = EpsilonGreedyActionSelector(1.0, np.random.default_rng(0), masked=True)(scores)
     assert np.bincount(drawn, minlength=N) / 30_000 == pytest.approx([1 / 3, 0, 1 / 3, 0, 1 / 3], abs=0.01)
 
 

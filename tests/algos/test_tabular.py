@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tabular import discrete, sweeps
 
-from rlrun.agents.selectors import RandomArgmaxSelector
+from rlrun.agents.selectors import RandomArgmaxActionSelector
 from rlrun.agents.table import Rows, TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.tabular.q_learning import QLearning, QLearningConfig
@@ -212,7 +212,7 @@ def test_observations_that_number_no_row_are_refused(space: Space) -> None:
 
 def test_exploring_scores_may_differ_from_the_greedy_values() -> None:
     values = np.array([[0.0, 1.0], [1.0, 0.0]])
-    selector = RandomArgmaxSelector(np.random.default_rng(0))
+    selector = RandomArgmaxActionSelector(np.random.default_rng(0))
     agent = TableAgent(
         Rows(EnvSpec("test", discrete(2), discrete(2))), values, selector, scores=lambda row: -values[row]
     )

@@ -25,7 +25,7 @@ from rlrun.compute.update import Update
 from rlrun.errors import ConfigError
 from rlrun.networks import Nets, NetworkConfig
 from rlrun.networks.builder import build_mlp
-from rlrun.networks.target import Target
+from rlrun.networks.target import TargetNet
 from rlrun.ops import fields
 from rlrun.types import EnvSpec, Progress, Rollout, Space
 
@@ -65,7 +65,7 @@ def stack(n: int, size: int = 4) -> dict[str, Tensor]:
 def update(kind: type[Update], tau: float = 1.0, **options: Any) -> Update:
     torch.manual_seed(0)
     nets = Nets(net=nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
-    target = Target(nets.net, tau)
+    target = TargetNet(nets.net, tau)
     nets.target = target.module
     return kind(loss, nets, "net", Adam(), max_grad_norm=0.5, followers=[target], **options)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rlrun.compute.rules import Adam, clip_divisor
 from rlrun.compute.update import Update
 from rlrun.networks.nets import Nets
-from rlrun.networks.target import Target
+from rlrun.networks.target import TargetNet
 
 BETAS = (0.9, 0.999)
 
@@ -115,7 +115,7 @@ def test_only_what_is_trained_moves() -> None:
 
 def test_followers_take_in_a_share_after_every_update() -> None:
     own = nets()
-    target = Target(own.net, tau=0.5)
+    target = TargetNet(own.net, tau=0.5)
     own.net_target = target.module
     before = weights(target.module)
     update = Update(loss, own, "net", Adam(), followers=[target])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlrun.networks.target import Target
+from rlrun.networks.target import TargetNet
 from rlrun.ops.distributions import Categorical, Gaussian, inverse_cdf, sample_categorical, sample_gaussian
 from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss, gather
 from rlrun.ops.returns import discounted_returns, gae, lambda_returns, n_step_returns
@@ -284,7 +284,7 @@ def everything(module: nn.Module) -> dict[str, Tensor]:
 def test_averaging_blends_floats_copies_integers_and_leaves_the_source_alone() -> None:
     torch.manual_seed(0)
     module = WithBuffers()
-    target = Target(module, tau=0.25)
+    target = TargetNet(module, tau=0.25)
     before = everything(module)
     module.move()
     source = everything(module)
@@ -303,7 +303,7 @@ def test_averaging_blends_floats_copies_integers_and_leaves_the_source_alone() -
 @pytest.mark.parametrize("tau", [0.5, 1.0])
 def test_no_gradient_reaches_the_target_or_passes_through_it(tau: float) -> None:
     module = WithBuffers()
-    target = Target(module, tau=tau)
+    target = TargetNet(module, tau=tau)
     target.sync(1)
     target.follow()
     assert all(p.requires_grad for p in module.parameters())
@@ -314,7 +314,7 @@ def test_no_gradient_reaches_the_target_or_passes_through_it(tau: float) -> None
 def test_hard_copies_happen_on_crossing_the_interval() -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
-    target = Target(module, interval=10)
+    target = TargetNet(module, interval=10)
     seen = []
     for env_steps in (4, 8, 12, 16, 20, 41, 44, 50):
         nn.init.constant_(module.weight, env_steps)
@@ -327,10 +327,21 @@ def test_hard_copies_happen_on_crossing_the_interval() -> None:
 def test_a_hard_copy_takes_the_buffers_along() -> None:
     torch.manual_seed(0)
     module = WithBuffers()
-    target = Target(module)
+    target = TargetNet(module)
     module.move()
     target.sync(1)
     assert all(torch.equal(value, module.state_dict()[name]) for name, value in target.module.state_dict().items())
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_a_copy_that_is_asked_for_is_made_at_once(tau: float) -> None:
+    module = nn.Linear(1, 1, bias=False)
+    target = TargetNet(module, tau=tau, interval=1000)
+    nn.init.constant_(module.weight, 7.0)
+    assert target.model is module
+    assert target.target_model.weight.item() != 7.0
+    target.sync()
+    assert target.target_model.weight.item() == 7.0
 
 
 def test_target_resumes_with_its_trigger() -> None:
@@ -340,11 +351,11 @@ def test_target_resumes_with_its_trigger() -> None:
         return module
 
     first = build(1.0)
-    target = Target(first, interval=10)
+    target = TargetNet(first, interval=10)
     nn.init.constant_(first.weight, 2.0)
     target.sync(12)
     second = build(3.0)
-    again = Target(second, interval=10)
+    again = TargetNet(second, interval=10)
     again.load_state_dict(target.state_dict())
     again.sync(19)
     assert again.module.weight.item() == 2.0  # restored, and not due again before 20
@@ -355,7 +366,7 @@ def test_target_resumes_with_its_trigger() -> None:
 def test_a_target_is_evaluated_while_its_source_trains() -> None:
     """It drops no units and its statistics are the source's, whatever goes through it."""
     module = nn.Sequential(nn.Linear(2, 64), nn.Dropout(0.5), nn.BatchNorm1d(64))
-    target, x = Target(module), torch.ones(8, 2)
+    target, x = TargetNet(module), torch.ones(8, 2)
     before = everything(target.module)
     assert module.training
     assert torch.equal(target(x), target(x))
@@ -365,4 +376,4 @@ def test_a_target_is_evaluated_while_its_source_trains() -> None:
 @pytest.mark.parametrize("options", [{"tau": 0.0}, {"tau": 1.5}, {"interval": 0}])
 def test_target_refuses_what_cannot_be(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
-        Target(nn.Linear(1, 1), **options)
+        TargetNet(nn.Linear(1, 1), **options)

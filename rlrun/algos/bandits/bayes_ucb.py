@@ -16,7 +16,7 @@ from typing import Annotated
 
 import numpy as np
 
-from rlrun.agents.selectors import RandomArgmaxSelector
+from rlrun.agents.selectors import RandomArgmaxActionSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits import beliefs
@@ -48,7 +48,7 @@ class BayesUCB(BanditLearner):
         if cfg.index == "quantile":
             beliefs.special_functions()  # refuse now rather than at the first pull
         index = self.quantiles if cfg.index == "quantile" else self.bounds
-        self.agent = TableAgent(self.rows, self.belief.mean, RandomArgmaxSelector(kit.rng), index)
+        self.agent = TableAgent(self.rows, self.belief.mean, RandomArgmaxActionSelector(kit.rng), index)
 
     def bounds(self, context: Array) -> Array:
         """mean + c * standard deviation [E, A] in contexts [E]."""

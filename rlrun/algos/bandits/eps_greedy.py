@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlrun.agents.selectors import EpsilonGreedySelector, RandomArgmaxSelector
+from rlrun.agents.selectors import EpsilonGreedyActionSelector, RandomArgmaxActionSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape
@@ -32,5 +32,5 @@ class EpsGreedy(BanditLearner):
     def __init__(self, cfg: EpsGreedyConfig, kit: Kit):
         self.averages = Averages(table_shape(kit.env))
         super().__init__(cfg, kit, self.averages)
-        selector = EpsilonGreedySelector(cfg.epsilon, kit.rng, RandomArgmaxSelector(kit.rng))
+        selector = EpsilonGreedyActionSelector(cfg.epsilon, kit.rng, RandomArgmaxActionSelector(kit.rng))
         self.agent = TableAgent(self.rows, self.averages.mean, selector)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlrun.agents.selectors import ProbabilitySelector
+from rlrun.agents.selectors import ProbabilityActionSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import BanditLearner, RewardRange, table_shape
@@ -81,7 +81,9 @@ class Exp3(BanditLearner):
         mixing = best_mixing(arms, kit.total_timesteps / contexts) if cfg.mixing is None else cfg.mixing
         self.gains = Gains((contexts, arms), mixing, reward_range(cfg, kit.env))
         super().__init__(cfg, kit, self.gains)
-        self.agent = TableAgent(self.rows, self.gains.values, ProbabilitySelector(kit.rng), self.gains.probabilities)
+        self.agent = TableAgent(
+            self.rows, self.gains.values, ProbabilityActionSelector(kit.rng), self.gains.probabilities
+        )
 
 
 def best_mixing(arms: int, pulls: float) -> float:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlrun.agents.selectors import ProbabilitySelector
+from rlrun.agents.selectors import ProbabilityActionSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import BanditLearner, table_shape
@@ -81,5 +81,5 @@ class GradientBandit(BanditLearner):
         self.preferences = Preferences(cfg, table_shape(kit.env))
         super().__init__(cfg, kit, self.preferences)
         self.agent = TableAgent(
-            self.rows, self.preferences.values, ProbabilitySelector(kit.rng), self.preferences.probabilities
+            self.rows, self.preferences.values, ProbabilityActionSelector(kit.rng), self.preferences.probabilities
         )

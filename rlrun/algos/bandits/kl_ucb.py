@@ -19,7 +19,7 @@ from typing import Annotated
 
 import numpy as np
 
-from rlrun.agents.selectors import RandomArgmaxSelector
+from rlrun.agents.selectors import RandomArgmaxActionSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape, unit_rewards
@@ -53,7 +53,7 @@ class KLUCB(BanditLearner):
         self.bernoulli = cfg.divergence == "bernoulli"
         if self.bernoulli:
             self.range = unit_rewards(kit.env, "algo.divergence", "bernoulli", "write algo.divergence=gaussian")
-        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxSelector(kit.rng), self.bounds)
+        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxActionSelector(kit.rng), self.bounds)
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         if self.bernoulli:

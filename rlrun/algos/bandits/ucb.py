@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlrun.agents.selectors import RandomArgmaxSelector
+from rlrun.agents.selectors import RandomArgmaxActionSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import Averages, BanditLearner, table_shape
@@ -40,7 +40,7 @@ class UCB(BanditLearner):
         self.averages = Averages(table_shape(kit.env))
         super().__init__(cfg, kit, self.averages)
         self.confidence = cfg.confidence
-        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxSelector(kit.rng), self.bounds)
+        self.agent = TableAgent(self.rows, self.averages.mean, RandomArgmaxActionSelector(kit.rng), self.bounds)
 
     def bounds(self, context: Array) -> Array:
         """Upper confidence bounds [E, A] of the arms in contexts [E]; infinite for an arm never pulled."""

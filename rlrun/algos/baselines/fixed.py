@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlrun.agents.agent import NOTHING, Agent
-from rlrun.agents.selectors import ProbabilitySelector
+from rlrun.agents.selectors import ProbabilityActionSelector
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
 from rlrun.registry import ANY_SPACE, Needs, register
@@ -41,7 +41,7 @@ class MixedAgent(Agent):
     """Draws discrete actions with probabilities p [A]; the greedy policy is the most likely one."""
 
     def __init__(self, p: Array, rng: np.random.Generator):
-        self.p, self.selector = p, ProbabilitySelector(rng)
+        self.p, self.selector = p, ProbabilityActionSelector(rng)
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int

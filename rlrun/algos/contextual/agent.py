@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from rlrun.agents.agent import NOTHING, Agent
-from rlrun.agents.selectors import ArgmaxSelector, Selector
+from rlrun.agents.selectors import ActionSelector, ArgmaxActionSelector
 from rlrun.types import Array, Metrics
 
 Values = Callable[[Array], Array]  # contexts [E, *obs] -> scores [E, K]
@@ -40,11 +40,11 @@ class ContextualAgent(Agent):
         arms: int,
         init_pulls: int,
         rng: np.random.Generator,
-        selector: Selector | None = None,
+        selector: ActionSelector | None = None,
     ):
         self.values, self.scores, self.rng = values, scores, rng
         self.arms, self.init_pulls = arms, init_pulls
-        self.selector: Selector = selector or ArgmaxSelector()
+        self.selector: ActionSelector = selector or ArgmaxActionSelector()
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int

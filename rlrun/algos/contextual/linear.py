@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.agents.selectors import RandomArgmaxSelector
+from rlrun.agents.selectors import RandomArgmaxActionSelector
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.algos.contextual.agent import ContextualAgent, Draws
 from rlrun.algos.contextual.regression import LinearRegressions
@@ -60,7 +60,7 @@ class LinearLearner(Algorithm):
             arms=kit.env.num_actions,
             init_pulls=cfg.init_pulls,
             rng=kit.rng,
-            selector=RandomArgmaxSelector(kit.rng),  # bounds of arms about which as much is known are equal
+            selector=RandomArgmaxActionSelector(kit.rng),  # bounds of arms about which as much is known are equal
         )
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from rlrun import networks
-from rlrun.agents.policy import ActorCriticAgent
+from rlrun.agents.policy import SamplingAgent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.buffers import Minibatches
 from rlrun.checks import Natural, NotNegative, OneOf, Positive, Share, Within, within
@@ -102,7 +102,7 @@ def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 class PPO(Algorithm):
     """Clipped policy gradient on fresh rollouts with a value baseline (Schulman et al. 2017)."""
 
-    agent: ActorCriticAgent
+    agent: SamplingAgent
     state = ("network", "optimiser", "agent", "minibatches")
 
     def __init__(self, cfg: PPOConfig, kit: Kit):
@@ -123,7 +123,7 @@ class PPO(Algorithm):
         self.network = self.nets.network
         self.masked = env.obs_space.masked
         memory_size = getattr(self.network, "memory_size", 0)
-        self.agent = ActorCriticAgent(networks.Inference(self.network), self.policy, kit.rng, self.masked, memory_size)
+        self.agent = SamplingAgent(networks.Inference(self.network), self.policy, kit.rng, self.masked, memory_size)
 
         rollout = cfg.n_steps * env.num_envs
         updates = -(-total_timesteps // rollout) * cfg.n_epochs * -(-rollout // cfg.batch_size)  # rounded up

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from rlrun.agents.selectors import RandomArgmaxSelector
+from rlrun.agents.selectors import RandomArgmaxActionSelector
 from rlrun.agents.table import Rows, TableAgent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.checks import Above0, Bounded, Share
@@ -46,7 +46,7 @@ class ControlLearner(Algorithm):
         self.gamma, self.learning_rate = cfg.gamma, cfg.learning_rate
         rows = Rows(kit.env)
         self.q = np.full((rows.count, kit.env.num_actions), cfg.initial_value)  # [S, A]
-        self.selector = kit.explorer(cfg.epsilon, greedy=RandomArgmaxSelector(kit.rng))
+        self.selector = kit.explorer(cfg.epsilon, greedy=RandomArgmaxActionSelector(kit.rng))
         self.agent = TableAgent(rows, self.q, self.selector)
 
     def table(self) -> tuple[Array, Array]:

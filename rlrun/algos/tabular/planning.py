@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rlrun.agents.selectors import ArgmaxSelector
+from rlrun.agents.selectors import ArgmaxActionSelector
 from rlrun.agents.table import Rows, TableAgent
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.errors import ConfigError
@@ -106,7 +106,7 @@ class Planner(Algorithm):
         self.q = np.zeros((self.mdp.states, self.mdp.actions))  # [S, A]
         self.policy = np.zeros(self.q.shape)  # [S, A] probabilities: 1 for the action that is played
         self.policy[:, 0] = 1
-        self.agent = TableAgent(Rows(kit.env), self.policy, ArgmaxSelector())
+        self.agent = TableAgent(Rows(kit.env), self.policy, ArgmaxActionSelector())
 
     def table(self) -> tuple[Array, Array]:
         return self.q, self.policy
