@@ -133,7 +133,7 @@ class ProbabilityActionSelector(ActionSelector):
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         _require_rows(scores)
         if not (scores.min() >= 0 and np.abs(scores.sum(axis=1, dtype=np.float64) - 1).max() < 0.01):
-            raise ValueError("a row is no distribution; for logits there is CategoricalActionSelector")
+            raise ValueError("probabilities of a row must sum to 1; for logits there is CategoricalActionSelector")
         return inverse_cdf(scores, self.rng)
 
     def fork(self, rng: np.random.Generator) -> ProbabilityActionSelector:
