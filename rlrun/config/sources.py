@@ -137,9 +137,13 @@ class Components(ConfigSource):
 
 
 def _choose(node: Any, algo: Entry) -> None:
-    """Let an algorithm's node choose the network and the buffer, unless something else is chosen."""
-    buffer = "uniform" if algo.needs.memory else None
-    made = {"override /network@_global_.network": algo.network, "override /buffer@_global_.buffer": buffer}
+    """Let an algorithm's node choose the network and the buffer, unless something else is chosen.
+
+    One that can do with a perceptron, which is the default, leaves the choice to the environment.
+    """
+    made = {"override /buffer@_global_.buffer": "uniform" if algo.needs.memory else None}
+    if algo.network != "mlp":
+        made["override /network@_global_.network"] = algo.network
     given = list(node.get("defaults", []))
     said = {key for entry in given if not isinstance(entry, str) for key in entry}
     with open_dict(node):

@@ -228,21 +228,20 @@ class LampEnv(_RandomTarget):
     Reward 1 for the right answer, else 0. Either part alone says nothing about it: 0.5 a step is the best without both.
     """
 
-    SIDE = 8
-
-    def __init__(self, length: int = 16):
+    def __init__(self, length: int = 16, side: int = 8):
         super().__init__(length)
-        picture = Box(0, 255, (self.SIDE, self.SIDE, 1), np.uint8)
+        self._side = side
+        picture = Box(0, 255, (side, side, 1), np.uint8)
         self.observation_space = Dict({"picture": picture, "other": Box(0.0, 1.0, (1,))})
         self.action_space = Discrete(2)
 
     def _draw(self) -> dict[str, Array]:
-        picture = np.zeros((self.SIDE, self.SIDE, 1), np.uint8)
-        picture[tuple(self.np_random.integers(self.SIDE, size=2))] = 255
+        picture = np.zeros((self._side, self._side, 1), np.uint8)
+        picture[tuple(self.np_random.integers(self._side, size=2))] = 255
         return {"picture": picture, "other": self.np_random.integers(2, size=1).astype(np.float32)}
 
     def _score(self, action: int) -> float:
-        right_half = self._target["picture"][:, self.SIDE // 2 :].any()
+        right_half = self._target["picture"][:, self._side // 2 :].any()
         return float(action == (right_half != self._target["other"][0]))
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rlrun.networks.bayesian import BayesianNetwork
     from rlrun.networks.builder import NetworkBuilder, NetworkConfig, encoder
     from rlrun.networks.cells import Gru, Lstm, RecurrentNetwork, Torso
-    from rlrun.networks.conv import convolutional, is_picture
+    from rlrun.networks.conv import NATURE_SIDE, can_be_read, convolutional, is_picture
     from rlrun.networks.dropout import Dropout, DropoutInference
     from rlrun.networks.ensemble import Ensemble
     from rlrun.networks.heads import build_head
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlrun.networks.torsos import mlp
 
 HOME = {
+    "NATURE_SIDE": "conv",
     "BayesianNetwork": "bayesian",
     "Dropout": "dropout",
     "DropoutInference": "dropout",
@@ -45,6 +46,7 @@ HOME = {
     "TargetNet": "target",
     "Torso": "cells",
     "build_head": "heads",
+    "can_be_read": "conv",
     "chain": "network",
     "convolutional": "conv",
     "encoder": "builder",
@@ -54,6 +56,7 @@ HOME = {
 }
 
 __all__ = [
+    "NATURE_SIDE",
     "BayesianNetwork",
     "Dropout",
     "DropoutInference",
@@ -75,6 +78,7 @@ __all__ = [
     "TargetNet",
     "Torso",
     "build_head",
+    "can_be_read",
     "chain",
     "convolutional",
     "encoder",

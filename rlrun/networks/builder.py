@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NetworkBuilder = Callable[..., "Network"]  # (obs_space, *heads) -> Network
 ACTIVATIONS = ("relu", "tanh", "elu", "silu", "gelu")
+CONVOLUTIONS = ("none", "nips", "nature", "impala")  # of conv.py
 
 
 @dataclass
@@ -36,20 +37,40 @@ class NetworkConfig(Bounded):
     # of a Dict observation: numbers that each of its fields becomes, before they are joined
     features: Annotated[int, Within(1, 10**6)] = 64
     scale: bool = True  # bring observations of uint8, such as pictures, from their bounds to [0, 1]
-    # default (torch's) | orthogonal (gain sqrt 2, policy head 0.01, other heads 1; zero biases)
-    init: Annotated[str, OneOf("default", "orthogonal")] = "default"
+    # default (torch's) | orthogonal (gain sqrt 2, policy head 0.01, other heads 1; zero biases) | he (normal)
+    init: Annotated[str, OneOf("default", "orthogonal", "he")] = "default"
+    # none | nips | nature | impala: convolutions that read a picture before the hidden layers (see networks/conv.py)
+    conv: Annotated[str, OneOf(*CONVOLUTIONS)] = "none"
+    conv_width: Annotated[int, Within(1, 64)] = 1  # impala: factor on the channels of its convolutions
+    spectral_norm: bool = False  # impala: divide the weights of its residual blocks by their largest singular value
+    max_pool: Annotated[int, Within(0, 100)] = 0  # impala: side of the square that its output is pooled to; 0 leaves it
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for key in ("conv_width", "spectral_norm", "max_pool"):
+            if self.conv != "impala" and getattr(self, key) != type(self).__dataclass_fields__[key].default:
+                raise ConfigError(key, f"has no meaning with conv={self.conv}", "leave it out, or write conv=impala")
         if len(self.hidden) > 1000:
             raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
+
+
+@dataclass
+class CnnConfig(NetworkConfig):
+    """Convolutions, then a multi-layer perceptron."""
+
+    name: str = "cnn"  # registered kind of network
+    # widths of the hidden layers after the convolutions
+    hidden: list[Annotated[int, Within(1, 10**6)]] = field(default_factory=lambda: [512])
+    shared: bool = True  # one torso for all heads; otherwise each head has its own
+    # nips | nature | impala: convolutions that read a picture before the hidden layers (see networks/conv.py)
+    conv: Annotated[str, OneOf(*CONVOLUTIONS[1:])] = "nature"
 
 
 def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
     """How many parameters a network has."""
     seen = obs_space.unmasked
     inputs, encoding = seen.n or sum(seen.nvec) or seen.size, 0
-    if seen.fields:
+    if seen.fields or cfg.conv != "none":
         with torch.device("meta"):
             module, inputs = encoder(cfg, obs_space)
         encoding = sum(parameter.numel() for parameter in module.parameters())
@@ -77,20 +98,29 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
     trunk = torch.nn.Sequential(*([encoded] if in_common else []), *(torso() if cfg.shared else []))
     branches = [torch.nn.Sequential(*own(), networks.build_head(head, width)) for head in heads]
     network = networks.Network(trunk, branches)
-    if cfg.init == "orthogonal":
-        orthogonal(network, heads, [branch[-1] for branch in branches])
+    initialise(cfg.init, network, heads, [branch[-1] for branch in branches])
     return network
 
 
+@register("network", CnnConfig, smoke={"hidden": [16]}, footprint=footprint)
+def build_cnn(cfg: CnnConfig, obs_space: Space, *heads: HeadSpec) -> Network:
+    """Convolutions, then a multi-layer perceptron, for pictures; of a Dict, every field is encoded by itself."""
+    return build_mlp(cfg, obs_space, *heads)
+
+
 def encoder(cfg: NetworkConfig, obs_space: Space) -> tuple[torch.nn.Module, int]:
-    """What turns observations into features [B, width], and the width. It has parameters only if they are a Dict's.
+    """What turns observations into features [B, width], and the width. It has parameters if it convolves or joins.
 
     Every field of a Dict becomes `cfg.features` numbers: a picture through convolutions, any other through one layer.
     The mask of the actions is no part of it.
+
+    Raises:
+        ConfigError: there are pictures and nothing to read them with, or the other way round.
     """
     seen = obs_space.unmasked
+    require_fit(cfg, seen)
     if not seen.fields:
-        module, width = _flat(cfg, seen)
+        module, width = _flat(cfg, seen) if cfg.conv == "none" else networks.convolutional(cfg, seen)
         if obs_space.masked:
             (name,) = obs_space.fields.keys() - {MASK}
             module = torch.nn.Sequential(networks.Field(name), module)
@@ -99,10 +129,24 @@ def encoder(cfg: NetworkConfig, obs_space: Space) -> tuple[torch.nn.Module, int]
     return networks.Joined(fields), cfg.features * len(fields)
 
 
+def require_fit(cfg: NetworkConfig, seen: Space) -> None:
+    """A network that convolves has something to convolve, and one that does not is shown no large picture."""
+    parts = list(seen.fields.values())
+    if cfg.conv != "none" and not (networks.can_be_read(seen) or any(map(networks.is_picture, parts))):
+        what = f"{seen.kind} of shape {seen.shape}" if seen.shape else seen.kind
+        problem = f"{cfg.name} with conv={cfg.conv} reads pictures, and the observations are none ({what})"
+        raise ConfigError("network", problem, "write network=mlp, or network.conv=none")
+    if cfg.conv == "none" and networks.is_picture(seen) and sorted(seen.shape)[-2] >= networks.NATURE_SIDE:
+        problem = f"{cfg.name} cannot read pictures, and the observations are some (uint8 {seen.shape})"
+        hint = "write network=cnn_nature, cnn_impala or cnn_nips; with any other network.conv=nature"
+        raise ConfigError("network", problem, hint)
+
+
 def _of_field(cfg: NetworkConfig, space: Space) -> torch.nn.Module:
     """[B, *field] -> [B, cfg.features]."""
     if networks.is_picture(space):
-        return networks.convolutional(space, cfg.features, cfg.scale)
+        convolutions, width = networks.convolutional(cfg, space)
+        return torch.nn.Sequential(*convolutions, torch.nn.Linear(width, cfg.features), torch.nn.ReLU())
     module, width = _flat(cfg, space)
     return torch.nn.Sequential(module, *networks.mlp(width, [cfg.features], cfg.activation, cfg.layer_norm))
 
@@ -118,16 +162,28 @@ def _flat(cfg: NetworkConfig, space: Space) -> tuple[torch.nn.Module, int]:
     return networks.Flat(), space.size
 
 
-def orthogonal(network: torch.nn.Module, heads: Sequence[HeadSpec], modules: Sequence[torch.nn.Module]) -> None:
-    """Orthogonal weights: sqrt(2) in the torso, a near-uniform policy, unit value heads (Andrychowicz et al. 2021).
+def initialise(
+    init: str, network: torch.nn.Module, heads: Sequence[HeadSpec], modules: Sequence[torch.nn.Module]
+) -> None:
+    """Initial weights other than torch's own; biases become 0.
+
+    orthogonal: sqrt(2) in the torso, a near-uniform policy, unit value heads (Andrychowicz et al. 2021).
+    he: normal with variance 2 / (inputs of a unit) (He et al. 2015, arXiv:1502.01852).
 
     Args:
         heads, modules: what the outputs are, and the modules that give them.
     """
+    if init == "default":
+        return
     for module in network.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-            torch.nn.init.orthogonal_(module.weight, math.sqrt(2))
+            if init == "he":
+                torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            else:
+                torch.nn.init.orthogonal_(module.weight, math.sqrt(2))
             torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    if init == "he":
+        return
     for head, last in zip(heads, modules, strict=True):
         gain = 0.01 if head.kind == "policy" else 1.0
         for module in last.modules():

@@ -15,7 +15,7 @@ import torch
 from rlrun import networks
 from rlrun.checks import Within
 from rlrun.networks import builder
-from rlrun.networks.builder import NetworkConfig, encoder, orthogonal
+from rlrun.networks.builder import NetworkConfig, encoder, initialise
 from rlrun.ops.fields import rows
 from rlrun.registry import register
 from rlrun.types import HeadSpec, Space
@@ -80,8 +80,8 @@ def _build(
     torsos = [torso() for _ in range(1 if cfg.shared else len(heads))]
     outputs = [networks.build_head(head, cfg.memory_size) for head in heads]
     network = networks.RecurrentNetwork(torch.nn.Sequential(*([encoded] if in_common else [])), torsos, outputs)
-    if cfg.init == "orthogonal":
-        orthogonal(network, heads, outputs)
+    initialise(cfg.init, network, heads, outputs)
+    if cfg.init != "default":
         for made in torsos:
             for name, parameter in made.cell.named_parameters():
                 torch.nn.init.orthogonal_(parameter) if "weight" in name else torch.nn.init.zeros_(parameter)

@@ -46,6 +46,7 @@ LEARNERS = {
 # What only the user can know.
 NEEDS = {"gym": ["env.id=CartPole-v1"], "bandit/csv": ["env.path=table.csv", "env.label=arm"]}
 MODULES = {"lunarlander": "Box2D"}
+SMALLEST = {"cnn_nature": 36, "cnn_nips": 20, "cnn_impala": 4}  # pictures that they can read
 OWN_DATA = {f"bandit/{name}" for name in ("adult", "census", "covertype", "magic", "mushroom", "shuttle")}
 
 
@@ -68,7 +69,8 @@ def plan() -> Iterator[list[str]]:
         yield [f"algo={learner(env)}", *on(env)]
     for name in folders.options("network"):
         remembers = registry.has("network", name) and registry.get("network", name).remembers
-        yield ["algo=ppo" if remembers else "algo=dqn", f"network={name}"]
+        shown = ["env.id=rlrun/Lamp-v0", f"+env.kwargs.side={SMALLEST[name]}"] if name in SMALLEST else []
+        yield ["algo=ppo" if remembers else "algo=dqn", f"network={name}", *shown]
     for name in WAYS:
         yield ["algo=dqn", f"env.vector={name}", "env.num_envs=2"]
     for name in folders.options("experience"):
