@@ -112,13 +112,14 @@ class ReplayLearner(Algorithm):
         self.ratio = Ratio(cfg.gradient_steps, cfg.train_freq)
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
         rounds = max(1, self.rollout_steps * env.num_envs // cfg.train_freq)  # in a chunk
+        in_a_row = rounds * cfg.gradient_steps
         self.optimiser = kit.update(
             self.loss,
             nets,
             trains=trained,
             cfg=cfg,
             ahead=total_timesteps * cfg.gradient_steps // cfg.train_freq,
-            bursts=(rounds * cfg.gradient_steps,),
+            bursts=(min(in_a_row, buffer.ahead or in_a_row),),
             followers=list(self.targets.values()),
         )
 

@@ -7,48 +7,108 @@ A burst of batches is gathered and copied to the device at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
 import torch
 
 from rlrun.buffers.ring import NOTHING, Ring
-from rlrun.buffers.samplers import Sampler, Uniform
-from rlrun.checks import Bounded, Count, Within
+from rlrun.buffers.samplers import Prioritized, Sampler, Uniform
+from rlrun.checks import Bounded, Count, OneOf, Share, Within
 from rlrun.compute.device import Device
-from rlrun.errors import RlrunError
+from rlrun.errors import ConfigError, RlrunError
 from rlrun.footprint import Need, transition
 from rlrun.ops.nstep import fold
 from rlrun.registry import register
+from rlrun.schedules import Probability, ScheduleConfig, make
 from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
 
 BURST_BYTES = 2**26  # of transitions are gathered at once
 
 
 @dataclass
-class UniformConfig(Bounded):
-    """Uniform replay."""
+class RingConfig(Bounded):
+    """Options of every replay."""
 
-    name: str = "uniform"  # registered kind of buffer
     capacity: Count = 1_000_000  # transitions kept, in whole sweeps over the environments; the oldest are overwritten
     n_step: Annotated[int, Within(1, 1000)] = (
         1  # steps that are folded into one transition: their rewards, and the observation after the last
     )
+
+
+@dataclass
+class UniformConfig(RingConfig):
+    """Uniform replay."""
+
+    name: str = "uniform"  # registered kind of buffer
     replacement: bool = True  # draw each batch with replacement; without costs time in proportion to what is stored
 
 
-def footprint(cfg: UniformConfig, env: EnvSpec) -> list[Need]:
+@dataclass
+class PrioritizedConfig(RingConfig):
+    """Prioritised replay."""
+
+    name: str = "prioritized"  # registered kind of buffer
+    alpha: Share = 0.6  # how much more likely large errors are; 0: all are equally likely
+    beta: Probability = field(
+        default_factory=lambda: ScheduleConfig("linear", start=0.4, end=1.0, fraction=1.0)
+    )  # how much of that the importance weights make up for
+    normalize: Annotated[str, OneOf("buffer", "batch")] = "buffer"  # whose largest importance weight becomes 1
+    ahead: Count = (
+        1  # batches drawn before the errors of the first are known; more is faster where updates are compiled
+    )
+
+
+def footprint(cfg: RingConfig, env: EnvSpec) -> list[Need]:
     """The ring when it is full; an observation more for every episode that ended in it is not counted."""
     each = transition(env) + 2 * 8  # its number, and where it goes on
+    if isinstance(cfg, PrioritizedConfig):
+        each += 9  # its mass, and its share in the sums
     return [Need("buffer.capacity", cfg.capacity * each, f"a replay of {cfg.capacity:,} transitions", each)]
 
 
 @register("buffer", UniformConfig, smoke={"capacity": 1000}, footprint=footprint)
-def uniform(cfg: UniformConfig, env: EnvSpec, *, gamma: float, rng: np.random.Generator, device: Device) -> Replay:
+def uniform(
+    cfg: UniformConfig,
+    env: EnvSpec,
+    *,
+    gamma: float,
+    rng: np.random.Generator,
+    device: Device,
+    total_timesteps: int = 0,
+) -> Replay:
     """Replay of the newest transitions, all equally likely."""
-    sampler = Uniform(rng, replacement=cfg.replacement)
-    return Replay(Ring(cfg.capacity, env, gamma=gamma), sampler, n_step=cfg.n_step, device=device)
+    return Replay(ring_of(cfg, env, gamma), Uniform(rng, replacement=cfg.replacement), n_step=cfg.n_step, device=device)
+
+
+@register("buffer", PrioritizedConfig, smoke={"capacity": 1000}, footprint=footprint)
+def prioritized(
+    cfg: PrioritizedConfig,
+    env: EnvSpec,
+    *,
+    gamma: float,
+    rng: np.random.Generator,
+    device: Device,
+    total_timesteps: int = 50_000,
+) -> Replay:
+    """Replay of the newest transitions, more often of those that the learner was wrong about (Schaul et al. 2016).
+
+    Args:
+        total_timesteps: env steps that the run will take; the schedule of beta ends there.
+    """
+    ring, beta = ring_of(cfg, env, gamma), make(cfg.beta, total_timesteps)
+    sampler = Prioritized(ring.capacity, rng, alpha=cfg.alpha, beta=beta, normalize=cfg.normalize, ahead=cfg.ahead)
+    return Replay(ring, sampler, n_step=cfg.n_step, device=device)
+
+
+def ring_of(cfg: RingConfig, env: EnvSpec, gamma: float) -> Ring:
+    """The storage; ConfigError if a transition could be longer than all of it."""
+    ring = Ring(cfg.capacity, env, gamma=gamma)
+    if cfg.n_step > (rows := ring.capacity // env.num_envs):
+        problem = f"{cfg.n_step} steps are more than the {rows} of each environment that buffer.capacity={cfg.capacity}"
+        raise ConfigError("buffer.n_step", f"{problem} holds", "make one smaller or the other larger")
+    return ring
 
 
 class Replay:
@@ -66,6 +126,11 @@ class Replay:
         """Most transitions that can be held."""
         return self.ring.capacity
 
+    @property
+    def ahead(self) -> int | None:
+        """Batches that are drawn before it must hear how wrong the learner was about them; None: it need not hear."""
+        return self.sampler.ahead
+
     def __len__(self) -> int:
         return len(self.ring)
 
@@ -80,16 +145,17 @@ class Replay:
     def bursts(self, count: int, batch_size: int) -> Iterator[Batch]:
         """`count` batches with nothing added between them, in stacks [n, B] of as many as are gathered at once.
 
-        n is a multiple of 8, except in the last stack, and where 8 batches are too large for one.
+        n is a multiple of 8, except in the last stack, where 8 batches are too large for one, and where fewer may be
+        drawn before it is known how wrong the learner was about them (`ahead`).
         """
-        if not count:
-            return
-        slots = self._draw(count, batch_size)
         each = 2 * self.ring.transition_bytes + (32 * self.n_step if self.n_step > 1 else 0)  # and what is folded
         size = max(1, BURST_BYTES // (batch_size * each))
         size -= size % 8 if size > 8 else 0
-        for start in range(0, count, size):
-            yield self._gather(slots[start : start + size])
+        at_once = self.ahead or max(1, count)
+        for begun in range(0, count, at_once):
+            slots = self._draw(min(at_once, count - begun), batch_size)
+            for start in range(0, len(slots), size):
+                yield self._gather(slots[start : start + size])
 
     def _draw(self, count: int, batch_size: int) -> Array:
         if len(self) < batch_size:
@@ -107,7 +173,10 @@ class Replay:
                 ring.reward.take(windows), ring.discount.take(windows), ring.stops(windows[:-1])
             )
             last = np.take_along_axis(windows, steps[None] - 1, axis=0)[0]
-        if self._weight.shape != slots.shape:
+        weights = self.sampler.weights(slots)
+        if weights is not None:
+            self._weight = tensor(weights)
+        elif self._weight.shape != slots.shape:
             self._weight = torch.ones(slots.shape, device=self.device.torch)
         return Batch(
             tensor(ring.observations(slots)),
@@ -121,13 +190,13 @@ class Replay:
 
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
         """How wrong the learner was about a batch [B] or [k, B]; news of what was overwritten meanwhile is ignored."""
-        if self.sampler.weighs:
+        if self.ahead:
             slots, there = self.ring.slots(index.cpu().numpy())
             self.sampler.weigh(slots, td_error.cpu().numpy()[there])
 
     def state_dict(self, contents: bool = True) -> StateDict:
         """What is stored and the random stream, or the stream alone."""
-        return (self.ring.state_dict() if contents else NOTHING) | self.sampler.state_dict()
+        return (self.ring.state_dict() if contents else NOTHING) | self.sampler.state_dict(contents)
 
     def load_state_dict(self, state: StateDict) -> None:
         self.ring.load_state_dict(state)

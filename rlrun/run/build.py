@@ -112,7 +112,13 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
     where, interrupt = setting(config), interrupt or Interrupt()
     sampling = where.seeds.generator(Role.BUFFER)
     buffer = config.buffer and make(
-        "buffer", config.buffer, where.spec, gamma=config.algo.gamma, rng=sampling, device=where.device
+        "buffer",
+        config.buffer,
+        where.spec,
+        gamma=config.algo.gamma,
+        rng=sampling,
+        device=where.device,
+        total_timesteps=config.total_timesteps,
     )
     algo = learner(where, buffer, sampling)
     source = make(

@@ -37,7 +37,7 @@ def equal(one: Batch, other: Batch) -> bool:
     return all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 50])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 20])
 @pytest.mark.parametrize("envs", [1, 3])
 def test_a_batch_consists_of_folded_transitions(n: int, envs: int) -> None:
     """Every drawn transition is that of the definition, through terminations, truncations, wraps, rollouts that were
@@ -127,7 +127,7 @@ def test_stacks_hold_a_multiple_of_eight_batches(monkeypatch: pytest.MonkeyPatch
 class Noting:
     """A sampler that wants to know, and notes what it hears."""
 
-    added, weighs = 0, True
+    added, ahead = 0, 3
 
     def __init__(self) -> None:
         self.news: list[tuple[list[int], list[float]]] = []
@@ -138,10 +138,13 @@ class Noting:
     def draw(self, size: int, count: int, batch_size: int) -> np.ndarray:
         return np.arange(count * batch_size).reshape(count, batch_size) % size
 
+    def weights(self, slots: np.ndarray) -> np.ndarray:
+        return slots.astype(np.float32)
+
     def weigh(self, slots: np.ndarray, td_error: np.ndarray) -> None:
         self.news.append((slots.tolist(), td_error.tolist()))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, contents: bool = True) -> dict[str, Any]:
         return {"added": self.added}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -159,6 +162,8 @@ def test_news_of_errors_reach_the_sampler_unless_they_come_too_late() -> None:
     buffer.update_priorities(batch.index, torch.tensor([4.0, 5.0, 6.0, 7.0]))
     assert sampler.news == [([0, 1, 2, 3], [0, 1, 2, 3]), ([2, 3], [6, 7])]
     assert (sampler.added, buffer.ring.late) == (6, 2)
+    assert batch.weight.tolist() == [0, 1, 2, 3]
+    assert [len(stack.index) for stack in buffer.bursts(7, 2)] == [3, 3, 1], "it hears of three before the fourth"
 
 
 # State.

@@ -75,7 +75,8 @@ def plan() -> Iterator[list[str]]:
         yield ["algo=dqn", f"env.vector={name}", "env.num_envs=2"]
     for name in folders.options("experience"):
         yield ["algo=dqn", f"experience={name}", "env.num_envs=2"]
-    yield ["algo=dqn", "buffer=uniform"]
+    for name in folders.options("buffer"):
+        yield ["algo=dqn", f"buffer={name}", "buffer.n_step=3"]
     for group in ("device", "logger", "eval", "checkpoint"):
         for name in folders.options(group):
             if name != "cuda":

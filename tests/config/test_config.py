@@ -252,7 +252,7 @@ def test_every_option_has_a_line_of_help():
         # impossible together
         (["algo=ppo", "buffer=uniform"], "buffer", "write buffer=null"),
         (["algo=ppo", "buffer=rollout"], "buffer", "write buffer=null"),
-        (["algo=dqn", "buffer=null", "~tuned"], "buffer", "choose one of: uniform"),
+        (["algo=dqn", "buffer=null", "~tuned"], "buffer", "choose one of: prioritized, uniform"),
         (["algo=random", "buffer=uniform"], "buffer", "write buffer=null"),
         (["algo=q_learning"], "algo", "these fit: "),
         (["algo=dqn", "env=pendulum"], "algo", "ppo"),
