@@ -26,7 +26,7 @@ class EvalOptions(PlayingOptions):
 
     episodes: Annotated[int, Within(1, 10**6)] = 100  # how many to play
     num_envs: Count | None = None  # environments stepped together; null = as in the run's own evaluations
-    video: bool = False  # film the first episode
+    video: bool = False  # film the first episode: videos/…_return_487.mp4
     json: bool = False  # print one JSON object
 
 
@@ -40,19 +40,19 @@ def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     agent = run.player(options)
     name = f"{run.checkpoint.name}_{options.policy}_{options.episodes}"
     name += "" if options.epsilon is None else f"_epsilon{options.epsilon:g}"
-    file, video = run_dir.path / "evaluations" / f"{name}.json", run_dir.videos / f"{name}.mp4"
+    file = run_dir.path / "evaluations" / f"{name}.json"
     num_envs = min(options.num_envs or run.cfg.eval.num_envs, options.episodes)
     with closing(environments.evaluation(num_envs)) as envs:
         result = evaluation.evaluate(agent, envs, seeds, **how)
-    filmed = options.video and film.record(agent, environments, seeds[0], video, **how)
+    filmed = film.record(agent, environments, seeds[0], run_dir.videos / name, **how) if options.video else None
     report = {"run": str(run_dir.path), "checkpoint": run.checkpoint.name, "policy": options.policy, **result.to_dict()}
     report |= {} if options.epsilon is None else {"epsilon": options.epsilon}
-    report |= {"video": str(video)} if filmed else {}
+    report |= {"video": str(filmed.file)} if filmed else {}
     written = _write(run_dir, file, report | {"returns": result.returns, "lengths": result.lengths})
     if options.json:
         print(json.dumps(report))
     else:
-        print(result, *([file] if written else []), *([video] if filmed else []), sep="\n")
+        print(result, *([file] if written else []), *([filmed.file] if filmed else []), sep="\n")
     return 0
 
 

@@ -91,8 +91,11 @@ def _changed(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line for every value that is not what it was."""
     before, after = flat(old), flat(new)
-    changed = [key for key, value in after.items() if before[key] != value and not isinstance(value, dict)]
-    lines = [f"{key}: {literal(before[key])} -> {literal(after[key])}" for key in changed]
+    changed = [key for key, value in after.items() if before.get(key) != value and not isinstance(value, dict)]
+    known = {
+        key: literal(before[key]) if key in before else "(not known then)" for key in changed
+    }  # to an older version
+    lines = [f"{key}: {known[key]} -> {literal(after[key])}" for key in changed]
     if "total_timesteps" in changed:
         lines.append("schedules over a share of the run (learning rate, epsilon) now span the new total")
     return lines

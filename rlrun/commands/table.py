@@ -14,7 +14,7 @@ from typing import Any
 
 from rlrun.errors import ConfigError
 from rlrun.lazy import deferred
-from rlrun.text import table
+from rlrun.text import paragraphs, table
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def show(name: str) -> int:
     """Usage of one verb, its options and its flags."""
     verb = VERBS[name]
     options = found(verb.options) if verb.options else None
-    print(f"rlrun {name} {verb.usage}", verb.details or options.__doc__, sep="\n\n")
+    print(f"rlrun {name} {verb.usage}", verb.details or paragraphs(options.__doc__), sep="\n\n")
     if options:
         print("", table(found("commands.help.rows")(options, asdict(options()))), sep="\n")
     if verb.flags:

@@ -27,6 +27,7 @@ from rlrun.run.callbacks.log import Log
 from rlrun.run.callbacks.returns import ReturnsFigure
 from rlrun.run.callbacks.stop import StopWhenSolved
 from rlrun.run.callbacks.summary import Summary
+from rlrun.run.callbacks.video import Video
 from rlrun.run.parts import Parts, Setting
 from rlrun.run.run import Run
 from rlrun.rundir.codec import encode
@@ -152,6 +153,7 @@ def callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> C
         log=Log(config.logger.freq, config.logger.window, config.logger.info_keys),
         stop=None if stop.mean_return is None else StopWhenSolved(stop.mean_return, stop.window),
         evaluate=evaluate,
+        video=Video(config.eval) if getattr(config.eval, "video_freq", 0) else None,
         own=own,
         checkpoint=checkpoint,
         summary=Summary(evaluate),

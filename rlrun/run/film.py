@@ -1,7 +1,9 @@
-"""Showing episodes: in a window, or filmed where there is no display."""
+"""Filming episodes: mp4 files with the return in the name, or one picture of how an episode ends."""
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import logging
 import math
 import os
@@ -9,7 +11,7 @@ import stat
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,58 +19,72 @@ from rlrun import files
 from rlrun.agents.agent import Agent
 from rlrun.envs.environments import Environments
 from rlrun.envs.faults import described, is_ours, shortened
-from rlrun.errors import Abandoned, Interrupted
+from rlrun.errors import Abandoned, ConfigError, Interrupted
 from rlrun.run.evaluation import EvalResult, evaluate
 
 if TYPE_CHECKING:
     import gymnasium as gym
 
+    from rlrun.types import EnvSpec
+
 log = logging.getLogger(__name__)
 
 FPS = 30.0  # of a film whose environment gives no rate
 GRAPHICS = ("opengl", "egl", "glfw", "osmesa", "mujoco_gl", "display")  # what a failing picture speaks of
+EXTRA = "get it with `pip install 'rlrun[video]'`"
 
 
-def play(agent: Agent, envs: Environments, seed: int, path: Path, **how: Any) -> EvalResult | None:
-    """Show an episode in a window, or film it where there is no display.
+class Shown(NamedTuple):
+    """An episode that was shown."""
 
-    Args:
-        agent, seed, how: as for `evaluate`.
-        envs: makes the environment; the agent sees it through the same observation pipeline as in evaluation.
-        path: the film's file.
-
-    Returns:
-        How the episode went; None if it was to be filmed and could not be.
-    """
-    if not has_display():
-        return record(agent, envs, seed, path, **how)
-    with closing(envs.watch(envs.render("human"))) as vector:
-        return evaluate(agent, vector, [seed], **how)
+    result: EvalResult
+    file: Path | None = None  # the film or picture of it; None if it was shown in a window
 
 
-def record(agent: Agent, envs: Environments, seed: int, path: Path, **how: Any) -> EvalResult | None:
-    """Film an episode: one picture before every step, as an mp4 at `path`.
+def record(
+    agent: Agent,
+    envs: Environments,
+    seed: int,
+    path: Path,
+    *,
+    fps: float | None = None,
+    ending: bool = False,
+    **how: Any,
+) -> Shown | None:
+    """Film an episode: one picture before every step, as an mp4.
 
     A film is never worth a run: whatever goes wrong, a missing moviepy included, is a warning of one line.
 
     Args:
-        agent, envs, seed, how: as for `play`.
+        agent, seed, how: as for `evaluate`.
+        envs: makes the environment; the agent sees it through the same observation pipeline as in evaluation.
+        path: the file, but for what its name gets behind it: `_return_487.mp4`.
+        fps: pictures per second; by default the environment's own rate.
+        ending: instead of a film a PNG of the last state alone.
 
     Returns:
-        How the episode went; None if there is no film.
+        How the episode went and the file; None if there is none.
     """
     if not has_display():
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame opens a display even to draw into memory
     try:
         env = envs.render("rgb_array")
-        with closing(envs.watch(env)) as vector, Film(path, fps(env)) as film:
-            return evaluate(agent, vector, [seed], before_step=lambda: film.add(env.render()), **how)
+        if ending:
+            from rlrun.envs.ending import Ending
+
+            env = last = Ending(env)
+            with closing(envs.watch(env)) as vector:
+                result = evaluate(agent, vector, [seed], **how)
+                picture = must_be_picture(env.render() if last.picture is None else last.picture)
+            return Shown(result, write_png(named(path, result, ".png"), picture))
+        with closing(envs.watch(env)) as vector, Film(path, fps or rate(env)) as film:
+            result = evaluate(agent, vector, [seed], before_step=lambda: film.add(env.render()), **how)
+            film.path = named(path, result, ".mp4")
+        return Shown(result, film.path)
     except (Interrupted, Abandoned):
         raise
     except ImportError as error:
-        log.warning(
-            "no film: %s is not installed; get it with `pip install 'rlrun[video]'`", str(error.name).split(".")[0]
-        )
+        log.warning("no film: %s is not installed; %s", str(error.name).split(".")[0], EXTRA)
     except BaseException as error:
         if is_ours(error):
             raise
@@ -76,10 +92,24 @@ def record(agent: Agent, envs: Environments, seed: int, path: Path, **how: Any) 
     return None
 
 
-def fps(env: gym.Env) -> float:
+def require(key: str, spec: EnvSpec) -> None:
+    """ConfigError if an environment cannot be filmed, as far as can be told before: names the key that asks for it."""
+    if importlib.util.find_spec("moviepy") is None:
+        raise ConfigError(key, "films are made by moviepy, which is not installed", f"{EXTRA}, or write {key}=0")
+    if "rgb_array" not in spec.render_modes:
+        problem = f"{spec.id} draws no pictures: its render_modes have no rgb_array"
+        raise ConfigError(key, problem, f"write {key}=0")
+
+
+def named(path: Path, result: EvalResult, kind: str) -> Path:
+    """A film's file, with the return of the episode in its name."""
+    return path.with_name(f"{path.name}_return_{result.mean:g}{kind}")
+
+
+def rate(env: gym.Env) -> float:
     """Pictures per second, as the environment says or as usual."""
-    rate = env.metadata.get("render_fps")
-    return float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else FPS
+    found = env.metadata.get("render_fps")
+    return float(found) if isinstance(found, int | float) and 0 < found < math.inf else FPS
 
 
 def remedy(error: BaseException) -> str:
@@ -93,23 +123,47 @@ def remedy(error: BaseException) -> str:
 
 
 def has_display() -> bool:
-    """Whether a window can be opened here."""
+    """Whether a window can be opened here, as far as the environment variables tell."""
     return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def must_be_picture(picture: Any) -> Any:
+    """A picture [height, width, 3] uint8; ValueError if it is none."""
+    if np.ndim(picture) != 3:
+        raise ValueError("the environment draws no pictures")
+    return picture
+
+
+def write_png(path: Path, picture: Any) -> Path:
+    """A picture [height, width, 3] as a file."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(np.asarray(picture, np.uint8)).save(content, format="png")
+    make_directory_of(path)
+    files.replace(path, content.getvalue())
+    return path
+
+
+def make_directory_of(path: Path) -> None:
+    """`videos/` of a run, if it is not there yet."""
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    files.make_directory(path.parent)
 
 
 class Film:
     """An mp4 file, written picture by picture and put in its place when it is complete.
 
     Args:
-        path: the file; its directory is made if needed.
+        path: the file; its directory is made if needed. It may be given another name until the film is complete.
         fps: pictures per second.
     """
 
     def __init__(self, path: Path, fps: float):
         from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter
 
-        self._path, self._fps = path, fps
-        self._unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+        self.path, self._fps = path, fps
+        self._unfinished = path.with_name(f".{path.name}.unfinished.mp4")
         self._make_writer = FFMPEG_VideoWriter
         self._writer: Any = None  # made with the first picture, which tells the size
 
@@ -119,12 +173,9 @@ class Film:
         Raises:
             ValueError: it is not one.
         """
-        if np.ndim(picture) != 3:
-            raise ValueError("the environment draws no pictures")
+        picture = even(must_be_picture(picture))
         if self._writer is None:
-            self._path.parent.parent.mkdir(parents=True, exist_ok=True)
-            files.make_directory(self._path.parent)
-            files.require(self._path, stat.S_ISREG)
+            make_directory_of(self.path)
             self._unfinished.unlink(missing_ok=True)  # whatever it is, nothing is written through it
             height, width, _ = picture.shape
             self._writer = self._make_writer(str(self._unfinished), (width, height), self._fps)
@@ -137,7 +188,17 @@ class Film:
         if self._writer is None:
             return
         self._writer.close()
-        if kind is None:
-            self._unfinished.replace(self._path)
-        else:
+        try:
+            if kind is None:
+                files.require(self.path, stat.S_ISREG)
+                self._unfinished.replace(self.path)
+        finally:
             self._unfinished.unlink(missing_ok=True)
+
+
+def even(picture: Any) -> Any:
+    """A picture whose sides are even numbers, as players want it: an odd one is one pixel longer, the last twice."""
+    height, width, _ = picture.shape
+    if height % 2 or width % 2:
+        return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return picture

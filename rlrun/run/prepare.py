@@ -9,7 +9,7 @@ from typing import Any
 
 from rlrun.config.schema import RunConfig
 from rlrun.interrupt import Interrupt
-from rlrun.run import build, warmstart
+from rlrun.run import build, film, warmstart
 from rlrun.run.callbacks.callback import Callback
 from rlrun.run.parts import Parts
 
@@ -29,8 +29,13 @@ def prepared(cfg: RunConfig, interrupt: Interrupt, weights: str | None) -> Itera
 
     Args:
         weights: where they come from, as `init_from` has it; None for fresh ones.
+
+    Raises:
+        ConfigError: something that the config asks for cannot be had.
     """
     with closing(build.parts(cfg, interrupt)) as parts:
+        if getattr(cfg.eval, "video_freq", 0):
+            film.require("eval.video_freq", parts.spec)
         own = build.own_callbacks(cfg)
         begun = warmstart.start(parts, weights)
         interrupt.check()

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from cartpoles import LeanRight, cartpole_length
 from streams import SeedIsLength
 
 from rlrun import cli
 from rlrun.agents.q import EpsilonAgent
-from rlrun.envs.environments import Environments
-from rlrun.envs.make import GymEnvs
-from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.envs.vector.in_process import InProcess
 from rlrun.errors import Interrupted
 from rlrun.interrupt import Interrupt
 from rlrun.run import evaluation
 from rlrun.run.evaluation import EvalResult, evaluate
-from rlrun.run.film import Film, fps, has_display, play, record
-from rlrun.seeding import SeedTree
 from rlrun.types import Array, Step
 
 
@@ -173,45 +164,6 @@ def test_statistics_by_hand() -> None:
     assert str(result) == "mean 3.000 ± 1.871 over 4 episodes"
 
 
-class LeanRight:
-    """Pushes CartPole where its pole leans."""
-
-    def initial_memory(self, num_envs: int) -> None:
-        return None
-
-    def act(self, obs: Array, memory: None, *, explore: bool, env_steps: int) -> tuple[Array, None, dict[str, Array]]:
-        return (obs[:, 2] > 0).astype(np.int64), memory, {}
-
-    def fork(self, rng: np.random.Generator) -> LeanRight:
-        return self
-
-
-class CartPoles(Environments):
-    """CartPole as the runner's environment factory offers it, around one Gymnasium environment."""
-
-    def __init__(self, env: gym.Env | None = None):
-        self.env = env
-        self.modes: list[str] = []
-
-    def render(self, mode: str) -> gym.Env:
-        self.modes.append(mode)
-        return self.env or gym.make("CartPole-v1", render_mode="rgb_array" if mode == "human" else mode)
-
-    def watch(self, env: gym.Env) -> Any:
-        return InProcess([env])
-
-
-def cartpole_length(seed: int) -> int:
-    """The plain Gymnasium loop."""
-    env = gym.make("CartPole-v1")
-    obs, _ = env.reset(seed=seed)
-    length, over = 0, False
-    while not over:
-        obs, _, terminated, truncated, _ = env.step(int(obs[2] > 0))
-        length, over = length + 1, terminated or truncated
-    return length
-
-
 def test_cartpole_as_in_a_plain_loop() -> None:
     seeds = [11, 12, 13, 14, 15]
     envs = InProcess([gym.make("CartPole-v1") for _ in range(2)])
@@ -280,142 +232,3 @@ def test_epsilon_in_the_evaluations_of_a_run(tmp_path: Path, capsys: pytest.Capt
     assert cli.main(["algo=ppo", "env=pendulum", "eval.epsilon=0.5", f"hydra.run.dir={tmp_path / 'ppo'}"]) == 2
     assert "eval.epsilon: draws from discrete actions" in capsys.readouterr().err
     assert not (tmp_path / "ppo").exists()
-
-
-# Films
-
-
-def test_a_film_has_one_picture_per_step(tmp_path: Path) -> None:
-    pytest.importorskip("moviepy")
-    from imageio_ffmpeg import count_frames_and_secs
-
-    result = record(LeanRight(), CartPoles(), 11, tmp_path / "videos" / "film.mp4", max_steps=25)
-    assert result is not None and result.lengths.tolist() == [25]
-    frames, seconds = count_frames_and_secs(str(tmp_path / "videos" / "film.mp4"))
-    assert (frames, seconds) == (25, 25 / 50)  # CartPole's render_fps is 50
-    assert os.listdir(tmp_path / "videos") == ["film.mp4"]
-
-
-def test_a_film_shows_what_an_evaluation_counts(tmp_path: Path) -> None:
-    """Through the same normalisation: leaning is then measured against the mean angle of the training."""
-    pytest.importorskip("moviepy")
-    envs = GymEnvs(EnvConfig(id="CartPole-v1", normalize=NormalizeConfig(obs=True)), SeedTree(0))
-    train = envs.train(1)
-    train.reset([0])
-    for _ in range(5):
-        train.step(np.array([1]))  # pushed to the right, the pole falls to the left
-    counted = evaluate(LeanRight(), envs.evaluation(1), [11])
-    film = record(LeanRight(), envs, 11, tmp_path / "film.mp4")
-    assert film is not None and film.lengths.tolist() == counted.lengths.tolist() != [cartpole_length(11)]
-
-
-def test_without_moviepy_there_is_a_hint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setitem(sys.modules, "moviepy.video.io.ffmpeg_writer", None)
-    assert record(LeanRight(), CartPoles(), 11, tmp_path / "film.mp4") is None
-    assert caplog.messages == ["no film: moviepy is not installed; get it with `pip install 'rlrun[video]'`"]
-
-
-class Broken(gym.Wrapper):
-    """Draws nothing, or fails in its second picture."""
-
-    def __init__(self, fails: bool):
-        super().__init__(gym.make("CartPole-v1", render_mode="rgb_array"))
-        self.fails, self.pictures = fails, 0
-
-    def render(self) -> Any:
-        self.pictures += 1
-        if self.fails and self.pictures == 2:
-            raise RuntimeError("GL is gone\nand more")
-        return super().render() if self.fails else None
-
-
-@pytest.mark.parametrize(
-    ("fails", "reason"), [(True, "RuntimeError: GL is gone"), (False, "ValueError: the environment draws no pictures")]
-)
-def test_a_film_that_fails_is_one_line_and_no_file(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, fails: bool, reason: str
-) -> None:
-    pytest.importorskip("moviepy")
-    assert record(LeanRight(), CartPoles(Broken(fails)), 11, tmp_path / "film.mp4") is None
-    assert caplog.messages == [f"no film: {reason}"]
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("error", "remedy"),
-    [
-        (RuntimeError("an OpenGL platform library has not been loaded"), "MUJOCO_GL=egl"),
-        (NotImplementedError(), "render_modes with rgb_array"),
-        (SystemExit(0), ""),
-        (RuntimeError("no paint"), ""),
-    ],
-)
-def test_a_film_that_fails_says_what_may_help(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: BaseException, remedy: str
-) -> None:
-    pytest.importorskip("moviepy")
-    env = Broken(fails=True)
-    env.render = lambda: (_ for _ in ()).throw(error)  # type: ignore[method-assign]
-    assert record(LeanRight(), CartPoles(env), 11, tmp_path / "film.mp4") is None
-    assert remedy in caplog.messages[0]
-    assert ("\n" in caplog.messages[0]) == bool(remedy)
-
-
-@pytest.mark.parametrize(("rate", "expected"), [(50, 50.0), (None, 30.0), (0, 30.0), ("fast", 30.0), (math.nan, 30.0)])
-def test_a_film_has_a_rate_whatever_the_environment_says(rate: Any, expected: float) -> None:
-    env = gym.make("CartPole-v1")
-    env.metadata = {"render_fps": rate}
-    assert fps(env) == expected
-
-
-def test_a_film_can_be_interrupted(tmp_path: Path) -> None:
-    pytest.importorskip("moviepy")
-    interrupt = Interrupt()
-    interrupt.signum = signal.SIGTERM
-    with pytest.raises(Interrupted):
-        record(LeanRight(), CartPoles(), 11, tmp_path / "film.mp4", interrupt=interrupt)
-    assert os.listdir(tmp_path) == []
-
-
-def test_an_empty_film_leaves_no_file(tmp_path: Path) -> None:
-    pytest.importorskip("moviepy")
-    with Film(tmp_path / "film.mp4", 30):
-        pass
-    assert os.listdir(tmp_path) == []
-
-
-def test_play_opens_a_window_where_there_is_a_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    envs = CartPoles()
-    monkeypatch.setenv("DISPLAY", ":0")
-    result = play(LeanRight(), envs, 12, tmp_path / "film.mp4")
-    assert result is not None and result.lengths.tolist() == [cartpole_length(12)]
-    assert envs.modes == ["human"] and os.listdir(tmp_path) == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there always is a display")
-def test_play_films_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("moviepy")
-    envs = CartPoles()
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert not has_display()
-    assert play(LeanRight(), envs, 12, tmp_path / "film.mp4", max_steps=5) is not None
-    assert envs.modes == ["rgb_array"] and os.listdir(tmp_path) == ["film.mp4"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there always is a display")
-def test_pygame_needs_no_display(tmp_path: Path) -> None:
-    """In a process of its own, without the driver that the tests set."""
-    hidden = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
-    env = {key: value for key, value in os.environ.items() if key not in hidden}
-    here = Path(__file__).parent
-    env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(here), str(here.parent / "support")])
-    code = """if True:
-        from test_evaluation import *
-        assert record(LeanRight(), CartPoles(), 1, Path(sys.argv[1]), max_steps=1)
-        print(os.environ["SDL_VIDEODRIVER"])"""
-    command = [sys.executable, "-c", code, str(tmp_path / "film.mp4")]
-    output = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
-    assert output.split()[-1] == "dummy"

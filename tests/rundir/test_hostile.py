@@ -90,7 +90,7 @@ INSIDE = [
     "tb/events.out.tfevents.rlrun",
     "evaluations/step_000000500_greedy_1.json",
     "figures/step_000000500_values.png",
-    "videos/step_000000500_greedy_0.mp4",
+    "videos/step_000000500_greedy_0_return_0.mp4",
     "videos/.step_000000500_greedy_0.unfinished.mp4",
     "checkpoints/last",
     "checkpoints/best",

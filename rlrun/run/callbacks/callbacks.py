@@ -11,6 +11,7 @@ from rlrun.run.callbacks.evaluate import Evaluate
 from rlrun.run.callbacks.log import Log
 from rlrun.run.callbacks.stop import StopWhenSolved
 from rlrun.run.callbacks.summary import Summary
+from rlrun.run.callbacks.video import Video
 from rlrun.run.run import Run
 from rlrun.state import Stateful
 from rlrun.types import StateDict
@@ -20,7 +21,8 @@ class Callbacks(Stateful):
     """Who looks on while a run trains, in this order: the checkpoint saves what those before it did with a chunk.
 
     Args:
-        log, stop, evaluate, checkpoint, summary: ours; `stop` where the run may be solved before its end.
+        log, stop, evaluate, video, checkpoint, summary: ours; `stop` where the run may be solved before its end,
+            `video` where it is filmed.
         own: the user's, by number and name.
         figures: what else is drawn and written at the end, by name.
     """
@@ -30,6 +32,7 @@ class Callbacks(Stateful):
         log: Log,
         stop: StopWhenSolved | None,
         evaluate: Evaluate,
+        video: Video | None,
         own: Mapping[str, Callback],
         checkpoint: Checkpoint,
         summary: Summary,
@@ -37,7 +40,8 @@ class Callbacks(Stateful):
     ):
         self.log, self.stop, self.evaluate, self.checkpoint, self.summary = log, stop, evaluate, checkpoint, summary
         solved = {} if stop is None else {"stop": stop}
-        first: dict[str, Callback] = {"log": log, **solved, "evaluate": evaluate, **own}
+        filmed = {} if video is None else {"video": video}
+        first: dict[str, Callback] = {"log": log, **solved, "evaluate": evaluate, **filmed, **own}
         self._by_name = first | {"checkpoint": checkpoint, "summary": summary} | dict(figures)
         for callback in self._by_name.values():
             callback.tell = self.tell

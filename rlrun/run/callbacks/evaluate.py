@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+from rlrun.agents.agent import Agent
 from rlrun.checks import Bounded, Count, Natural, Share, Within
 from rlrun.loggers.csv import CsvTable
 from rlrun.registry import register
@@ -37,6 +40,8 @@ class EvalConfig(Bounded):
     num_envs: Annotated[int, Within(1, 10**4)] = 5
     epsilon: Share | None = None  # probability of a random action in place of the greedy one; null = none
     max_steps: Count | None = None  # cut an episode after so many steps; null = 10000 if the environment has no limit
+    # env steps between two films of an evaluation's first episode, one more is made at the end: videos/; 0 = none
+    video_freq: Natural = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +53,6 @@ class Evaluate(Callback):
     """Evaluates every `freq` env steps and at the end; writes `eval.csv` and tells the checkpoint which is the best.
 
     It has environments of its own and starts them from fixed seeds, so it depends on nothing but these and the weights.
-    Whoever draws from the global streams meanwhile draws from seeded ones, and leaves those of the training alone.
 
     Args:
         table: path of `eval.csv`.
@@ -106,15 +110,27 @@ class Evaluate(Callback):
         return outcome
 
     def _play(self, run: Run, role: Role) -> EvalResult:
-        cfg = self.cfg
-        rng = run.seeds.generator(role, cfg.episodes)  # the index behind the episodes' own
-        with aside(run.seeds.integer(role, cfg.episodes)), run.interrupt.dispensable():
-            return evaluate(
-                player(run.algo.agent, rng, cfg.epsilon, run.spec),
-                run.evaluation_envs(),
-                run.seeds.integers(role, cfg.episodes),
-                explore=cfg.policy == "stochastic",
-                env_steps=run.progress.env_steps,
-                max_steps=cfg.max_steps,
-                interrupt=run.interrupt,
-            )
+        with playing(run, self.cfg, role) as (agent, how):
+            return evaluate(agent, run.evaluation_envs(), run.seeds.integers(role, self.cfg.episodes), **how)
+
+
+@contextmanager
+def playing(run: Run, cfg: EvalConfig, role: Role) -> Iterator[tuple[Agent, dict[str, Any]]]:
+    """The agent of a run as it is evaluated, and the arguments that `evaluate` takes besides.
+
+    Inside, whoever draws from the global streams draws from seeded ones, and leaves those of the training alone.
+
+    Args:
+        role: of the evaluation's seeds.
+    """
+    rng = run.seeds.generator(role, cfg.episodes)  # the index behind the episodes' own
+    with aside(run.seeds.integer(role, cfg.episodes)), run.interrupt.dispensable():
+        yield (
+            player(run.algo.agent, rng, cfg.epsilon, run.spec),
+            {
+                "explore": cfg.policy == "stochastic",
+                "env_steps": run.progress.env_steps,
+                "max_steps": cfg.max_steps,
+                "interrupt": run.interrupt,
+            },
+        )
