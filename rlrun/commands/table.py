@@ -114,7 +114,7 @@ def show(name: str) -> int:
     """Usage of one verb, its options and its flags."""
     verb = VERBS[name]
     options = found(verb.options) if verb.options else None
-    print(f"rlrun {name} {verb.usage}", verb.details or paragraphs(options.__doc__), sep="\n\n")
+    print(f"rlrun {name} {verb.usage}", verb.details or paragraphs(str(options.__doc__)), sep="\n\n")
     if options:
         print("", table(found("commands.help.rows")(options, asdict(options()))), sep="\n")
     if verb.flags:
