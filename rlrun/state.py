@@ -23,11 +23,11 @@ from rlrun.types import StateDict
 class Stateful:
     """Base: the attributes named in `state` are what is saved, and put back in that order.
 
-    An entry goes by the attribute's name without a leading underscore. `scratch` names what changes, too, but is
-    written before it is read: it is not saved.
+    An entry goes by the attribute's name without a leading underscore; an instance that has more of it names more.
+    `scratch` names what changes, too, but is written before it is read: it is not saved.
     """
 
-    state: ClassVar[tuple[str, ...]] = ()
+    state: tuple[str, ...] = ()
     scratch: ClassVar[tuple[str, ...]] = ()
 
     def state_dict(self) -> StateDict:

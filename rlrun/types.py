@@ -102,6 +102,8 @@ class HeadSpec(NamedTuple):
     kind: str  # "q" | "policy" | "value"
     size: int
     log_stds: int = 0  # learned numbers that do not depend on the observation and stand behind the others
+    atoms: int = 1  # q: numbers that make up the value of one action, side by side; `size` counts them all
+    fractions: int = 0  # q: K quantiles that it gives where none are asked for, [B, K, size]; 0 for values [B, size]
 
 
 class EpisodeStat(NamedTuple):

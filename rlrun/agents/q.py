@@ -18,32 +18,51 @@ Forward = Callable[..., Any]  # obs [E, *obs] -> outputs of the network's heads
 class QAgent(Agent):
     """Explores with a selector on action values, plays their argmax otherwise.
 
+    A network that is noisy explores by its noise, too, which is drawn for every step and environment.
+
     Args:
         scores: obs [E, *obs] -> action values [E, A].
         explorer: chooses while exploring; if it is masked, the mask that stands in the observations is obeyed.
+        expected: where the network gives distributions of values in their place, their means [E, A].
+        records: record the highest action value [E] of every step as `value`, while exploring.
     """
 
     state = ("rng",)
 
-    def __init__(self, scores: Forward, explorer: EpsilonGreedyActionSelector):
+    def __init__(
+        self,
+        scores: Forward,
+        explorer: EpsilonGreedyActionSelector,
+        expected: Callable[[Array], Array] | None = None,
+        records: bool = False,
+    ):
         self.scores, self.explorer, self.rng, self.masked = scores, explorer, explorer.rng, explorer.masked
+        self.expected, self.records = expected, records
         self.network = getattr(scores, "network", None)
+        self.units = getattr(self.network, "units", 0)
         self.greedy = ArgmaxActionSelector()
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         selector = self.explorer if explore else self.greedy
-        scores = self.scores(obs)
-        if self.masked:
-            scores = np.where(obs[MASK], scores, -np.inf)
-        return selector(scores, env_steps), memory, NOTHING
+        scores = self.values(obs, noisy=explore)
+        extras = {"value": scores.max(1)} if explore and self.records else NOTHING
+        return selector(scores, env_steps), memory, extras
+
+    def values(self, obs: Array, noisy: bool = False) -> Array:
+        """Action values [E, A], minus infinity for actions that cannot be taken."""
+        noise = [self.rng.standard_normal((len(obs), self.units), np.float32)] if noisy and self.units else []
+        scores = self.scores(obs, *noise)
+        if self.expected is not None:
+            scores = self.expected(scores)
+        return np.where(obs[MASK], scores, -np.inf) if self.masked else scores
 
     def metrics(self, env_steps: int) -> Metrics:
         return {"exploration_rate": self.explorer.at(env_steps)}
 
     def fork(self, rng: np.random.Generator) -> QAgent:
-        return QAgent(self.scores, self.explorer.fork(rng))
+        return QAgent(self.scores, self.explorer.fork(rng), self.expected, self.records)
 
 
 class EpsilonAgent(Agent):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.buffers.replay import BURST_BYTES
@@ -15,11 +15,23 @@ from rlrun.compute.update import Aux
 from rlrun.errors import ConfigError
 from rlrun.footprint import Footprint, Need, Parameters, transition
 from rlrun.networks.target import TargetNet
+from rlrun.ops.fields import rows
 from rlrun.schedules import Ratio, annealed
 from rlrun.types import Batch, EnvSpec, Metrics, Progress, Rollout, Tensor
 
 if TYPE_CHECKING:
+    import torch
+
     from rlrun.networks import Nets
+
+DRAWN = 64  # updates for which random numbers are drawn at once
+
+
+class Drawn(NamedTuple):
+    """A batch, and the random numbers that its loss takes; or a stack of both."""
+
+    batch: Batch
+    drawn: dict[str, Any]
 
 
 @dataclass
@@ -83,12 +95,20 @@ class ReplayLearner(Algorithm):
         nets: the networks that are trained, all by one loss.
         follow: name of a target network to be made -> name of the one in `nets` that it follows, as `tau` and
             `target_update_interval` say.
+        generator: the stream of the loss's random numbers, if it takes any: `draw` says which.
     """
 
-    state: ClassVar[tuple[str, ...]] = ("optimiser", "ratio", "agent")
+    state: tuple[str, ...] = ("optimiser", "ratio", "agent")
     smoke: ClassVar = {"learning_starts": 64, "random_steps": 64, "batch_size": 32}
 
-    def __init__(self, cfg: Any, kit: Kit, nets: Nets, follow: Mapping[str, str]):
+    def __init__(
+        self,
+        cfg: Any,
+        kit: Kit,
+        nets: Nets,
+        follow: Mapping[str, str],
+        generator: torch.Generator | None = None,
+    ):
         super().__init__(cfg, kit)
         self.nets, trained = nets, [name for name, _ in nets.named_children()]
         for name in trained:
@@ -98,6 +118,9 @@ class ReplayLearner(Algorithm):
         for name, target in self.targets.items():
             setattr(nets, name, target.module)
             setattr(self, name, target)
+        self.generator = generator
+        if generator is not None:
+            self.state = (*self.state, "generator")
         self.buffer = buffer = kit.replay(cfg.gamma)
         env, total_timesteps = kit.env, kit.total_timesteps
         if cfg.batch_size > buffer.capacity:
@@ -114,7 +137,7 @@ class ReplayLearner(Algorithm):
         rounds = max(1, self.rollout_steps * env.num_envs // cfg.train_freq)  # in a chunk
         in_a_row = rounds * cfg.gradient_steps
         self.optimiser = kit.update(
-            self.loss,
+            self.loss if generator is None else self._loss_of_drawn,
             nets,
             trains=trained,
             cfg=cfg,
@@ -123,9 +146,30 @@ class ReplayLearner(Algorithm):
             followers=list(self.targets.values()),
         )
 
-    def loss(self, nets: Nets, batch: Batch) -> tuple[Tensor, Aux]:
-        """The loss of a batch (see `Update`). aux: td_error [B] becomes priorities, the others are 0-d and logged."""
+    def loss(self, nets: Nets, batch: Batch, drawn: Any = None) -> tuple[Tensor, Aux]:
+        """The loss of a batch (see `Update`). aux: td_error [B] becomes priorities, the others are 0-d and logged.
+
+        Args:
+            drawn: its random numbers, a row of what `draw` gave.
+        """
         raise NotImplementedError
+
+    def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
+        """Random numbers for the losses of so many batches: tensors [updates, ...], by name, or dicts of such."""
+        raise NotImplementedError
+
+    def _loss_of_drawn(self, nets: Nets, inputs: Drawn) -> tuple[Tensor, Aux]:
+        return self.loss(nets, inputs.batch, inputs.drawn)
+
+    def _inputs(self, stack: Batch) -> Iterator[tuple[Tensor, Any]]:
+        """A stack of batches as the loss takes it, behind its index: as it is, or with random numbers, in pieces."""
+        if self.generator is None:
+            yield stack.index, stack
+            return
+        updates, batch_size = stack.reward.shape
+        for start in range(0, updates, DRAWN):
+            piece = rows(stack, slice(start, start + DRAWN)) if updates > DRAWN else stack
+            yield piece.index, Drawn(piece, self.draw(len(piece.reward), batch_size))
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         for target in self.targets.values():
@@ -136,9 +180,10 @@ class ReplayLearner(Algorithm):
         means, learning_rate = UpdateMeans(), self.learning_rate(progress.begun(rollout))
         owed = self.ratio.owed(rollout.reward.size)
         for stack in self.buffer.bursts(owed, self.cfg.batch_size):
-            for piece in self.optimiser.burst(stack, learning_rate=learning_rate):
-                self.buffer.update_priorities(stack.index[piece.rows], piece.aux.pop("td_error"))
-                means.add(piece.aux)
+            for index, inputs in self._inputs(stack):
+                for piece in self.optimiser.burst(inputs, learning_rate=learning_rate):
+                    self.buffer.update_priorities(index[piece.rows], piece.aux.pop("td_error"))
+                    means.add(piece.aux)
         progress.gradient_steps += owed
         if not owed:
             return {}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rlrun.networks.nets import Nets
     from rlrun.networks.network import Network, chain
     from rlrun.networks.recurrent import unrolled
+    from rlrun.networks.streams import build_streams, in_streams, outputs
     from rlrun.networks.target import TargetNet
     from rlrun.networks.torsos import mlp
 
@@ -46,12 +47,15 @@ HOME = {
     "TargetNet": "target",
     "Torso": "cells",
     "build_head": "heads",
+    "build_streams": "streams",
     "can_be_read": "conv",
     "chain": "network",
     "convolutional": "conv",
     "encoder": "builder",
+    "in_streams": "streams",
     "is_picture": "conv",
     "mlp": "torsos",
+    "outputs": "streams",
     "unrolled": "recurrent",
 }
 
@@ -78,12 +82,15 @@ __all__ = [
     "TargetNet",
     "Torso",
     "build_head",
+    "build_streams",
     "can_be_read",
     "chain",
     "convolutional",
     "encoder",
+    "in_streams",
     "is_picture",
     "mlp",
+    "outputs",
     "unrolled",
 ]
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rlrun import networks
-from rlrun.checks import Bounded, OneOf, Within
+from rlrun.checks import Bounded, NotNegative, OneOf, Within
 from rlrun.errors import ConfigError
 from rlrun.registry import register
 from rlrun.types import MASK, HeadSpec, Space
@@ -44,12 +44,19 @@ class NetworkConfig(Bounded):
     conv_width: Annotated[int, Within(1, 64)] = 1  # impala: factor on the channels of its convolutions
     spectral_norm: bool = False  # impala: divide the weights of its residual blocks by their largest singular value
     max_pool: Annotated[int, Within(0, 100)] = 0  # impala: side of the square that its output is pooled to; 0 leaves it
+    # split action values into a state's value and advantages of actions, each with a last hidden layer of its own
+    dueling: bool = False
+    # none | factorised | independent: explore by noise on the weights of action values (last hidden layer and output)
+    noisy: Annotated[str, OneOf("none", "factorised", "independent")] = "none"
+    sigma0: NotNegative = 0.5  # noisy=factorised: how much noise there is at the start, times sqrt(inputs of a layer)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in ("conv_width", "spectral_norm", "max_pool"):
             if self.conv != "impala" and getattr(self, key) != type(self).__dataclass_fields__[key].default:
                 raise ConfigError(key, f"has no meaning with conv={self.conv}", "leave it out, or write conv=impala")
+        if self.noisy != "factorised" and self.sigma0 != 0.5:
+            raise ConfigError("sigma0", f"has no meaning with noisy={self.noisy}", "leave it out")
         if len(self.hidden) > 1000:
             raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
 
@@ -78,6 +85,14 @@ def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
     layers = sum((below + 1) * width for below, width in zip(widths, cfg.hidden, strict=False))
     norms = 2 * sum(cfg.hidden) if cfg.layer_norm else 0
     torsos = (encoding + layers + norms) * (1 if cfg.shared else len(heads))
+    streams = 0
+    if networks.in_streams(cfg, heads):  # counted from what is built, without memory for it
+        with torch.device("meta"):
+            below = widths[-2] if cfg.hidden else inputs
+            own = [networks.build_streams(cfg, head, below, cfg.hidden[-1:]) for head in heads]
+        streams = sum(parameter.numel() for module in own for parameter in module.parameters())
+        last = (below + 1) * widths[-1] + 2 * widths[-1] * cfg.layer_norm if cfg.hidden else 0
+        return torsos - last * (1 if cfg.shared else len(heads)) + streams
     return torsos + sum((widths[-1] + 1) * head.size + head.log_stds for head in heads)
 
 
@@ -86,19 +101,26 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
     """Multi-layer perceptron on flattened or one-hot observations; of a Dict, on its fields, each encoded by itself."""
     encoded, inputs = encoder(cfg, obs_space)
     in_common = cfg.shared or next(encoded.parameters(), None) is None
-    width = cfg.hidden[-1] if cfg.hidden else inputs
+    streams = networks.in_streams(cfg, heads)
+    hidden = cfg.hidden[:-1] if streams else cfg.hidden
+    width = hidden[-1] if hidden else inputs
 
     def torso() -> torch.nn.Sequential:
-        return networks.mlp(inputs, cfg.hidden, cfg.activation, cfg.layer_norm)
+        return networks.mlp(inputs, hidden, cfg.activation, cfg.layer_norm)
+
+    def output(head: HeadSpec) -> torch.nn.Module:
+        if streams:
+            return networks.build_streams(cfg, head, width, cfg.hidden[-1:])
+        return networks.build_head(head, width)
 
     def own() -> list[torch.nn.Module]:
         """What a head does not share with the others."""
         return [*([] if in_common else [encoder(cfg, obs_space)[0]]), *([] if cfg.shared else torso())]
 
     trunk = torch.nn.Sequential(*([encoded] if in_common else []), *(torso() if cfg.shared else []))
-    branches = [torch.nn.Sequential(*own(), networks.build_head(head, width)) for head in heads]
+    branches = [torch.nn.Sequential(*own(), output(head)) for head in heads]
     network = networks.Network(trunk, branches)
-    initialise(cfg.init, network, heads, [branch[-1] for branch in branches])
+    initialise(cfg.init, network, heads, [networks.outputs(branch[-1]) for branch in branches])
     return network
 
 

@@ -29,7 +29,8 @@ Forward = Callable[[Array], Array]
 class Inference:
     """`inference(obs [E, *obs]) -> output` as numpy arrays, without autograd; a tuple for several heads.
 
-    A network that remembers is called with its memory, `inference(obs, memory [E, M]) -> (output, memory [E, M])`.
+    A network that remembers is called with its memory, `inference(obs, memory [E, M]) -> (output, memory [E, M])`, one
+    that is noisy with noise for every row, `inference(obs, noise [E, U])`, or without for its mean.
     """
 
     def __init__(self, network: nn.Module):
@@ -146,16 +147,31 @@ def _sequential(layers: nn.Sequential) -> Forward | None:
     return forward
 
 
-def _network(network: Network) -> Callable[[Array], Any] | None:
-    trunk, branches = _sequential(network.trunk), [translate(branch) for branch in network.branches]
+def _network(network: Network) -> Callable[..., Any] | None:
+    trunk, branches = _sequential(network.trunk), [_branch(branch) for branch in network.branches]
     if trunk is None or None in branches:
         return None
     if len(branches) == 1:
-        return lambda obs: branches[0](trunk(obs))  # type: ignore[misc]
+        return lambda obs, *noise: branches[0](trunk(obs), *noise)  # type: ignore[misc]
 
     def forward(obs: Array) -> tuple[Array, ...]:
         features = trunk(obs)
         return tuple(branch(features) for branch in branches)  # type: ignore[misc]
+
+    return forward
+
+
+def _branch(branch: Any) -> Callable[..., Array] | None:
+    """The layers of a head, of which the last may take noise."""
+    *below, head = [translate(layer) for layer in branch]
+    if None in (*below, head):
+        return None
+
+    def forward(x: Array, *noise: Array) -> Array:
+        for function in below:
+            x = function(x)  # type: ignore[misc]
+        output: Array = head(x, *noise)  # type: ignore[misc]
+        return output
 
     return forward
 

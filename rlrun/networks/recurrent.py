@@ -6,6 +6,7 @@ An agent that acts by such a network carries a row of memory per environment fro
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ import torch
 
 from rlrun import networks
 from rlrun.checks import Within
+from rlrun.errors import ConfigError
 from rlrun.networks import builder
 from rlrun.networks.builder import NetworkConfig, encoder, initialise
 from rlrun.ops.fields import rows
@@ -46,7 +48,8 @@ def footprint(gates: int) -> Callable[..., int]:
 
     def parameters(cfg: LstmConfig, obs_space: Space, *heads: HeadSpec) -> int:
         units, torsos = cfg.memory_size, 1 if cfg.shared else len(heads)
-        inwards = builder.footprint(cfg, obs_space, *[HeadSpec("gates", gates * units)] * torsos)
+        plain = dataclasses.replace(cfg, dueling=False)
+        inwards = builder.footprint(plain, obs_space, *[HeadSpec("gates", gates * units)] * torsos)
         outwards = sum((units + 1) * head.size + head.log_stds for head in heads)
         return inwards + torsos * gates * units * (units + 1) + outwards
 
@@ -68,6 +71,8 @@ def build_gru(cfg: GruConfig, obs_space: Space, *heads: HeadSpec) -> RecurrentNe
 def _build(
     cfg: LstmConfig, cell: type[Lstm] | type[Gru], obs_space: Space, heads: tuple[HeadSpec, ...]
 ) -> RecurrentNetwork:
+    if cfg.noisy != "none":
+        raise ConfigError("network.noisy", f"{cfg.name} has no noisy layers", "write network.noisy=none")
     encoded, inputs = encoder(cfg, obs_space)
     in_common = cfg.shared or next(encoded.parameters(), None) is None
     width = cfg.hidden[-1] if cfg.hidden else inputs
@@ -78,9 +83,12 @@ def _build(
         return networks.Torso(torch.nn.Sequential(*own, *layers), cell(width, cfg.memory_size))
 
     torsos = [torso() for _ in range(1 if cfg.shared else len(heads))]
-    outputs = [networks.build_head(head, cfg.memory_size) for head in heads]
+    if networks.in_streams(cfg, heads):
+        outputs = [networks.build_streams(cfg, head, cfg.memory_size, []) for head in heads]
+    else:
+        outputs = [networks.build_head(head, cfg.memory_size) for head in heads]
     network = networks.RecurrentNetwork(torch.nn.Sequential(*([encoded] if in_common else [])), torsos, outputs)
-    initialise(cfg.init, network, heads, outputs)
+    initialise(cfg.init, network, heads, [networks.outputs(head) for head in outputs])
     if cfg.init != "default":
         for made in torsos:
             for name, parameter in made.cell.named_parameters():

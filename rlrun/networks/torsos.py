@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
@@ -17,10 +17,16 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-def mlp(inputs: int, hidden: Sequence[int], activation: str, layer_norm: bool) -> nn.Sequential:
+def mlp(
+    inputs: int,
+    hidden: Sequence[int],
+    activation: str,
+    layer_norm: bool,
+    linear: Callable[[int, int], nn.Module] = nn.Linear,
+) -> nn.Sequential:
     """Fully connected layers [B, inputs] -> [B, hidden[-1]], each with an optional LayerNorm and the activation."""
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), ACTIVATIONS[activation]()]
+        layers += [linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), ACTIVATIONS[activation]()]
         inputs = width
     return nn.Sequential(*layers)

@@ -270,9 +270,17 @@ def test_where_a_run_is_cut_makes_no_difference(algo: str, untouched: list[int])
     assert set(untouched) == ({3} if algo == "dqn" else {5, 1})
 
 
-@pytest.mark.parametrize("words", ["algo=bootstrap env=bandit/wine algo.dropout=0.1", "algo=ppo env=pendulum"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "algo=bootstrap env=bandit/wine algo.dropout=0.1",
+        "algo=ppo env=pendulum",
+        "algo=c51 network.noisy=factorised network.dueling=true algo.double=true",
+        "algo=iqn network.noisy=independent algo.munchausen=true",
+    ],
+)
 def test_updates_of_every_kind_can_be_traced(words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Stacked members under vmap with masks drawn beforehand; Gaussians."""
+    """Stacked members under vmap with masks drawn beforehand; Gaussians; noise and fractions that come as inputs."""
     nodes: list[int] = []
 
     def load_or_compile(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:

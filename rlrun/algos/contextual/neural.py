@@ -97,7 +97,7 @@ class NeuralLearner(Algorithm):
     agent: ContextualAgent
     rollout_steps = 1  # every pull sees what the learner knows after the one before
     smoke: ClassVar = {"learning_starts": 64, "batch_size": 32}
-    state: ClassVar[tuple[str, ...]] = (
+    state: tuple[str, ...] = (
         "network",
         "optimiser",
         "history",

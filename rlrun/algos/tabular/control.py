@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class ControlLearner(Algorithm):
     """
 
     rollout_steps = 1  # every action sees the table as the step before left it
-    state: ClassVar[tuple[str, ...]] = ("q", "rng")
+    state: tuple[str, ...] = ("q", "rng")
 
     def __init__(self, cfg: ControlConfig, kit: Kit):
         super().__init__(cfg, kit)

@@ -8,7 +8,7 @@ Letters: S states, A actions, N outcomes in the model.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +98,7 @@ class Planner(Algorithm):
     A subclass implements `learn`.
     """
 
-    state: ClassVar[tuple[str, ...]] = ("q", "policy")
+    state: tuple[str, ...] = ("q", "policy")
 
     def __init__(self, cfg: Any, kit: Kit):
         super().__init__(cfg, kit)

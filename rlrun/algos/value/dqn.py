@@ -7,43 +7,43 @@ Mnih et al. 2015 (Nature 518:529), equation 1, with the loss
 a* maximises Q_target(s', .); with `double` it maximises Q(s', .) (van Hasselt et al. 2016, arXiv:1509.06461).
 Differs from the paper: Adam unless `optimizer=rmsprop`, targets copied on env steps instead of updates, optionally
 averaged (`tau`). The batch carries gamma^m and termination in `discount`, so n-step and prioritised replay need nothing
-here.
+here; dueling and noisy networks are choices of `network`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
 
 from rlrun import networks
-from rlrun.agents.q import QAgent
 from rlrun.algos.algorithm import Kit
-from rlrun.algos.learners import ReplayConfig, ReplayLearner, replay_footprint
+from rlrun.algos.learners import ReplayLearner
+from rlrun.algos.value import parts
+from rlrun.algos.value.munchausen import SoftConfig, bonus, soft_value
+from rlrun.algos.value.parts import PLAIN, Passes, best
 from rlrun.checks import OneOf
 from rlrun.compute.update import Aux
-from rlrun.footprint import TRAINED, q_network
-from rlrun.ops.fields import allowed
 from rlrun.ops.losses import gather
 from rlrun.registry import ANY_SPACE, Needs, register
-from rlrun.schedules import Probability, ScheduleConfig
 from rlrun.types import MASK, Batch, HeadSpec, Tensor
 
 LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
 
 
 @dataclass
-class DQNConfig(ReplayConfig):
+class DQNConfig(SoftConfig):
     """Deep Q-network."""
 
     name: str = "dqn"  # registered name of the algorithm
-    double: bool = False  # the online network chooses the next action, the target network evaluates it
     loss: Annotated[str, OneOf(*LOSSES)] = "huber"  # huber | mse
-    epsilon: Probability = field(
-        default_factory=lambda: ScheduleConfig("linear", start=1.0, end=0.05, fraction=0.1)
-    )  # probability of a random action; falls from the first env step on, also before learning_starts
+
+
+def head(cfg: DQNConfig, actions: int) -> HeadSpec:
+    """A number for every action."""
+    return HeadSpec("q", actions)
 
 
 @register(
@@ -52,7 +52,7 @@ class DQNConfig(ReplayConfig):
     needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay"),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
-    footprint=replay_footprint(q_network(TRAINED + 1)),  # the network and its target
+    footprint=parts.footprint(head),
     weights=("q", "q_target.module"),
 )
 class DQN(ReplayLearner):
@@ -61,20 +61,34 @@ class DQN(ReplayLearner):
     state = ("q", "q_target", *ReplayLearner.state)
 
     def __init__(self, cfg: DQNConfig, kit: Kit):
-        nets = kit.nets(q=HeadSpec("q", kit.env.num_actions))
-        super().__init__(cfg, kit, nets, follow={"q_target": "q"})
+        nets = kit.nets(q=head(cfg, kit.env.num_actions))
+        generator = kit.generator if parts.units(nets.q) else None
+        super().__init__(cfg, kit, nets, follow={"q_target": "q"}, generator=generator)
         self.error: Callable[..., Tensor] = getattr(torch.nn.functional, LOSSES[cfg.loss])
         self.masked = kit.env.obs_space.masked
-        self.agent = QAgent(networks.Inference(nets.q), kit.explorer(cfg.epsilon, cfg.random_steps))
+        self.agent = parts.agent(cfg, kit, nets.q)
 
-    def loss(self, nets: networks.Nets, batch: Batch) -> tuple[Tensor, Aux]:
+    def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
+        return parts.noises(self.nets.q, parts.passes(self.cfg), updates, batch_size, self.generator)
+
+    def loss(self, nets: networks.Nets, batch: Batch, drawn: Passes = PLAIN) -> tuple[Tensor, Aux]:
         """Weighted TD loss of the taken actions; the target gets no gradient."""
-        value = gather(nets.q(batch.obs), batch.action)  # [B]
+        value = gather(nets.q(batch.obs, **drawn["q"]), batch.action)  # [B]
         with torch.no_grad():
-            next_q = nets.q_target(batch.next_obs)  # [B, A]
-            chooser = nets.q(batch.next_obs) if self.cfg.double else next_q
-            chooser = allowed(chooser, batch.next_obs[MASK] if self.masked else None)
-            target = batch.reward + batch.discount * gather(next_q, chooser.argmax(-1))
+            next_q = nets.q_target(batch.next_obs, **drawn["target"])  # [B, A]
+            if self.cfg.munchausen:
+                target = self.munchausen(nets, batch, next_q, drawn)
+            else:
+                chooser = nets.q(batch.next_obs, **drawn["choice"]) if self.cfg.double else next_q
+                action = best(chooser, batch.next_obs, self.masked)
+                target = batch.reward + batch.discount * gather(next_q, action)
         loss = (batch.weight * self.error(value, target, reduction="none")).mean()
         with torch.no_grad():
             return loss, {"td_error": (target - value).abs(), "q_values": value.mean()}
+
+    def munchausen(self, nets: networks.Nets, batch: Batch, next_q: Tensor, drawn: Passes) -> Tensor:
+        """Targets [B] of munchausen.py."""
+        mask, next_mask = (obs[MASK] if self.masked else None for obs in (batch.obs, batch.next_obs))
+        before = nets.q_target(batch.obs, **drawn["before"])  # [B, A]
+        following = soft_value(next_q, next_q.unsqueeze(-1), self.cfg, next_mask).squeeze(-1)
+        return batch.reward + bonus(before, batch.action, self.cfg, mask) + batch.discount * following

@@ -1,0 +1,79 @@
+"""What deep Q-networks share: options, passes through a noisy network, and the agent that plays the values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlrun import networks
+from rlrun.agents.q import QAgent
+from rlrun.algos.algorithm import Kit
+from rlrun.algos.learners import ReplayConfig, replay_footprint
+from rlrun.footprint import TRAINED, Footprint, weights
+from rlrun.ops.fields import allowed
+from rlrun.schedules import Probability, ScheduleConfig
+from rlrun.types import MASK, Array, HeadSpec, Tensor
+
+Passes = Mapping[str, Mapping[str, Tensor]]
+"""What a network takes beside observations, noise or fractions, in each pass of a loss: the online network (`q`) and
+the target network (`target`), the online network that chooses with `double` (`choice`), the target network on the
+observation before (`before`). Their noise is not the same (Fortunato et al. 2018, equation 12)."""
+PLAIN: Passes = {"q": {}, "target": {}, "choice": {}, "before": {}}
+
+
+def falling() -> ScheduleConfig:
+    """The exploration of Mnih et al. 2015, over a tenth of the run."""
+    return ScheduleConfig("linear", start=1.0, end=0.05, fraction=0.1)
+
+
+@dataclass
+class QConfig(ReplayConfig):
+    """Options of every deep Q-network that learns from replay."""
+
+    double: bool = False  # the online network chooses the next action, the target network evaluates it
+    # probability of a random action; falls from the first env step on, also before learning_starts. A noisy network
+    # explores by its noise: with one it is 0, unless another value is set
+    epsilon: Probability = field(default_factory=falling)
+
+
+def passes(cfg: QConfig) -> Sequence[str]:
+    """The passes through networks that a loss makes."""
+    named = {"q": True, "target": True, "choice": cfg.double, "before": getattr(cfg, "munchausen", False)}
+    return [name for name, made in named.items() if made]
+
+
+def noises(network: Any, names: Sequence[str], updates: int, batch_size: int, generator: Any) -> dict[str, Any]:
+    """Noise for so many updates, by pass; {} for a network without."""
+    if not units(network):
+        return {}
+    return {name: {"noise": network.noise(updates, batch_size, generator)} for name in names}
+
+
+def units(network: Any) -> int:
+    """How many numbers of noise a pass through a network takes."""
+    return getattr(network, "units", 0)
+
+
+def agent(
+    cfg: QConfig, kit: Kit, network: Any, expected: Callable[[Array], Array] | None = None, records: bool = False
+) -> QAgent:
+    """Who plays by the network: the best of its values, or of their means `expected` (see `QAgent`)."""
+    by_noise = units(network) and cfg.epsilon == falling()
+    epsilon = ScheduleConfig("constant", start=0.0) if by_noise else cfg.epsilon
+    return QAgent(networks.Inference(network), kit.explorer(epsilon, cfg.random_steps), expected, records)
+
+
+def best(values: Tensor, obs: Any, masked: bool) -> Tensor:
+    """The action [B] with the highest of the values [B, A], among those that can be taken."""
+    return allowed(values, obs[MASK] if masked else None).argmax(-1)
+
+
+def taken(values: Tensor, action: Tensor) -> Tensor:
+    """Of values [B, A, N], the N numbers [B, N] of an action [B]."""
+    return values.gather(-2, action.reshape(-1, 1, 1).expand(-1, 1, values.shape[-1])).squeeze(-2)
+
+
+def footprint(head: Callable[[Any, int], HeadSpec]) -> Footprint:
+    """A network, its target network, and what is learned from; `head` is made of the config and the actions' number."""
+    return replay_footprint(lambda cfg, env, parameters: [weights(parameters(head(cfg, env.num_actions)), TRAINED + 1)])
