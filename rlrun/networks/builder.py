@@ -84,16 +84,15 @@ def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
     widths = [inputs, *cfg.hidden]
     layers = sum((below + 1) * width for below, width in zip(widths, cfg.hidden, strict=False))
     norms = 2 * sum(cfg.hidden) if cfg.layer_norm else 0
-    torsos = (encoding + layers + norms) * (1 if cfg.shared else len(heads))
-    streams = 0
-    if networks.in_streams(cfg, heads):  # counted from what is built, without memory for it
-        with torch.device("meta"):
-            below = widths[-2] if cfg.hidden else inputs
-            own = [networks.build_streams(cfg, head, below, cfg.hidden[-1:]) for head in heads]
-        streams = sum(parameter.numel() for module in own for parameter in module.parameters())
-        last = (below + 1) * widths[-1] + 2 * widths[-1] * cfg.layer_norm if cfg.hidden else 0
-        return torsos - last * (1 if cfg.shared else len(heads)) + streams
-    return torsos + sum((widths[-1] + 1) * head.size + head.log_stds for head in heads)
+    copies = 1 if cfg.shared else len(heads)
+    torsos = copies * (encoding + layers + norms)
+    if not networks.in_streams(cfg, heads):
+        return torsos + sum((widths[-1] + 1) * head.size + head.log_stds for head in heads)
+    below, last = (widths[-2], widths[-1]) if cfg.hidden else (inputs, 0)
+    with torch.device("meta"):
+        streams = torch.nn.ModuleList(networks.build_streams(cfg, head, below, cfg.hidden[-1:]) for head in heads)
+    torsos -= copies * ((below + 1) * last + 2 * last * cfg.layer_norm)  # the streams have it
+    return torsos + sum(parameter.numel() for parameter in streams.parameters())
 
 
 @register("network", NetworkConfig, smoke={"hidden": [16, 16]}, footprint=footprint)
