@@ -8,13 +8,17 @@ In Python:
     policy = rlrun.load(run.path, checkpoint="best")   # policy(obs), policy.predict(obs, state, episode_start)
     table = rlrun.runs("outputs")                      # configs, results and metrics of all runs as NumPy columns
 
+For a loop of your own there are action selectors and agents in `rlrun.agents`, experience sources and the buffers that
+they fill in `rlrun.experience`, and the target network in `rlrun.networks`.
+
 Importing this package is free of torch; the parts load when they are used.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlrun.lazy import face
 
 if TYPE_CHECKING:
     from rlrun.agents.agent import Agent as Agent
@@ -41,12 +45,4 @@ _FACE = {  # what a user of Python needs, and where it is
     "train": "rlrun.notebook",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _FACE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_FACE[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_FACE})
+__getattr__, __dir__ = face(__name__, _FACE)

@@ -1,1 +1,32 @@
-"""Where experience comes from: vectors of environments and the sources that step them."""
+"""Where experience comes from: sources that let an agent act in environments.
+
+The runner's is `rollouts`. For a loop of your own there are PTAN's, with PTAN's names:
+
+    for piece in ExperienceSourceFirstLast(gym.make("CartPole-v1"), agent, gamma=0.99, steps_count=3):
+        ...
+"""
+
+from typing import TYPE_CHECKING
+
+from rlrun.lazy import face
+
+if TYPE_CHECKING:
+    from rlrun.experience.pieces import Experience as Experience
+    from rlrun.experience.pieces import ExperienceFirstLast as ExperienceFirstLast
+    from rlrun.experience.pieces import RolloutBatch as RolloutBatch
+    from rlrun.experience.pieces import unpack_batch as unpack_batch
+    from rlrun.experience.sources import ExperienceSource as ExperienceSource
+    from rlrun.experience.sources import ExperienceSourceFirstLast as ExperienceSourceFirstLast
+    from rlrun.experience.sources import ExperienceSourceRollouts as ExperienceSourceRollouts
+
+_FACE = {
+    "Experience": "rlrun.experience.pieces",
+    "ExperienceFirstLast": "rlrun.experience.pieces",
+    "ExperienceSource": "rlrun.experience.sources",
+    "ExperienceSourceFirstLast": "rlrun.experience.sources",
+    "ExperienceSourceRollouts": "rlrun.experience.sources",
+    "RolloutBatch": "rlrun.experience.pieces",
+    "unpack_batch": "rlrun.experience.pieces",
+}
+__all__ = [*_FACE]
+__getattr__, __dir__ = face(__name__, _FACE)

@@ -26,7 +26,7 @@ class Acting:
 
     def begin(self) -> None:
         """New episodes begin everywhere."""
-        self._initial = self.memory = self.agent.initial_memory(self.num_envs)
+        self.memory = self.agent.initial_memory(self.num_envs)
 
     def __call__(self, obs: Array, *, explore: bool, env_steps: int) -> tuple[Array, Mapping[str, Array]]:
         before = self.memory
@@ -35,11 +35,11 @@ class Acting:
 
     def ended(self, envs: Collection[int]) -> None:
         """Episodes ended in these environments with the last step."""
-        if self.memory is None or self._initial is None or not envs:
+        if self.memory is None or not envs:
             return
         rows = list(envs)
         self.memory = self.memory.copy()  # what was handed out stays as it is
-        self.memory[rows] = self._initial[rows]
+        self.memory[rows] = self.agent.initial_memory(len(rows))
 
     def state_dict(self) -> StateDict:
         return {} if self.memory is None else {"memory": self.memory}
