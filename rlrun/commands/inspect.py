@@ -1,14 +1,18 @@
-"""`rlrun inspect RUN`: shows what a tabular run has learned."""
+"""`rlrun inspect RUN` shows what a tabular run has learned, `rlrun inspect env=…` what an agent sees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from rlrun import registry
 from rlrun.algos.algorithm import Algorithm
+from rlrun.checks import Bounded, Within
+from rlrun.commands.look import look
+from rlrun.commands.table import is_option
 from rlrun.config.values import from_words
 from rlrun.errors import ConfigError
 from rlrun.report.learned import Table, draw, text
@@ -17,14 +21,38 @@ from rlrun.rundir import find
 
 
 @dataclass
-class InspectOptions:
-    """Show what a tabular run has learned: the policy and its values; of a grid world, draw a heat map as well."""
+class InspectOptions(Bounded):
+    """Of a tabular run, show the policy that it has learned and its values; of a grid world, draw a heat map as well.
 
-    ckpt: str = "last"  # best | last | env steps of a checkpoint
-    picture: bool = True  # draw the heat map
+    Of an environment (env=…, and whatever else of env.* a run takes), draw what an agent sees: stacked frames side by
+    side, numbers as curves over the steps of random play, and the environment's own pictures beside them.
+    """
+
+    ckpt: str = "last"  # of a run: best | last | env steps of a checkpoint
+    picture: bool = True  # of a run: draw the heat map
+    steps: Annotated[int, Within(1, 1000)] = 100  # of an environment: steps of random play
+    file: str | None = None  # of an environment: where the picture goes; null = outputs/ENV/seen.png
 
 
-def inspect(path: str, words: Sequence[str], trust: bool = False) -> int:
+def inspect(words: Sequence[str], trust: bool = False) -> int:
+    """Show what a run has learned, or what there is to be seen in an environment.
+
+    Raises:
+        ConfigError: neither is named.
+    """
+    if words and not is_option(words[0]):
+        return learned(words[0], words[1:], trust)
+    own = [word for word in words if word.partition("=")[0] in ("steps", "file")]
+    others = [word for word in words if word not in own]
+    if not any(word.startswith(("env=", "env.id=")) for word in others):
+        raise ConfigError(
+            "inspect", "needs the directory of a run, or an environment", "rlrun inspect outputs/… or env=…"
+        )
+    options = from_words(InspectOptions, own)
+    return look(others, options.steps, options.file)
+
+
+def learned(path: str, words: Sequence[str], trust: bool) -> int:
     """Print the table of a run, and draw it."""
     options = from_words(InspectOptions, words)
     run_dir = find.open_run(path)

@@ -22,7 +22,7 @@ class Verb:
     """One thing that rlrun does.
 
     Its function is called `run(words, **flags)` with the words behind the verb and `name=True` for every flag `--name`
-    that was given, a verb whose usage begins with RUN `run(path, words, **flags)`; it returns the exit code.
+    that was given, a verb whose usage is RUN and its options `run(path, words, **flags)`; it returns the exit code.
     """
 
     usage: str  # what follows the verb
@@ -62,11 +62,12 @@ VERBS = {
         TRUST,
     ),
     "inspect": Verb(
-        "RUN [option=value ...]",
-        "show what a tabular run has learned",
+        "RUN | env=ENV [option=value ...]",
+        "show what a tabular run has learned, or what agents see",
         "commands.inspect.inspect",
         "commands.inspect.InspectOptions",
         TRUST,
+        composes=True,
     ),
     "check": Verb(
         "env.id=ID [option=value ...]",
@@ -133,15 +134,15 @@ def call(name: str, words: Sequence[str], flags: Iterable[str]) -> int:
     """
     verb, given = VERBS[name], {flag.strip("-").replace("-", "_"): True for flag in flags}
     run = found(verb.run)
-    if not verb.usage.startswith("RUN"):
+    if not verb.usage.startswith("RUN ["):
         return int(run(words, **given))
-    if not words or _is_option(words[0]):
+    if not words or is_option(words[0]):
         raise ConfigError(name, "needs the directory of a run", f"rlrun {name} outputs/…")
     path, *words = words
     return int(run(path, words, **given))
 
 
-def _is_option(word: str) -> bool:
+def is_option(word: str) -> bool:
     """Whether a word where a run's directory belongs is none, although `=` may be part of a directory's name."""
     return re.match(r"[+~]*[a-z_][a-z_.]*=", word) is not None and not os.path.lexists(
         os.path.expanduser(word.rstrip("/"))

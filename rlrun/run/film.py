@@ -65,8 +65,7 @@ def record(
     Returns:
         How the episode went and the file; None if there is none.
     """
-    if not has_display():
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame opens a display even to draw into memory
+    without_display()
     try:
         env = envs.render("rgb_array")
         if ending:
@@ -125,6 +124,12 @@ def remedy(error: BaseException) -> str:
 def has_display() -> bool:
     """Whether a window can be opened here, as far as the environment variables tell."""
     return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def without_display() -> None:
+    """Where there is none, let pygame do without: it opens a display even to draw into memory."""
+    if not has_display():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def must_be_picture(picture: Any) -> Any:
