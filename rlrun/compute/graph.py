@@ -7,7 +7,7 @@ and found again by later runs, is in libraries.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch.func import functional_call
 
 from rlrun.compute.libraries import Call, load_or_compile
-from rlrun.compute.rules import clip_divisor
+from rlrun.compute.rules import clip_share
 from rlrun.compute.update import Aux, Piece, Update
 from rlrun.ops.fields import leaves, mapped, rows
 from rlrun.types import Tensor
@@ -37,7 +37,6 @@ class GraphUpdate(Update):
         super().__init__(*args, **kwargs)
         self.sizes = sorted({longest(n) for n in bursts}, reverse=True)
         self.cache = cache
-        self.learning_rate = torch.zeros((), device=self.step.device)
         named = [*self.nets.named_parameters(), *self.nets.named_buffers()]
         self._weights = {name: tensor.detach() for name, tensor in named}
         names = {id(tensor): name for name, tensor in named}
@@ -48,57 +47,62 @@ class GraphUpdate(Update):
             for ours, theirs in follower.pairs()
         ]
         moments = [tensor for tensors in self.slots.values() for tensor in tensors]
-        self._kept = [*self._weights.values(), *moments, self.step, self.learning_rate]  # changed in place by a call
+        self._kept = [*self._weights.values(), *moments]  # changed in place by a call
         self._graphs: dict[Any, Graph] = {}
 
     def __call__(self, batch: Any, *shared: float, learning_rate: float) -> Aux:
-        stack = rows(batch, None)
-        graph, numbers, columns = self._begin(1, stack, shared, learning_rate)
-        return {key: value[0] for key, value in graph(numbers, columns).items()}
+        call = self._call(1, rows(batch, None), shared, learning_rate)
+        return {key: value[0] for key, value in call(slice(1)).items()}
 
     def burst(self, stack: Any, *shared: float, learning_rate: float) -> Iterator[Piece]:
         start, total = 0, len(leaves(stack)[0])
         for size in self.sizes:
             if total - start < size:
                 continue
-            graph, numbers, columns = self._begin(size, stack, shared, learning_rate)
+            call = self._call(size, stack, shared, learning_rate)
             while total - start >= size:
                 piece = slice(start, start + size)
-                yield Piece(piece, graph(numbers, [column[piece] for column in columns]))
+                yield Piece(piece, call(piece))
                 start += size
         if start < total:
             rest = rows(stack, slice(start, None))
             for single in self.eager(rest, *shared, learning_rate=learning_rate):
                 yield Piece(start + single.last, single.aux)
 
-    def _begin(
-        self, size: int, stack: Any, shared: Sequence[float], learning_rate: float
-    ) -> tuple[Graph, list[Tensor], list[Tensor]]:
-        """The graph of `size` updates on batches like these, and what it takes beside the kept tensors.
-
-        Numbers go in as tensors: a new value is no reason to compile another graph.
-        """
-        self.learning_rate.fill_(learning_rate)
-        numbers = [torch.tensor(number, device=self.step.device) for number in shared]
-        columns = leaves(stack)
+    def _call(self, size: int, stack: Any, shared: Sequence[float], rate: float) -> Callable[[slice], Aux]:
+        """What makes `size` updates of the stack's rows. Numbers go in as tensors: new ones are no other graph."""
+        device, columns = self.step.device, leaves(stack)
+        ahead = torch.arange(1, size + 1, device=device)
+        given = [torch.tensor(number, device=device) for number in shared]
         signature = (size, *[(x.dtype, x.shape[1:], x.stride()) for x in columns])
         if signature not in self._graphs:
-            self._graphs[signature] = Graph(self, size, stack, numbers)
-        return self._graphs[signature], numbers, columns
+            self._graphs[signature] = Graph(self, stack, given, self.rule.numbers(self.step + ahead, rate))
+        graph = self._graphs[signature]
+
+        def call(piece: slice) -> Aux:
+            numbers = self.rule.numbers(self.step + ahead, rate)
+            aux = graph(given, numbers, [column[piece] for column in columns])
+            self.step += size
+            return aux
+
+        return call
 
 
 class Graph:
-    """`graph(numbers, columns) -> aux`: `size` updates in one call; a value of aux has one row per update."""
+    """`graph(shared, numbers, columns) -> aux`: one update for each row of numbers [k] and columns [k, B, ...].
 
-    def __init__(self, update: GraphUpdate, size: int, stack: Any, numbers: Sequence[Tensor]):
-        self.update, self.stack, self.shared = update, rows(stack, slice(0)), len(numbers)
+    A value of aux has one row per update.
+    """
+
+    def __init__(self, update: GraphUpdate, stack: Any, shared: Sequence[Tensor], numbers: Sequence[Tensor]):
+        self.update, self.stack, self.shared = update, rows(stack, slice(0)), len(shared)
         self.keys: list[str] = []  # of aux; known once a call was traced
-        columns = [x[:size] for x in leaves(stack)]
-        one = [*numbers, *[x[:1] for x in columns]]
-        self.call: Call = load_or_compile(self.many, update._kept, one, [*numbers, *columns], update.cache)
+        columns = [*numbers, *[x[: len(numbers[0])] for x in leaves(stack)]]
+        one = [*shared, *[x[:1] for x in columns]]
+        self.call: Call = load_or_compile(self.many, update._kept, one, [*shared, *columns], update.cache)
 
-    def __call__(self, numbers: list[Tensor], columns: list[Tensor]) -> Aux:
-        said = self.call([*self.update._kept, *numbers, *columns])
+    def __call__(self, shared: Sequence[Tensor], numbers: Sequence[Tensor], columns: Sequence[Tensor]) -> Aux:
+        said = self.call([*self.update._kept, *shared, *numbers, *columns])
         return dict(zip(self.keys, said, strict=True))
 
     def many(self, *tensors: Tensor) -> list[Tensor]:
@@ -106,10 +110,13 @@ class Graph:
         update, inputs = self.update, iter(tensors)
         weights = {name: next(inputs) for name in update._weights}
         slots = {key: [next(inputs) for _ in update.params] for key in update.slots}
-        count, rate = next(inputs), next(inputs)
         shared = [next(inputs) for _ in range(self.shared)]
+        columns = leaves(self.stack)
+        numbers = [next(inputs) for _ in range(len(tensors) - len(update._kept) - self.shared - len(columns))]
         stack = mapped(lambda _: next(inputs), self.stack)
-        said = [self.once(weights, slots, count, rate, rows(stack, i), shared) for i in range(len(leaves(stack)[0]))]
+        said = [
+            self.once(weights, slots, [x[i] for x in numbers], rows(stack, i), shared) for i in range(len(numbers[0]))
+        ]
         self.keys = list(said[0])
         return [torch.stack([aux[key] for aux in said]) for key in self.keys]
 
@@ -117,8 +124,7 @@ class Graph:
         self,
         weights: dict[str, Tensor],
         slots: dict[str, list[Tensor]],
-        count: Tensor,
-        rate: Tensor,
+        numbers: Sequence[Tensor],
         batch: Any,
         shared: Sequence[Tensor],
     ) -> Aux:
@@ -131,10 +137,9 @@ class Graph:
         params = [weights[name] for name in update.names]
         with torch.no_grad():
             if update.max_grad_norm is not None:
-                divisor = clip_divisor(grads, update.max_grad_norm)
-                grads = tuple(g / divisor for g in grads)
-            count.add_(1)
-            new, moments = update.rule.step(params, grads, slots, count, rate)
+                share = clip_share(grads, update.max_grad_norm)
+                grads = tuple(g * share for g in grads)
+            new, moments = update.rule.step(params, grads, slots, numbers)
             overwrite(params, new)
             for key in slots:
                 overwrite(slots[key], moments[key])

@@ -166,7 +166,14 @@ def _trace(function: Function, inputs: Sequence[Tensor]) -> Any:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     with torch.no_grad():
-        return make_fx(function, tracing_mode="fake")(*inputs)
+        return make_fx(function, tracing_mode="fake", decomposition_table={torch.ops.aten.mm.default: product})(*inputs)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a b; one of few columns is taken as (b' a')': the products of processors are up to seven times slower at them."""
+    if b.shape[1] < 16 <= a.shape[0] and not a.is_cuda:
+        return torch.ops.aten.mm.default(b.t(), a.t()).t()
+    return NotImplemented
 
 
 def _compile(function: Function, inputs: Sequence[Tensor], folder: Path) -> None:

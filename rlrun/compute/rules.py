@@ -83,10 +83,17 @@ class Rule(Protocol):
         """Names of the tensors that are kept beside each parameter; they are zero to begin with."""
         ...
 
+    def numbers(self, count: Tensor, rate: float) -> list[Tensor]:
+        """All that the steps with these `count` [k], which are t, owe to t and the learning rate: each [k].
+
+        A graph is given them: inside, a compiler would work them out again for every few elements of every parameter.
+        """
+        ...
+
     def step(
-        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, count: Tensor, rate: Tensor
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, numbers: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
-        """Parameters and slots after a step. `count` [] is t, `rate` [] the learning rate."""
+        """Parameters and slots after a step with its numbers, each []."""
         ...
 
     def update(
@@ -115,14 +122,18 @@ class Adam:
     decay: float = 0.0
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
 
+    def numbers(self, count: Tensor, rate: float) -> list[Tensor]:
+        size, root = rate / (1 - BETA1**count), (1 - BETA2**count).rsqrt()
+        return [size, root, torch.full_like(count, 1 - rate * self.decay)]
+
     def step(
-        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, count: Tensor, rate: Tensor
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, numbers: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        size, root, kept = numbers
         mean = [m.lerp(g, 1 - BETA1) for m, g in zip(slots["mean"], grads, strict=True)]
         square = [(v * BETA2).addcmul(g, g, value=1 - BETA2) for v, g in zip(slots["square"], grads, strict=True)]
-        size, correction = rate / (1 - BETA1**count), (1 - BETA2**count).sqrt()
-        kept = [p * (1 - rate * self.decay) for p in params] if self.decay else params
-        moved = [p - size * m / (v.sqrt() / correction + self.eps) for p, m, v in zip(kept, mean, square, strict=True)]
+        params = [p * kept for p in params] if self.decay else params
+        moved = [p - size * m / (v.sqrt() * root + self.eps) for p, m, v in zip(params, mean, square, strict=True)]
         return moved, {"mean": mean, "square": square}
 
     def update(
@@ -166,9 +177,13 @@ class RMSProp:
     def slots(self) -> tuple[str, ...]:
         return ("square", *["mean"] * self.centered, *["velocity"] * bool(self.momentum))
 
+    def numbers(self, count: Tensor, rate: float) -> list[Tensor]:
+        return [torch.full_like(count, rate)]
+
     def step(
-        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, count: Tensor, rate: Tensor
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, numbers: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        (rate,) = numbers
         share = 1 - self.alpha
         variance = [(v * self.alpha).addcmul(g, g, value=share) for v, g in zip(slots["square"], grads, strict=True)]
         new = {"square": variance}
@@ -212,9 +227,13 @@ class SGD:
     def slots(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
+    def numbers(self, count: Tensor, rate: float) -> list[Tensor]:
+        return [torch.full_like(count, rate)]
+
     def step(
-        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, count: Tensor, rate: Tensor
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, numbers: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        (rate,) = numbers
         steps, new = list(grads), {}
         if self.momentum:
             steps = new["velocity"] = _carried_on(slots["velocity"], steps, self.momentum)
@@ -267,5 +286,13 @@ def rule(cfg: OptimizerConfig) -> Rule:
 
 def clip_divisor(grads: Sequence[Tensor], max_grad_norm: float) -> Tensor:
     """What gradients are divided by for their joint norm to be at most `max_grad_norm`; at least 1."""
-    norm = torch.linalg.vector_norm(torch.cat([g.reshape(-1) for g in grads]))
-    return (norm / max_grad_norm).clamp(min=1.0)
+    return (_norm(grads) / max_grad_norm).clamp(min=1.0)
+
+
+def clip_share(grads: Sequence[Tensor], max_grad_norm: float) -> Tensor:
+    """One over that, for graphs: a compiler keeps an exponential, but takes a root again for every few weights."""
+    return (-(_norm(grads) / max_grad_norm).log().clamp(min=0.0)).exp()
+
+
+def _norm(grads: Sequence[Tensor]) -> Tensor:
+    return torch.linalg.vector_norm(torch.cat([g.reshape(-1) for g in grads]))

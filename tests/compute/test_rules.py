@@ -67,7 +67,8 @@ def test_pure(name: str) -> None:
     params, slots = parameters(), zeros(own)
     for step in range(7):
         before, held = [p.clone() for p in params], {key: [x.clone() for x in slot] for key, slot in slots.items()}
-        new, moved = own.step(params, gradients(step), slots, torch.tensor(step + 1.0), torch.tensor(RATE))
+        numbers = [x[0] for x in own.numbers(torch.tensor([step + 1.0]), RATE)]
+        new, moved = own.step(params, gradients(step), slots, numbers)
         torch.testing.assert_close((params, slots), (before, held), rtol=0, atol=0)
         params, slots = new, moved
     assert set(slots) == {*own.slots}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlrun.compute.rules import Adam, clip_divisor
+from rlrun.compute.rules import Adam, clip_divisor, clip_share
 from rlrun.compute.update import Update
 from rlrun.networks.nets import Nets
 from rlrun.networks.target import TargetNet
@@ -150,6 +150,9 @@ def test_clipping_by_hand() -> None:
     grads = [torch.tensor([3.0]), torch.tensor([[0.0, 4.0]])]
     assert clip_divisor(grads, 1.0).item() == pytest.approx(5)
     assert clip_divisor(grads, 10.0).item() == 1
+    assert clip_share(grads, 1.0).item() == pytest.approx(1 / 5)
+    assert clip_share(grads, 10.0).item() == 1
+    assert clip_share([torch.zeros(2)], 10.0).item() == 1
 
 
 def test_nets_put_other_weights_into_all_networks_at_once() -> None:
