@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import kill_and_resume
 import pytest
@@ -35,6 +38,32 @@ def test_an_old_python_is_refused_by_name(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "needs Python 3.11 or newer" in refused.stderr
     assert "Python 3.9.2" in refused.stderr
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports one of the examples, which are short enough to be read."""
+    monkeypatch.syspath_prepend(ROOT / "scripts" / "examples")
+
+    def load(name: str) -> ModuleType:
+        module = importlib.import_module(name)
+        assert len(Path(module.__file__ or "").read_text().splitlines()) < 60
+        return module
+
+    return load
+
+
+def test_the_examples_of_own_loops_run(example: Callable[[str], ModuleType]) -> None:
+    assert example("cartpole_dqn").main(max_steps=200) > 8
+    assert example("own_loop").main(rounds=3, envs=4) > 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_the_examples_of_own_loops_learn(seed: int, example: Callable[[str], ModuleType]) -> None:
+    """A random policy lasts some 22 steps."""
+    assert example("cartpole_dqn").main(seed) > 150
+    assert example("own_loop").main(seed) > 100
 
 
 STAND_IN = """

@@ -15,17 +15,27 @@ if TYPE_CHECKING:
     from rlrun.experience.pieces import ExperienceFirstLast as ExperienceFirstLast
     from rlrun.experience.pieces import RolloutBatch as RolloutBatch
     from rlrun.experience.pieces import unpack_batch as unpack_batch
+    from rlrun.experience.replay import ExperienceReplayBuffer as ExperienceReplayBuffer
+    from rlrun.experience.replay import ExperienceSourceBuffer as ExperienceSourceBuffer
+    from rlrun.experience.replay import PrioritizedReplayBuffer as PrioritizedReplayBuffer
     from rlrun.experience.sources import ExperienceSource as ExperienceSource
     from rlrun.experience.sources import ExperienceSourceFirstLast as ExperienceSourceFirstLast
     from rlrun.experience.sources import ExperienceSourceRollouts as ExperienceSourceRollouts
+    from rlrun.experience.trackers import RewardTracker as RewardTracker
+    from rlrun.experience.trackers import TBMeanTracker as TBMeanTracker
 
 _FACE = {
     "Experience": "rlrun.experience.pieces",
     "ExperienceFirstLast": "rlrun.experience.pieces",
+    "ExperienceReplayBuffer": "rlrun.experience.replay",
     "ExperienceSource": "rlrun.experience.sources",
+    "ExperienceSourceBuffer": "rlrun.experience.replay",
     "ExperienceSourceFirstLast": "rlrun.experience.sources",
     "ExperienceSourceRollouts": "rlrun.experience.sources",
+    "PrioritizedReplayBuffer": "rlrun.experience.replay",
+    "RewardTracker": "rlrun.experience.trackers",
     "RolloutBatch": "rlrun.experience.pieces",
+    "TBMeanTracker": "rlrun.experience.trackers",
     "unpack_batch": "rlrun.experience.pieces",
 }
 __all__ = [*_FACE]
