@@ -102,5 +102,12 @@ class Minibatches(Stateful):
         return batch
 
 
+def flat_bursts(rollout: int, batch_size: int, epochs: int) -> tuple[int, ...]:
+    """How many updates `Minibatches.flat` gives in a row, for a rollout of so many transitions."""
+    if batch_size >= rollout:
+        return (epochs,)
+    return (rollout // batch_size, 1) if rollout % batch_size else (rollout // batch_size,)
+
+
 def _normalized(x: Tensor) -> Tensor:
     return (x - x.mean()) / (x.std() + 1e-8) if len(x) > 1 else x  # a single number has no spread

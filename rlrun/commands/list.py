@@ -15,7 +15,7 @@ from rlrun.commands import help
 from rlrun.config import compose, folders, plugins
 from rlrun.config.folders import GROUPS
 from rlrun.config.schema import KINDS
-from rlrun.config.values import from_words
+from rlrun.config.values import flat, from_words, literal
 from rlrun.errors import ConfigError
 from rlrun.registry import Entry, did_you_mean
 
@@ -90,6 +90,8 @@ def page(group: str, name: str) -> str:
         text.paragraphs(f"{group}={name}: {summary}\n\n{about(entry)}"),
         text.table(help.rows(entry.config, values, group)),
     ]
+    if file and group == "algo" and (others := beside(name)):
+        parts.append(text.paragraphs(f"It also sets: {' '.join(others)}"))
     if group == "algo" and (envs := dict(pairs()).get(name)):
         parts.append(f"Tuned for: {envs}")
     return "\n\n".join(part for part in [*parts, f"File: {file}" if file else ""] if part)
@@ -106,6 +108,16 @@ def component(group: str, name: str) -> tuple[Entry, dict[str, Any]]:
     """The component that a choice stands for, and the values of its options."""
     node: dict[str, Any] = compose.compose([f"{group}={name}", "~tuned"]).data[group]
     return plugins.entry_of(group, node), {key: value for key, value in node.items() if key not in ("name", "_target_")}
+
+
+def beside(algo: str) -> list[str]:
+    """Words for what the file of an algorithm says of the rest of a run."""
+    composed = compose.compose([f"algo={algo}", "~tuned"])
+    plain, chosen = compose.compose(["~tuned"]).hydra.runtime.choices, composed.hydra.runtime.choices
+    others = [kind for kind in KINDS if kind != "algo" and chosen[kind] not in (None, plain[kind])]
+    values, said = flat(composed.data), f"algo/{algo}.yaml"
+    keys = [key for key, source in composed.provenance.items() if source == said and not key.startswith("algo.")]
+    return [f"{kind}={chosen[kind]}" for kind in others] + [f"{key}={literal(values[key])}" for key in keys]
 
 
 def as_data(group: str, names: Sequence[str]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def _family(option: str, file: Path | None) -> str:
     text = file.read_text(errors="replace") if file else ""
     if target := re.search(r"^_target_: *(\w+)", text, re.MULTILINE):
         return target[1]
-    component = re.search(r"/schema/algo@_here_: *(\w+)", text)
+    component = re.search(r"/schema/algo@(?:_here_|algo): *(\w+)", text)
     return plugins.family(component[1] if component else option)
 
 

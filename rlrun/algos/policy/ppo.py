@@ -29,7 +29,7 @@ import torch
 from rlrun import networks
 from rlrun.agents.policy import SamplingAgent
 from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.buffers import Minibatches
+from rlrun.buffers.minibatches import Minibatches, flat_bursts
 from rlrun.checks import Natural, NotNegative, OneOf, Positive, Share, Within, within
 from rlrun.compute.means import UpdateMeans
 from rlrun.compute.rules import GradientConfig
@@ -133,7 +133,7 @@ class PPO(Algorithm):
             trains="network",
             cfg=cfg,
             ahead=0 if memory_size else updates,
-            bursts=bursts(cfg, rollout),
+            bursts=(1,) if cfg.target_kl else flat_bursts(rollout, cfg.batch_size, cfg.n_epochs),
         )
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -248,15 +248,6 @@ class PPO(Algorithm):
 def outputs(network: Callable[..., Any], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """What the heads say [B, *] of a minibatch's transitions; a network that remembers goes through its sequences."""
     return networks.unrolled(network, batch) if "memory" in batch else network(batch["obs"])
-
-
-def bursts(cfg: PPOConfig, rollout: int) -> tuple[int, ...]:
-    """How many updates are made in a row without a look in between, for a rollout of so many transitions."""
-    if cfg.target_kl:
-        return (1,)
-    if cfg.batch_size >= rollout:
-        return (cfg.n_epochs,)
-    return (rollout // cfg.batch_size, 1) if rollout % cfg.batch_size else (rollout // cfg.batch_size,)
 
 
 def explained_variance(value: Array, advantage: Array) -> float:

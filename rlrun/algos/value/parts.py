@@ -56,12 +56,14 @@ def units(network: Any) -> int:
 
 
 def agent(
-    cfg: QConfig, kit: Kit, network: Any, expected: Callable[[Array], Array] | None = None, records: bool = False
+    cfg: Any, kit: Kit, network: Any, expected: Callable[[Array], Array] | None = None, records: bool = False
 ) -> QAgent:
     """Who plays by the network: the best of its values, or of their means `expected` (see `QAgent`)."""
     by_noise = units(network) and cfg.epsilon == falling()
     epsilon = ScheduleConfig("constant", start=0.0) if by_noise else cfg.epsilon
-    return QAgent(networks.Inference(network), kit.explorer(epsilon, cfg.random_steps), expected, records)
+    return QAgent(
+        networks.Inference(network), kit.explorer(epsilon, getattr(cfg, "random_steps", 0)), expected, records
+    )
 
 
 def best(values: Tensor, obs: Any, masked: bool) -> Tensor:
