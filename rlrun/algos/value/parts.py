@@ -56,14 +56,22 @@ def units(network: Any) -> int:
 
 
 def agent(
-    cfg: Any, kit: Kit, network: Any, expected: Callable[[Array], Array] | None = None, records: bool = False
+    kit: Kit,
+    network: Any,
+    epsilon: ScheduleConfig,
+    random_steps: int = 0,
+    expected: Callable[[Array], Array] | None = None,
+    records: bool = False,
 ) -> QAgent:
-    """Who plays by the network: the best of its values, or of their means `expected` (see `QAgent`)."""
-    by_noise = units(network) and cfg.epsilon == falling()
-    epsilon = ScheduleConfig("constant", start=0.0) if by_noise else cfg.epsilon
-    return QAgent(
-        networks.Inference(network), kit.explorer(epsilon, getattr(cfg, "random_steps", 0)), expected, records
-    )
+    """Who plays by the network: the best of its values, or of their means `expected` (see `QAgent`).
+
+    Args:
+        epsilon: probability of a random action; 0 for a noisy network, if it is the default.
+        random_steps: env steps at the start during which every action is random.
+    """
+    if units(network) and epsilon == falling():
+        epsilon = ScheduleConfig("constant", start=0.0)
+    return QAgent(networks.Inference(network), kit.explorer(epsilon, random_steps), expected, records)
 
 
 def best(values: Tensor, obs: Any, masked: bool) -> Tensor:

@@ -89,7 +89,7 @@ class PQN(Algorithm):
         self.generator = kit.generator if parts.units(self.q) else None
         if self.generator is not None:
             self.state = (*self.state, "generator")
-        self.agent = parts.agent(cfg, kit, self.q, records=True)
+        self.agent = parts.agent(kit, self.q, cfg.epsilon, records=True)
         self.minibatches = Minibatches(kit.sampling, kit.device)
         self.rollout_steps = cfg.n_steps
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, kit.total_timesteps)
