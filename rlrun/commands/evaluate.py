@@ -33,8 +33,8 @@ class EvalOptions(PlayingOptions):
 def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     """Play fresh episodes, say how they went, and write it down."""
     options = from_words(EvalOptions, words)
-    run_dir = find.open_run(path)
-    run = restore(run_dir, options.ckpt, trust)
+    run_dir, ckpt = find.open_checkpoint(path, options.ckpt, usual="last")
+    run = restore(run_dir, ckpt, trust)
     environments, how = run.setting.environments, run.how(options)
     seeds = run.setting.seeds.integers(Role.TEST, options.episodes)
     agent = run.player(options)

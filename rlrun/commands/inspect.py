@@ -55,8 +55,8 @@ def inspect(words: Sequence[str], trust: bool = False) -> int:
 def learned(path: str, words: Sequence[str], trust: bool) -> int:
     """Print the table of a run, and draw it."""
     options = from_words(InspectOptions, words)
-    run_dir = find.open_run(path)
-    run = restore(run_dir, options.ckpt, trust)
+    run_dir, ckpt = find.open_checkpoint(path, options.ckpt, usual="last")
+    run = restore(run_dir, ckpt, trust)
     table, grid = read(run.algo, run.cfg.algo.name), run.setting.environments.grid()
     title = f"{run.cfg.algo.name} on {run.setting.spec.id} after {run.env_steps:,} steps"
     print(title, text(table, grid), sep="\n\n")

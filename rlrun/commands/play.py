@@ -29,8 +29,8 @@ class PlayOptions(PlayingOptions):
 def play(path: str, words: Sequence[str], trust: bool = False) -> int:
     """Show or film episodes."""
     options = from_words(PlayOptions, words)
-    run_dir = find.open_run(path)
-    run = restore(run_dir, options.ckpt, trust)
+    run_dir, ckpt = find.open_checkpoint(path, options.ckpt, usual="last")
+    run = restore(run_dir, ckpt, trust)
     agent, environments, how = run.player(options), run.setting.environments, run.how(options)
     if options.show == "steps" and not options.record and not has_display():
         print("no display: episodes are filmed")

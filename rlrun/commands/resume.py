@@ -32,7 +32,8 @@ def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = F
         trust: obey its config even if it was made elsewhere.
         force: take it over from a process on another machine or in another container.
     """
-    run_dir = find.open_run(path)
+    run_dir, ckpt = find.open_checkpoint(path, "last", usual="last")
+    _must_be_newest(run_dir, ckpt)
     old = read_config(run_dir, trust)
     new = _changed(old, words)
     with Interrupt(grace=0) as interrupt:
@@ -62,6 +63,16 @@ def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = F
             messages = [f"resumed from {found}", *_differences(old, new)]
             attempt(made, run_dir, messages, state, to_yaml(new))
     return 0
+
+
+def _must_be_newest(run_dir: RunDir, ckpt: str) -> None:
+    """Raise ConfigError if a checkpoint is named that a resumed run would not go on from."""
+    if ckpt == "last":
+        return
+    named = checkpoints.find(run_dir.checkpoints, int(ckpt) if ckpt.isdigit() else ckpt)
+    if named != (newest := checkpoints.find(run_dir.checkpoints)):
+        hint = f"a new run may begin with the weights of an older one: init_from={run_dir.path}@{ckpt}"
+        raise ConfigError("resume", f"goes on from the newest checkpoint, {newest.name}, not from {named.name}", hint)
 
 
 def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:

@@ -36,6 +36,7 @@ class View:
     ):
         self.observation_space, self.action_space = record.observation_space, record.action_space
         self.frames, self.actions = frames, actions
+        self.takes_masks = record.masks in ("method", "info")  # beside the observations
         self._record, self._vector = record, vector
         self._envs: list[StandIn] = []  # as many as observations the last time
         self._through: Any = None

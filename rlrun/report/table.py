@@ -14,7 +14,7 @@ import numpy as np
 
 from rlrun import files
 from rlrun.errors import RlrunError
-from rlrun.rundir import find, plainyaml
+from rlrun.rundir import find, older, plainyaml
 from rlrun.rundir.layout import RunDir
 from rlrun.types import Array
 
@@ -127,7 +127,8 @@ def column(values: Sequence[Any]) -> Array:
 
 def _config(run: RunDir) -> Any:
     with suppress(OSError, RlrunError, ValueError):
-        return plainyaml.load(files.read(run.config, LIMIT).decode())
+        data = plainyaml.load(files.read(run.config, LIMIT).decode())
+        return older.config(data) if isinstance(data, dict) else {}
     return {}
 
 

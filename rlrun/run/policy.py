@@ -104,6 +104,12 @@ class Policy:
             ValueError: something does not have the form that it must have.
         """
         count, single = _form(self.observation_space, obs)
+        if not count:
+            raise ValueError("there are no observations")
+        if state is not None and not isinstance(state, State):
+            raise ValueError(f"the state is a {type(state).__name__}, not what predict() returned")
+        if action_masks is not None and not self._view.takes_masks:
+            raise ValueError("action_masks: the run's environment told of none, but for those in its observations")
         begins = np.ones(count, bool) if state is None else np.zeros(count, bool)
         if episode_start is not None:
             begins |= _flags("episode_start", episode_start, count)
@@ -138,17 +144,18 @@ def load(run: str | os.PathLike[str], checkpoint: str | int = "best", trust: boo
     algorithm plans on the environment's model.
 
     Args:
-        run: its directory, or what else the command takes for one: `last`, the end of a name, a job's number.
+        run: its directory, or what else the command takes for one: `last`, the end of a name, a job's number. The path
+            of one of its checkpoints names that.
         checkpoint: best, last, or a number of env steps.
         trust: obey its config even if it was made elsewhere and names code.
 
     Raises:
         RlrunError: there is no such run or checkpoint, or it cannot be used.
     """
-    run_dir = find.open_run(os.fspath(run))
+    run_dir, which = find.open_checkpoint(os.fspath(run), str(checkpoint), usual="best")
     record = run_dir.read_meta().get("environment")
     return Policy(
-        restore(run_dir, str(checkpoint), trust, record if _enough(record, read_config(run_dir, trust)) else None)
+        restore(run_dir, which, trust, record if _enough(record, read_config(run_dir, trust)) else None)
     )
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from rlrun import registry
 from rlrun.envs.environments import Environments
 from rlrun.errors import ConfigError, RlrunError
-from rlrun.files import of_user
 from rlrun.run.parts import Parts
 from rlrun.rundir import checkpoints
 from rlrun.rundir import find as runs
@@ -68,11 +67,8 @@ def find(word: str) -> tuple[Path, str]:
     is_choice = bool(at) and (which in ("best", "last") or (which.isascii() and which.isdigit()))
     run, which = (run, which) if is_choice else (word, "last")
     try:
-        run_dir = runs.open_run(run)
-        if not is_choice and (named := of_user(run)).parent.name == "checkpoints":
-            found = named
-        else:
-            found = checkpoints.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
+        run_dir, which = runs.open_checkpoint(run, which, usual="last")
+        found = checkpoints.find(run_dir.checkpoints, int(which) if which.isdigit() else which)
     except RlrunError as error:
         problem, _, hint = str(error).partition("\n")
         raise ConfigError(KEY, problem, hint) from error

@@ -22,7 +22,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from rlrun.errors import RlrunError
+from rlrun.errors import ConfigError, RlrunError
 from rlrun.files import of_user
 from rlrun.rundir.layout import RunDir
 from rlrun.rundir.sweep import RECORD, Sweep
@@ -52,6 +52,25 @@ def open_run(word: str) -> RunDir:
         if RunDir.at(path).exists:  # the right one, with something wrong in it
             raise
         raise RlrunError(f"{error}\n{_nearest(path)}") from error
+
+
+def open_checkpoint(word: str, which: str, usual: str) -> tuple[RunDir, str]:
+    """The run that a word means, and which of its checkpoints: the one that the word is a path of, else `which`.
+
+    Args:
+        which: best, last or a number of env steps, as an option says it.
+        usual: what the option says where nobody gives it.
+
+    Raises:
+        RlrunError: as `open_run`; or the word is the path of one checkpoint, and the option names another.
+    """
+    run, path = open_run(word), find(word)
+    if path.parent.name != "checkpoints" or path == run.path:
+        return run, which
+    named = path.name.removeprefix("step_").lstrip("0") or "0"
+    if which not in (named, usual):
+        raise ConfigError("ckpt", f"{which} is another checkpoint than {path.name}", "name one of them")
+    return run, named
 
 
 def find(word: str) -> Path:
@@ -137,21 +156,26 @@ def _scan(folder: Path) -> list[Path]:
     waiting = [(folder, 0)]
     while waiting:
         path, depth = waiting.pop()
-        try:
+        with suppress(OSError):  # what may not be looked into holds no runs for us
             here = path.stat()
-            inside = sorted(path.iterdir()) if depth < DEPTH else []
-        except OSError:
-            continue
-        if (here.st_dev, here.st_ino) in seen:
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        if RunDir(path).exists:
-            found.append(path)
-            continue
-        if is_sweep(path):
-            found.append(path)
-        waiting += [(entry, depth + 1) for entry in inside if not entry.name.startswith(".") and entry.is_dir()]
+            if (here.st_dev, here.st_ino) in seen:
+                continue
+            seen.add((here.st_dev, here.st_ino))
+            if RunDir(path).exists:
+                found.append(path)
+                continue
+            if is_sweep(path):
+                found.append(path)
+            inside = [entry for entry in path.iterdir() if not entry.name.startswith(".")] if depth < DEPTH else []
+            waiting += [(entry, depth + 1) for entry in inside if _is_directory(entry)]
     return sorted(found)
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether a path leads to a directory; not if that cannot be told."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
 
 
 def _started(run: RunDir) -> tuple[float, int, str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from conftest import DATA
 
+import rlrun
 from rlrun import cli
 from rlrun.errors import RlrunError
 from rlrun.rundir import find
@@ -154,6 +157,19 @@ def test_links_that_lead_back_and_hidden_folders_are_passed_over(several: dict[s
     assert len(find.under(find.OUTPUTS)) == 7
 
 
+def test_what_may_not_be_looked_into_is_passed_over(several: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    make("outputs/closed/run", 1000)
+    is_dir = Path.is_dir
+
+    def refuse(path: Path) -> bool:
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert find.find("last") == several["new"]
+
+
 @pytest.mark.parametrize("verb", ["resume", "eval", "play", "inspect"])
 def test_every_verb_takes_a_name(several: dict[str, Path], verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([verb, "mnop"]) == 2
@@ -264,3 +280,25 @@ def test_a_run_that_is_meant_but_cannot_be_opened_is_no_reason_to_name_another()
         find.open_run("run")
     assert "no config.yaml" in str(error.value)
     assert "outputs" not in str(error.value)
+
+
+def test_the_path_of_a_checkpoint_names_that_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever writes a path gets that checkpoint or a refusal, never another one."""
+    shutil.copytree(DATA / "runs" / "q_learning-frozenlake", "run", symlinks=True)
+    early = "run/checkpoints/step_000002000"
+    for words, said in {
+        (f"{early}", "episodes=1"): "step_000002000",
+        (f"{early}/", "episodes=1", "ckpt=2000"): "step_000002000",
+        ("run/checkpoints/last", "episodes=1"): "step_000006000",
+        ("run/checkpoints", "episodes=1"): "step_000006000",
+    }.items():
+        assert cli.main(["eval", *words, "json=true"]) == 0
+        assert json.loads(capsys.readouterr().out)["checkpoint"] == said
+    assert rlrun.load(early).env_steps == 2000
+    for command, said in {
+        f"eval {early} ckpt=best": "best is another checkpoint",
+        "play run/checkpoints/step_000003000": "no checkpoint 3000",
+        f"resume {early} total_timesteps=7000": "the newest checkpoint, step_000006000",
+    }.items():
+        assert cli.main(command.split()) == 2
+        assert said in capsys.readouterr().err

@@ -28,6 +28,7 @@ def test_a_row_per_run_with_its_config_and_results() -> None:
     dqn, q_learning = by_name["dqn-cartpole"], by_name["q_learning-frozenlake"]
     assert found["state"][[dqn, q_learning]].tolist() == ["preempted", "finished"]
     assert found["env_steps"].dtype == np.int64 and found["env_steps"][dqn] == 600
+    assert found["env.vector"][by_name["ppo-cartpole-native"]] == "native", "in today's words"
     assert found["algo.name"][dqn] == "dqn" and found["algo.double"][dqn] is True
     assert found["network.hidden"][[dqn, q_learning]].tolist() == ["[16]", ""]
     assert "network" not in found, "null where there is none, and values where there are: only these are columns"

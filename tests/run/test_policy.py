@@ -143,6 +143,8 @@ def test_masks(run: Run) -> None:
         assert policy(0, action_masks=only) == policy.predict([0, 0], action_masks=[only, only])[0][1] == action
     with pytest.raises(ValueError, match="leaves nothing to do"):
         policy(0, action_masks=np.zeros(12))
+    with pytest.raises(ValueError, match="told of none"):  # rather than done what is forbidden
+        rlrun.load(run("dqn"))(np.zeros(6), action_masks=[True, False, False])
 
 
 def test_parts(run: Run) -> None:
@@ -159,6 +161,7 @@ def test_parts(run: Run) -> None:
     [
         ("dqn", np.zeros(5), r"shape \(5,\); one is \(6,\), several are \(N, 6\)"),
         ("dqn", np.full(6, np.nan), "not finite"),
+        ("dqn", np.zeros((0, 6)), "no observations"),
         ("cards", (40, 1, 0), "the observation is 40"),
         ("cards", 3, "not of the space Tuple"),
         ("cards", (np.zeros(2), np.zeros(3), np.zeros(2)), "not of as many environments each"),
@@ -176,6 +179,8 @@ def test_a_state_of_others_is_said(run: Run) -> None:
     _, state = policy.predict(np.zeros((2, 4)))
     with pytest.raises(ValueError, match="the state is of 2 environments, the observations are of 3"):
         policy.predict(np.zeros((3, 4)), state)
+    with pytest.raises(ValueError, match="the state is a tuple, not what"):
+        policy.predict(np.zeros((2, 4)), tuple(state))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="episode_start is of 3 environments, the observations are of 2"):
         policy.predict(np.zeros((2, 4)), state, episode_start=[True] * 3)
 
