@@ -83,12 +83,11 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     verb = line.words[0] if line.words and is_verb(line.words[0]) else ""
     refuse_spaces(line.words[2 if verb in table.VERBS else 0 :])
     known = table.VERBS.get(verb, table.TRAIN).flags
-    if verb and line.check:
-        line.flags.setdefault("--check", "")
     strange = next((flag for flag in line.flags if flag not in known), None)
     if verb and not strange:
         if verb not in table.VERBS:
             raise table.found("commands.help.unknown_verb")(verb)
+        refuse_flags_of_training(line, verb)
         if line.help:
             return table.show(verb)
         if line.config_dirs and not table.VERBS[verb].composes:
@@ -101,14 +100,17 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     compose.set_up([] if strange else line.words, line.config_dirs)
     if strange:
         raise table.found("commands.help.unknown_flag")(strange, line.flags[strange], line.words, FLAGS)
+    if line.hydra and line.hydra[0] in ("--package", "--resolve") and not {"--cfg", "--info"} & {*line.hydra}:
+        raise ConfigError(line.hydra[0], "says how a config is shown", "add --cfg job")
+    shown = compose.of_first_job(line.words) if line.multirun else line.words
     if "--cfg" in line.hydra:
-        return int(table.found("commands.help.show_config")(line.hydra, line.words))
+        return int(table.found("commands.help.show_config")(line.hydra, shown))
     if line.hydra and "query=bash" in line.words:
         return int(table.found("commands.completion.query")())
     if line.hydra:
         return int(table.found("commands.sweep.ask_hydra")(line.hydra, line.words))
     if line.help:
-        return int(table.found("commands.help.show_help")(table.usage(), line.words))
+        return int(table.found("commands.help.show_help")(table.usage(), shown))
     multirun = line.multirun or compose.is_sweep(line.words)
     if not multirun:
         compose.refuse_options_of_sweeps(line.words)
@@ -155,6 +157,13 @@ def take_apart(argv: Sequence[str]) -> CommandLine:
             case _:
                 line.words.append(word)
     return line
+
+
+def refuse_flags_of_training(line: CommandLine, verb: str) -> None:
+    """Raise ConfigError for a flag that a verb would take no notice of."""
+    given = ["--check"] * line.check + ["--multirun"] * line.multirun + line.hydra
+    if given:
+        raise ConfigError(given[0], f"has no say in {verb}", "it is for words that train")
 
 
 def trains(argv: Sequence[str]) -> bool:

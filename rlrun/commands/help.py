@@ -73,7 +73,7 @@ def show_config(flags: Sequence[str], words: Sequence[str]) -> int:
         if not isinstance(shown, Mapping) or part not in shown:
             raise ConfigError("--package", f"there is no {node}", did_you_mean(part, map(str, shown)))
         shown = shown[part]
-    print(to_yaml(shown) if isinstance(shown, (Mapping, list)) else literal(shown), end="")
+    print(to_yaml(shown) if isinstance(shown, (Mapping, list)) else f"{literal(shown)}\n", end="")
     return 0
 
 

@@ -29,6 +29,9 @@ class ListOptions:
 
 def show(words: Sequence[str]) -> int:
     """The choices of the groups that are named, or of all; more on one choice behind its group."""
+    for group, equals, choice in (word.partition("=") for word in words):
+        if equals and group in GROUPS:
+            raise ConfigError(group, "is a group of choices", f"write rlrun list {group} {choice}".rstrip())
     options = from_words(ListOptions, [word for word in words if "=" in word])
     wanted = named([word for word in words if "=" not in word])
     if options.json:
@@ -47,7 +50,9 @@ def named(words: Sequence[str]) -> dict[str, list[str]]:
         if word in GROUPS:
             wanted.setdefault(word, [])
         elif not wanted:
-            raise ConfigError(word, "is not a group of choices", did_you_mean(word, GROUPS))
+            group = next((group for group in GROUPS if word in folders.options(group)), None)
+            hint = f"write rlrun list {group} {word}" if group else did_you_mean(word, GROUPS)
+            raise ConfigError(word, "is not a group of choices", hint)
         else:
             group = list(wanted)[-1]
             known = folders.options(group)

@@ -176,13 +176,19 @@ def _translated(leaf: str, known: Collection[str], owners: bool) -> str:
 def _nearest(key: str, known: Collection[str], owners: bool) -> str:
     """The same name elsewhere, in components that were not chosen, a similar name, or what there is."""
     parent, _, leaf = key.rpartition(".")
-    siblings = [k for k in known if k.rpartition(".")[0] == parent]
-    if same := _ending_with(leaf, known):
-        return f"did you mean {_with_key(same[0], known)}?"
-    if owners and (having := _owners(leaf)):
+    settable = [k for k in known if k.rpartition(".")[2] != "name"]  # that of a component is set by choosing it
+    siblings = [k for k in settable if k.rpartition(".")[0] == parent]
+    if parent in known and not siblings:
+        return f"write {parent}=VALUE"
+    if same := _ending_with(leaf, settable):
+        nearest = max(same, key=lambda k: difflib.SequenceMatcher(None, key, k).ratio())
+        return f"did you mean {_with_key(nearest, known)}?"
+    if owners and leaf != "name" and (having := _owners(leaf)):
         return f"the components of this run do not have it{_named(having)}"
-    if similar := _similar(key, siblings) or _similar(key, known):
+    if similar := _similar(key, siblings) or _similar(key, settable):
         return f"did you mean {_with_key(similar[0], known)}?"
+    if not owners:
+        return f"the options are {', '.join(sorted(settable))}"
     names = sorted(k.rpartition(".")[2] for k in siblings)
     return f"{parent or 'the top level'} has {', '.join(names)}" if names else "rlrun --help lists all keys"
 

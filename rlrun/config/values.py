@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from enum import EnumType
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
@@ -287,6 +288,8 @@ EXAMPLES = {int: "[64,64]", float: "[0.1,0.2]", str: "[a,b]", Any: "[my.module.N
 def _describe(hint: Any) -> str:
     """A type in words: `float | None` is 'a number or null'."""
     origin, args = get_origin(hint), get_args(hint)
+    if isinstance(hint, EnumType):
+        return " or ".join(hint.__members__)
     if origin is dict:
         return "a mapping like {key: value}"
     if origin is list:

@@ -154,9 +154,7 @@ def load(run: str | os.PathLike[str], checkpoint: str | int = "best", trust: boo
     """
     run_dir, which = find.open_checkpoint(os.fspath(run), str(checkpoint), usual="best")
     record = run_dir.read_meta().get("environment")
-    return Policy(
-        restore(run_dir, which, trust, record if _enough(record, read_config(run_dir, trust)) else None)
-    )
+    return Policy(restore(run_dir, which, trust, record if _enough(record, read_config(run_dir, trust)) else None))
 
 
 def _enough(record: Any, config: Mapping[str, Any]) -> bool:

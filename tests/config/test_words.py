@@ -301,7 +301,8 @@ MISTAKES = """
     algo.lr=1e-3|n_envs=2|learnin_rate=1e-3|algo.gama=0.5|epsilon=0.1|algo.eps_start=1.0|net_arch=[32]|n_eval_episodes=3
     episodes=3|window=5|alg=ppo|polyak=0.5|algo.clip_coef=0.1|steps=100|console=off|cuda=cpu|algo=PPO|algo=ddqn|algo=dqnn
     env=CartPole|env=HalfCheetah-v9|device=gpu|buffer=replay|network=mpl|smoke=true|seed = 3|algo.gamma= 0.9|cartpole|on
-    eval.episods=3|stop.mean=3|env.kwarg.a=1|experiment=nature_dqn
+    eval.episods=3|stop.mean=3|env.kwarg.a=1|experiment=nature_dqn|evl.freq=5|algo.optimizer.name=adam|network.sizes=3
+    algo.learning_rate.start=1e-3|algo.nam=dqn
 """
 
 
@@ -318,7 +319,8 @@ def test_a_hint_can_be_followed(mistake, capsys, tmp_path, monkeypatch):
         try:
             parsed(compose.compose([*needs, word]).data)
         except ConfigError as error:
-            assert "no such key" not in error.problem and (" named " not in error.problem or word == "algo=1")
+            assert "no such key" not in error.problem and "is set by" not in error.problem
+            assert " named " not in error.problem or word == "algo=1"
 
 
 def hinted(said: str) -> list[str]:
@@ -339,13 +341,20 @@ def hinted(said: str) -> list[str]:
         ("eval RUN --episodes 10", "did you mean episodes=10?"),
         ("eval RUN n_eval_episodes=10", "rlrun calls it episodes"),
         ("eval RUN eval.episodes=10", "did you mean episodes?"),
-        ("eval RUN gamma=0.5", "the top level has ckpt"),
+        ("eval RUN gamma=0.5", "the options are ckpt, episodes"),
+        ("eval RUN env.id=CartPole-v1", "the options are ckpt, episodes"),
+        ("eval RUN --check", "--check: has no say in eval"),
+        ("-m eval RUN", "--multirun: has no say in eval"),
+        ("--cfg job eval RUN", "--cfg: has no say in eval"),
+        ("resume RUN evl.freq=3", "did you mean eval.freq?"),
         ("eval RUN --gamma 0.5", "rlrun eval --help"),
         ("play RUN --record", "did you mean record=VALUE?"),
         ("resume RUN --total-timesteps 1e6", "did you mean total_timesteps=1e6?"),
         ("resume RUN --n-eval-episodes=3", "did you mean eval.episodes=3?"),
         ("resume RUN --lr 1", "rlrun resume --help"),
         ("list --algo", "rlrun list --help"),
+        ("list dqn", "write rlrun list algo dqn"),
+        ("list algo=dqn", "write rlrun list algo dqn"),
         ("eval episodes=3", "needs the directory of a run"),
         ("seed = 3", "write seed=3"),
         ("algo=ppo algo.learning_rate = 1e-3", "write algo.learning_rate=1e-3"),
@@ -356,11 +365,20 @@ def hinted(said: str) -> list[str]:
         ("--cfg nosuch", "choose one of: all, hydra, job"),
         ("--cfg job seed=x", "seed: 'x' is not a whole number"),
         ("--cfg job -p algo.nothing", "there is no algo.nothing"),
+        ("--resolve", "add --cfg job"),
+        ("--package algo", "add --cfg job"),
+        ("hydra.mode=FOO", "'FOO' is not RUN or MULTIRUN or null"),
+        ("algo.optimizer.name=adam", "write algo.optimizer=VALUE"),
     ],
 )
 def test_a_command_hints_at_its_own_options(words, says, run, capsys):
     assert cli.main([str(run) if word == "RUN" else word for word in words.split()]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_what_is_shown_of_a_sweep_is_its_first_job(capsys):
+    assert cli.main(["-m", "algo=ppo,dqn", "env=pendulum", "seed=range(4,6)", "--cfg", "job", "-p", "seed"]) == 0
+    assert capsys.readouterr().out == "4\n"
 
 
 @pytest.fixture(scope="module")
