@@ -13,6 +13,7 @@ from typing import Annotated
 import numpy as np
 import torch
 
+from rlrun.buffers.cells import stored_bytes
 from rlrun.buffers.ring import NOTHING, Ring
 from rlrun.buffers.samplers import Prioritized, Sampler, Uniform
 from rlrun.checks import Bounded, Count, OneOf, Share, Within
@@ -62,7 +63,7 @@ class PrioritizedConfig(RingConfig):
 
 def footprint(cfg: RingConfig, env: EnvSpec) -> list[Need]:
     """The ring when it is full; an observation more for every episode that ended in it is not counted."""
-    each = transition(env) + 2 * 8  # its number, and where it goes on
+    each = transition(env, 0) + stored_bytes(env.obs_space) + 2 * 8  # its number, and where it goes on
     if isinstance(cfg, PrioritizedConfig):
         each += 9  # its mass, and its share in the sums
     return [Need("buffer.capacity", cfg.capacity * each, f"a replay of {cfg.capacity:,} transitions", each)]
@@ -166,26 +167,25 @@ class Replay:
         """The transitions in these slots [..., B], as tensors on the device."""
         ring, tensor = self.ring, self.device.tensor
         if self.n_step == 1:
-            last, reward, discount = slots, ring.reward.take(slots), ring.discount.take(slots)
+            first = last = ring.take(slots)
+            reward, discount = first["reward"], first["discount"]
         else:
-            windows = ring.windows(slots, self.n_step)
-            reward, discount, steps = fold(
-                ring.reward.take(windows), ring.discount.take(windows), ring.stops(windows[:-1])
-            )
-            last = np.take_along_axis(windows, steps[None] - 1, axis=0)[0]
+            steps = ring.take(ring.windows(slots, self.n_step))
+            reward, discount, count = fold(steps["reward"], steps["discount"], ring.stops(steps[:-1]))
+            first, last = steps[0], np.take_along_axis(steps, count[None] - 1, axis=0)[0]
         weights = self.sampler.weights(slots)
         if weights is not None:
             self._weight = tensor(weights)
         elif self._weight.shape != slots.shape:
             self._weight = torch.ones(slots.shape, device=self.device.torch)
         return Batch(
-            tensor(ring.observations(slots)),
-            tensor(ring.action.take(slots, axis=0)),
+            tensor(ring.observations(first)),
+            tensor(np.ascontiguousarray(first["action"])),
             tensor(ring.next_observations(last)),
-            tensor(reward),
-            tensor(discount),
+            tensor(np.ascontiguousarray(reward)),
+            tensor(np.ascontiguousarray(discount)),
             self._weight,
-            torch.from_numpy(ring.numbers(slots)),
+            torch.from_numpy(np.ascontiguousarray(first["number"])),
         )
 
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:

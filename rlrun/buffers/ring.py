@@ -1,36 +1,32 @@
 """The storage behind replay: the newest transitions of E environments, time-major, in a ring of L rows of E.
 
-    slot        l * E + e: row l is one sweep over the environments; there are C = L * E slots
-    obs         [C + E + F, *obs]   cell `slot` holds what a transition began with; the cells behind hold what followed
-                                    the newest row, and what followed the ends of episodes
-    after       [C] int64           the cell that holds what a transition led to
-    action      [C, *action]
-    reward      [C] float32
-    discount    [C] float32         gamma, or 0 where the episode terminated
-    number      [C] int64           how many transitions were stored before this one
+    number      how many transitions were stored before this one; it lies in the slot `number % C`, C = L * E
+    steps       [C] records: number, action, reward, discount (gamma, or 0 where the episode terminated), and `after`,
+                the cell of what the transition led to
+    cells       observations (see cells.py), one for each transition and a row more
 
 What came n steps later in the same environment lies n rows further: the next observation is that of the next row and is
-stored once. Only where no row goes on is it kept apart, in the F cells, which are taken one after another; memory that
-nothing was ever written into costs nothing.
+stored once. Only where no row goes on is it kept apart.
 
-A transition lies in the slot `number % C`. No number is used twice, so whoever comes late with news of a transition
-that has been overwritten is told, and does no harm to the one that lies there now.
+No number is used twice, so whoever comes late with news of a transition that has been overwritten is told, and does no
+harm to the one that lies there now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property, partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from rlrun.blocks import Block
+from rlrun.buffers.cells import cells_of, fitting, stored_bytes
 from rlrun.footprint import transition
 from rlrun.types import Array, EnvSpec, Rollout, StateDict
 
 NOTHING: StateDict = {"stored": 0, "newest": None, "blocks": []}  # the state of an empty ring
-COLUMNS = ("obs", "action", "reward", "discount")
+COLUMNS = ("action", "reward", "discount")
 BLOCK_BYTES = 2**20  # of a ring are saved together
 MOST_BLOCKS = 512
 
@@ -38,59 +34,41 @@ MOST_BLOCKS = 512
 class Ring:
     """The newest transitions of `env.num_envs` environments: `capacity` of them, rounded up to whole rows.
 
-    The columns are allocated when they are first used: who only looks at a run needs no replay.
+    What it holds is allocated when it is first used: who only looks at a run needs no replay.
     """
 
     def __init__(self, capacity: int, env: EnvSpec, *, gamma: float):
         self.envs, self.gamma = env.num_envs, gamma
-        self.capacity = -(-capacity // self.envs) * self.envs
+        self.rows = -(-capacity // self.envs)
+        self.capacity = self.rows * self.envs
         self.added = 0  # transitions so far: the number of the next one
         self.late = 0  # news of transitions that had been overwritten
         self._obs_space, self._action_space = env.obs_space, env.action_space
-        self._row = slice(0)  # the slots of the newest row
-        self._unbroken = True  # no episode ended in it
-        self._beyond = self.capacity + np.arange(self.envs)  # the cells of what followed it
-        self._apart = 0  # cells that have held an observation at an episode's end
-        self._free: list[int] = []  # those of them that hold none now
-        self.transition_bytes = transition(env, observations=1)
-        rows = max(1, BLOCK_BYTES // (self.envs * self.transition_bytes), self.capacity // self.envs // MOST_BLOCKS)
+        self.cells = cells_of(env.obs_space, self.envs, self.rows)
+        fields = [("number", np.int64), ("after", np.int64)]
+        fields += [("action", env.action_space.dtype, env.action_space.shape)]  # type: ignore[list-item]
+        self._step = np.dtype([*fields, ("reward", np.float32), ("discount", np.float32)], align=True)
+        self.transition_bytes = transition(env)  # of one that was drawn
+        stored = self.transition_bytes - env.obs_space.nbytes + stored_bytes(env.obs_space)
+        rows = max(1, BLOCK_BYTES // (self.envs * stored), self.rows // MOST_BLOCKS)
         self._block = rows * self.envs  # slots
         self._blocks: list[Block] = []  # as far as there are transitions
 
     @cached_property
-    def obs(self) -> Array:
-        return self._cells(self.capacity + self.envs + self.capacity // 8)
-
-    @cached_property
-    def action(self) -> Array:
-        return np.zeros((self.capacity, *self._action_space.shape), self._action_space.dtype)
-
-    @cached_property
-    def reward(self) -> Array:
-        return np.zeros(self.capacity, np.float32)
-
-    @cached_property
-    def discount(self) -> Array:
-        return np.zeros(self.capacity, np.float32)
-
-    @cached_property
-    def after(self) -> Array:
-        return np.zeros(self.capacity, np.int64)
-
-    @cached_property
-    def number(self) -> Array:
-        return np.zeros(self.capacity, np.int64)
-
-    def _cells(self, count: int) -> Array:
-        return np.zeros((count, *self._obs_space.shape), self._obs_space.dtype)
+    def steps(self) -> Array:
+        """[C] records."""
+        return np.zeros(self.capacity, self._step)
 
     def __len__(self) -> int:
         return min(self.added, self.capacity)
 
-    @property
-    def newest(self) -> Array:
-        """[E, *obs]: what was observed after the newest row."""
-        return self.obs[self.capacity : self.capacity + self.envs]
+    def lie_in(self, path: Path, ahead: int) -> None:
+        """Keep the observations in this file, of so many env steps more than there are slots.
+
+        A checkpoint can be gone on from as long as no more env steps were stored after it.
+        """
+        self.cells = cells_of(self._obs_space, self.envs, self.rows + -(-ahead // self.envs))
+        self.cells.lie_in(path)
 
     # Writing.
 
@@ -100,46 +78,48 @@ class Ring:
         Where the rollout does not go on as the one before stopped, because environments were started anew in between,
         what was the newest row until now keeps what really followed it, as after a truncation.
         """
-        first, count, envs = self.added, rollout.reward.size, self.envs
-        if rollout.reward.shape[1] != envs:
-            raise ValueError(f"a rollout of {rollout.reward.shape[1]} environments, expected {envs}")
-        if first:
-            self._go_on(rollout.obs[0])
-        begin = skipped = max(0, count - self.capacity)  # of a rollout longer than the ring the end stays
-        obs = rollout.obs[:-1].reshape(-1, *self._obs_space.shape)
-        action, reward = rollout.action.reshape(-1, *self._action_space.shape), rollout.reward.ravel()
-        while begin < count:  # once, or twice where the ring begins anew
+        steps, envs = rollout.reward.shape
+        if envs != self.envs:
+            raise ValueError(f"a rollout of {envs} environments, expected {self.envs}")
+        first, row = self.added, self.added // envs
+        skipped = max(0, steps - self.rows)  # of a rollout longer than the ring the end stays
+        known = first > 0 and self._go_on(row, rollout.obs[0])
+        begin = skipped * envs
+        while begin < rollout.reward.size:  # once, or twice where the ring begins anew
             slot = (first + begin) % self.capacity
-            end = min(count, begin + self.capacity - slot)
-            slots = slice(slot, slot + end - begin)
-            self._vacate(slots)
-            self.number[slots] = np.arange(first + begin, first + end)
-            self.obs[slots], self.action[slots] = obs[begin:end], action[begin:end]
-            self.reward[slots], self.discount[slots] = reward[begin:end], self.gamma
+            end = min(rollout.reward.size, begin + self.capacity - slot)
+            self._store(slice(slot, slot + end - begin), first + begin, rollout, slice(begin, end))
             begin = end
-        self.added = first + count
-        self._row = slice(slots.stop - envs, slots.stop)
-        self._unbroken = True
-        self.newest[:] = rollout.obs[-1]
-        self.after[self._row] = self._beyond
+        begun = max(skipped, int(known))
+        self.cells.write(row + begun, rollout.obs[begun:])
+        self.added = first + rollout.reward.size
         for (t, e), final in rollout.final_obs.items():
-            if (place := t * envs + e) >= skipped:
-                slot = (first + place) % self.capacity
+            if t >= skipped:
+                slot = (first + t * envs + e) % self.capacity
                 self._keep_apart(slot, final)
                 if rollout.terminated[t, e]:
-                    self.discount[slot] = 0
-                self._unbroken &= place < count - envs
+                    self.steps["discount"][slot] = 0
         return range(first, self.added)
 
-    def _vacate(self, slots: slice) -> None:
-        """Make room for new transitions, each followed by the next row."""
-        after = self.after[slots]
-        if self._apart > len(self._free):
-            self._free += after[after >= self.capacity + self.envs].tolist()
-        after[:] = np.arange(slots.start + self.envs, slots.stop + self.envs)
-        if slots.stop == self.capacity:
-            after[-self.envs :] -= self.capacity
+    def _store(self, slots: slice, first: int, rollout: Rollout, part: slice) -> None:
+        """Put a part of a rollout into these slots, from the number `first` on; each is followed by the next row."""
+        held = self.steps[slots]
+        self._vacate(held)
+        held["number"] = np.arange(first, first + len(held))
+        held["after"] = self._cell(held["number"] + self.envs)
+        held["action"] = rollout.action.reshape(-1, *self._action_space.shape)[part]
+        held["reward"], held["discount"] = rollout.reward.ravel()[part], self.gamma
         self._touch(slots.start, slots.stop)
+
+    def _vacate(self, held: Array) -> None:
+        """What these steps led to is not needed any more."""
+        after = held["after"]
+        if (apart := after >= self.cells.in_rows).any():
+            self.cells.drop(after[apart].tolist())
+
+    def _cell(self, numbers: Array) -> Array:
+        """The cells of what transitions of these numbers begin with."""
+        return numbers % self.cells.in_rows
 
     def _touch(self, start: int, stop: int) -> None:
         """The blocks of these slots are no longer those that were saved."""
@@ -149,57 +129,53 @@ class Ring:
         for number in range(start // self._block, last + 1):
             self._blocks[number].seal = None
 
-    def _go_on(self, obs: Array) -> None:
-        """The next row will begin with these [E, *obs]: the newest one, where no episode ended, leads to it."""
-        after, ahead = self.after[self._row], self._row.stop % self.capacity - self.capacity
-        if self._unbroken and _equal(self.newest, obs):
-            after += ahead
-            return
-        for e in np.flatnonzero(after == self._beyond).tolist():
-            if _equal(self.newest[e], obs[e]):
-                after[e] += ahead
-            else:
-                self._keep_apart(self._row.start + e, self.newest[e])
-                self._touch(self._row.start, self._row.stop)
+    def _go_on(self, row: int, obs: Array) -> bool:
+        """The next row begins with these [E, *obs]: the newest one, where no episode ended, leads to it.
+
+        Returns whether it is known already with what it begins.
+        """
+        same = self.cells.same(row, obs)
+        if same.all():
+            return True
+        newest = np.arange(self.added - self.envs, self.added)
+        for e in np.flatnonzero(~same).tolist():
+            slot = int(newest[e]) % self.capacity
+            if self.steps["after"][slot] < self.cells.in_rows:
+                self._keep_apart(slot, self.cells.take(self._cell(newest[e] + self.envs)))
+                self._touch(slot, slot + 1)
+        return False
 
     def _keep_apart(self, slot: int, obs: Array) -> None:
         """The transition in this slot led to an observation that no row begins with."""
-        if self._free:
-            cell = self._free.pop()
-        else:
-            cell = self.capacity + self.envs + self._apart
-            self._apart += 1
-            if cell == len(self.obs):  # episodes of a few steps: there may be an end for every transition
-                self.obs = np.concatenate([self.obs, self._cells(2 * self.capacity + self.envs - cell)])
-        self.obs[cell] = obs
-        self.after[slot] = cell
+        step = self.steps[slot]
+        step["after"] = self.cells.put(obs, int(self._cell(step["number"])))
 
-    # Reading. Slots are int64 of any shape [...], below `len(self)`.
+    # Reading.
 
-    def observations(self, slots: Array) -> Array:
-        """[..., *obs] that transitions began with."""
-        return self.obs.take(slots, axis=0)
-
-    def next_observations(self, slots: Array) -> Array:
-        """[..., *obs] that transitions led to; at an episode's end the true last one."""
-        return self.obs.take(self.after.take(slots), axis=0)
+    def take(self, slots: Array) -> Array:
+        """[...] records of the transitions in slots [...], below `len(self)`."""
+        return self.steps.take(slots)
 
     def windows(self, slots: Array, steps: int) -> Array:
         """[steps, ...]: these slots, and those of the same environments in the rows that follow."""
         return np.add.outer(self.envs * np.arange(steps), slots) % self.capacity
 
-    def stops(self, slots: Array) -> Array:
-        """[...] bool: no row goes on from here, because an episode ended or because nothing newer is known."""
-        return self.after.take(slots) >= self.capacity
+    def stops(self, steps: Array) -> Array:
+        """[...] bool: no row goes on from these records, because an episode ended or because nothing newer is known."""
+        return (steps["after"] >= self.cells.in_rows) | (steps["number"] >= self.added - self.envs)
 
-    def numbers(self, slots: Array) -> Array:
-        """[...] int64: the numbers of the transitions that lie here now."""
-        return self.number.take(slots)
+    def observations(self, steps: Array) -> Array:
+        """[..., *obs] that transitions began with."""
+        return self.cells.take(self._cell(steps["number"]))
+
+    def next_observations(self, steps: Array) -> Array:
+        """[..., *obs] that transitions led to; at an episode's end the true last one."""
+        return self.cells.take(steps["after"])
 
     def slots(self, numbers: Array) -> tuple[Array, Array]:
         """Of transitions [...] those that have not been overwritten: their slots, and [...] bool, which they are."""
         slots = numbers % self.capacity
-        there = self.number.take(slots) == numbers
+        there = self.steps.take(slots)["number"] == numbers
         self.late += int(there.size - there.sum())
         return slots[there], there
 
@@ -208,56 +184,64 @@ class Ring:
     def state_dict(self) -> StateDict:
         if not self.added:
             return NOTHING
-        return {"stored": self.added, "newest": self.newest, "blocks": list(self._blocks)}
+        self.cells.flush()
+        row = self.added // self.envs
+        newest = self.cells.take(self._cell(np.arange(self.added, self.added + self.envs)))
+        found = {"stored": self.added, "newest": newest, "blocks": list(self._blocks)}
+        found |= {"rows": self.cells.rows} if self.cells.in_file else {}
+        return found | self.cells.older(row - len(self) // self.envs)
 
     def _contents(self, number: int) -> dict[str, Array]:
         """Block `number` as far as it is filled, `final_obs` in the order of the transitions that `ended` there."""
-        slots = slice(number * self._block, min((number + 1) * self._block, len(self)))
-        after = self.after[slots]
-        ended = after >= self.capacity + self.envs
-        columns = {name: getattr(self, name)[slots] for name in COLUMNS}
-        return columns | {"ended": ended, "final_obs": self.obs.take(after[ended], axis=0)}
+        held = self.steps[number * self._block : min((number + 1) * self._block, len(self))]
+        ended = held["after"] >= self.cells.in_rows
+        columns = {name: np.ascontiguousarray(held[name]) for name in COLUMNS}
+        columns |= {"ended": ended, "final_obs": self.cells.take(held["after"][ended])}
+        return columns | self.cells.contents(self._cell(held["number"]))
 
     def load_state_dict(self, state: StateDict) -> None:
         """Put a state back; one of the time before there were rows, too."""
         if "stored" not in state:
             state = self._from_flat(state)
-        stored, blocks, starts = state["stored"], state["blocks"], [0]
+        stored, blocks = state["stored"], state["blocks"]
         pieces = [block.contents() for block in blocks]  # before anything changes: it may be a state of this ring
-        self.added, self._apart, self._free, self._blocks = 0, 0, [], []
-        self.__dict__.pop("after", None)  # it points at cells that are free now
-        for contents in pieces:
-            starts.append(self._load(starts[-1], contents))
-        if stored % self.envs or starts[-1] != min(stored, self.capacity):
-            raise ValueError(f"{starts[-1]} transitions of {self.envs} environments were saved of {stored}")
-        self.added = stored
-        newer = np.arange(stored - len(self), stored)
-        self.number[newer % self.capacity] = newer
-        if stored:
-            self.newest[:] = _fitting(state["newest"], self.newest)
-            last = (stored - 1) % self.capacity + 1
-            self._row = slice(last - self.envs, last)
-            after = self.after[self._row]
-            np.copyto(after, self._beyond, where=after < self.capacity)
-            self._unbroken = bool((after == self._beyond).all())
-        if starts[:-1] == list(range(0, starts[-1], self._block)):  # cut where we cut
+        held, found = min(stored, self.capacity), sum(len(piece["reward"]) for piece in pieces)
+        if stored % self.envs or found != held:
+            raise ValueError(f"{found} transitions of {self.envs} environments were saved of {stored}")
+        self.added, self._blocks = stored, []
+        self.__dict__.pop("steps", None)
+        self.cells.clear()
+        if not stored:
+            return
+        if self.cells.in_file:
+            self.cells.lie_there(state["rows"])
+        starts = np.cumsum([0, *[len(piece["reward"]) for piece in pieces]]).tolist()
+        number = np.arange(stored - held, stored)
+        self.steps["number"][number % self.capacity] = number
+        for start, contents in zip(starts, pieces, strict=False):
+            self._load(start, contents)
+        row = stored // self.envs
+        self.cells.restore_older(row - held // self.envs, row - 1, state)
+        newest = state["newest"]
+        self.cells.write(
+            row, fitting(newest, np.zeros((self.envs, *self._obs_space.shape), self._obs_space.dtype))[None]
+        )
+        for start, contents in zip(starts, pieces, strict=False):  # with all in place that they may have come after
+            for slot, final in zip(np.flatnonzero(contents["ended"]).tolist(), contents["final_obs"], strict=True):
+                self._keep_apart(start + slot, final)
+        if starts[:-1] == list(range(0, held, self._block)):  # cut where we cut
             for own, block in zip(self._blocks, blocks, strict=True):
                 own.seal = block.seal
 
-    def _load(self, start: int, contents: Mapping[str, Array]) -> int:
-        """Fill the slots from `start` on; returns the first that is not filled."""
-        stop = start + len(contents["reward"])
-        if stop > self.capacity:
-            raise ValueError(f"more than {self.capacity} transitions were saved")
-        slots = slice(start, stop)
-        self._vacate(slots)
+    def _load(self, start: int, contents: Mapping[str, Array]) -> None:
+        """Fill the slots from `start` on, but for what followed the ends of episodes."""
+        held = self.steps[start : start + len(contents["reward"])]
+        self._touch(start, start + len(held))
         for name in COLUMNS:
-            column = getattr(self, name)[slots]
-            column[:] = _fitting(contents[name], column)
-        ended = _fitting(contents["ended"], np.zeros(stop - start, bool))
-        for slot, final in zip((start + np.flatnonzero(ended)).tolist(), contents["final_obs"], strict=True):
-            self._keep_apart(slot, final)
-        return stop
+            held[name] = fitting(contents[name], held[name])
+        fitting(contents["ended"], np.zeros(len(held), bool))
+        self.cells.restore(self._cell(held["number"]), contents)
+        held["after"] = self._cell(held["number"] + self.envs)
 
     def _from_flat(self, state: StateDict) -> StateDict:
         """The state of a ring that knew no rows and kept every next observation, as one of this kind.
@@ -266,7 +250,7 @@ class Ring:
         oldest, which make no whole row, are left out.
         """
         size, position = state["size"], state["position"]
-        columns = {name: state[name] for name in (*COLUMNS, "next_obs")}
+        columns = {name: state[name] for name in ("obs", *COLUMNS, "next_obs")}
         if size == self.capacity:
             stored = size + position
         else:
@@ -287,19 +271,3 @@ def _bits(obs: Array) -> Array:
     """[C, *obs] as [C] opaque values, equal where every bit is."""
     cells = np.ascontiguousarray(obs).reshape(len(obs), -1)
     return cells.view(f"V{cells.shape[1] * cells.itemsize}")[:, 0]
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether observations are equal bit by bit; of records the fields, not what lies between them."""
-    if one.dtype.names:
-        return all(_equal(one[name], other[name]) for name in one.dtype.names)
-    return bool(one.tobytes() == other.tobytes())
-
-
-def _fitting(saved: Array, own: Array) -> Array:
-    """A saved array; ValueError if it is not of the shape and dtype of our own."""
-    if (saved.dtype, saved.shape) != (own.dtype, own.shape):
-        raise ValueError(
-            f"an array of {saved.dtype}{list(saved.shape)} was saved, expected {own.dtype}{list(own.shape)}"
-        )
-    return saved

@@ -28,7 +28,6 @@ from rlrun.config.values import from_words
 from rlrun.envs import faults
 from rlrun.envs.contact import Contact
 from rlrun.errors import ConfigError, EnvError
-from rlrun.footprint import transition
 from rlrun.ops.distributions import distribution
 from rlrun.run import build
 from rlrun.run.evaluation import UNLIMITED
@@ -121,9 +120,10 @@ def examine(cfg: Any, options: CheckOptions) -> Findings:
     misfits = fit.misfits(spec)
     found.fits = [name for name in registry.names("algo") if name not in misfits]
     found.misfits = misfits
-    found.capacity = getattr(registry.get("buffer", "uniform").config, "capacity", 0)
-    found.transition_bytes = transition(spec, observations=2)
-    found.replay_bytes = found.capacity * found.transition_bytes
+    replay = registry.get("buffer", "uniform")
+    found.capacity = getattr(replay.config, "capacity", 0)
+    (need,) = replay.footprint(replay.config() if replay.config else None, spec)
+    found.transition_bytes, found.replay_bytes = int(need.each), int(need.bytes)
     found.checker, found.warnings = ask_gymnasium(environments.single)
     try:
         with closing(environments.evaluation(1)) as envs:

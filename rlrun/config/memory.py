@@ -77,11 +77,11 @@ def check(config: Any, needs: list[Need], share: float = 0.9) -> None:
 
 
 def notice(needs: list[Need]) -> list[str]:
-    """A line on what is large, if anything is; environments are left out, they are only guessed at."""
-    large = [
-        f"{need.what}: {size(need.bytes)}" for need in needs if need.bytes > NOTABLE and "num_envs" not in need.key
-    ]
-    return [f"memory for {', '.join(large)}; {size(free())} are free"] if large else []
+    """A line on the replay and on what is large; environments are left out, they are only guessed at."""
+    told = [need for need in needs if need.key == "buffer.capacity" or need.bytes > NOTABLE]
+    told = [need for need in told if "num_envs" not in need.key]
+    listed = ", ".join(f"{need.what}: {size(need.bytes)}" for need in told)
+    return [f"memory for {listed}; {size(free())} are free"] if told else []
 
 
 def _compare(config: Any, needs: list[Need], available: float, kind: str, share: float) -> None:

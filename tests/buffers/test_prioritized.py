@@ -108,7 +108,7 @@ def test_weights_are_the_papers(normalize: str) -> None:
     stream = Stream(spec(1), 0)
     buffer.add(stream.rollout(8))
     for beta, more in ((0.4 + 0.6 * 8 / 80, 40), (0.4 + 0.6 * 48 / 80, 60), (1.0, 0)):
-        newest = int(buffer.ring.number.max()) if len(buffer) == 10 else 7
+        newest = int(buffer.ring.steps["number"].max()) if len(buffer) == 10 else 7
         buffer.update_priorities(torch.arange(newest - 7, newest + 1), torch.tensor(td))
         batch = buffer.sample(3)
         weight = (len(buffer) * shares(buffer)[: len(buffer)]) ** -beta

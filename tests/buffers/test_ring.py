@@ -23,17 +23,18 @@ def must_hold(ring: Ring, stream: Stream) -> None:
     count = len(stream.transitions)
     held = min(count, ring.capacity)
     slots = np.arange(len(ring))
-    assert sorted(ring.number[slots].tolist()) == list(range(count - held, count))
-    obs, next_obs = ring.observations(slots), ring.next_observations(slots)
-    for slot, number in enumerate(ring.number[slots].tolist()):
+    assert sorted(ring.steps["number"][slots].tolist()) == list(range(count - held, count))
+    steps = ring.take(slots)
+    obs, next_obs = ring.observations(steps), ring.next_observations(steps)
+    for slot, number in enumerate(steps["number"].tolist()):
         expected = stream.transitions[number]
         assert slot == number % ring.capacity
         assert obs[slot].tobytes() == expected.obs.tobytes()
         assert next_obs[slot].tobytes() == expected.next_obs.tobytes()
-        assert (ring.action[slot], ring.reward[slot]) == (expected.action, expected.reward)
-        assert ring.discount[slot] == np.float32(0 if expected.terminated else GAMMA)
+        assert (steps["action"][slot], steps["reward"][slot]) == (expected.action, expected.reward)
+        assert steps["discount"][slot] == np.float32(0 if expected.terminated else GAMMA)
         newest = number >= count - ring.envs
-        assert ring.stops(slots[slot : slot + 1]) == [expected.stops or newest]
+        assert ring.stops(steps[slot]) == (expected.stops or newest)
 
 
 @pytest.mark.parametrize(("envs", "dtype"), CASES)
@@ -56,7 +57,7 @@ def test_observations_at_ends_take_no_more_room_than_there_are_ends() -> None:
     ring, stream = Ring(20, env, gamma=GAMMA), Stream(env, 0, ends=1.0)
     for rollout in stream.rollouts(*[3] * 50):
         ring.add(rollout)
-    assert ring._apart == 20
+    assert ring.cells._apart == 20
     must_hold(ring, stream)
 
 
@@ -72,7 +73,7 @@ def test_an_observation_that_repeats_is_told_from_one_that_was_started_anew() ->
     rollout.obs[-1] = np.nan
     ring.add(rollout)
     ring.add(rollout._replace(obs=rollout.obs[::-1].copy()))
-    assert ring.stops(np.arange(4)).tolist() == [False, False, False, True]
+    assert ring.stops(ring.take(np.arange(4))).tolist() == [False, False, False, True]
 
     gaps = spec(1, np.dtype({"names": ["a", "b"], "formats": ["u1", "f4"], "offsets": [0, 4]}))
     ring, stream = Ring(9, gaps, gamma=GAMMA), Stream(gaps, 0, ends=0)
@@ -81,17 +82,17 @@ def test_an_observation_that_repeats_is_told_from_one_that_was_started_anew() ->
     obs = rollout.obs.astype(gaps.obs_space.dtype)
     obs.view(np.uint8).reshape(2, 8)[:, 1:4] = 99
     ring.add(rollout._replace(obs=obs))
-    assert ring.stops(np.arange(3)).tolist() == [False, False, True]
+    assert ring.stops(ring.take(np.arange(3))).tolist() == [False, False, True]
 
 
 def test_late_news_of_what_was_overwritten_is_refused_and_counted() -> None:
     env = spec(2)
     ring, stream = Ring(6, env, gamma=GAMMA), Stream(env, 0)
     ring.add(stream.rollout(3))
-    numbers = ring.numbers(np.arange(6))
+    numbers = ring.take(np.arange(6))["number"]
     assert numbers.tolist() == [0, 1, 2, 3, 4, 5]
     ring.add(stream.rollout(1))
-    assert ring.numbers(np.arange(6)).tolist() == [6, 7, 2, 3, 4, 5]
+    assert ring.take(np.arange(6))["number"].tolist() == [6, 7, 2, 3, 4, 5]
     slots, there = ring.slots(np.array([5, 0, 2, 1]))
     assert slots.tolist() == [5, 2] and there.tolist() == [True, False, True, False]
     assert ring.late == 2

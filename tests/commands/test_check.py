@@ -83,7 +83,7 @@ def test_an_environment_whose_properties_are_known(capsys: pytest.CaptureFixture
     assert report["outside"] == 0 and -1 <= report["observed"][0] < -0.9 and 0.9 < report["observed"][1] <= 1
     assert (report["time_limit"], report["cut_at"]) == (None, 10_000)
     assert report["seeds"] == report["resume"] == ""
-    assert report["transition_bytes"] == 2 * 2 * 4 + 8 + 2 * 4
+    assert report["transition_bytes"] == 2 * 4 + 8 + 2 * 4 + 2 * 8
     assert report["replay_bytes"] == 1_000_000 * report["transition_bytes"]
     assert {"dqn", "ppo", "random"} <= set(report["fits"])
     assert "discrete" in report["misfits"]["q_learning"]
