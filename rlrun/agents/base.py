@@ -53,6 +53,8 @@ class BaseAgent(Agent):
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         self.env_steps = env_steps
         actions, agent_states = self(rows(obs), [None] * len(obs) if memory is None else list(memory))
+        if not isinstance(actions[0], dict | tuple):  # which a source makes records of
+            actions = np.asarray(actions)
         return actions, memory if agent_states is None else _memory(agent_states), NOTHING
 
     def value(self, obs: Array, memory: Array | None = None) -> Array:

@@ -287,17 +287,9 @@ def _folded(steps: Sequence[Experience], gamma: float) -> ExperienceFirstLast:
     first, last, between = steps[0], steps[-1], len(steps) - 1
     reward = np.array([step.reward for step in steps], np.float32)
     discount = np.array([gamma] * between + [0.0 if last.terminated else gamma], np.float32)
-    total, follows, count = fold(reward, discount, np.zeros(between, bool))
-    return ExperienceFirstLast(
-        first.state,
-        first.action,
-        float(total),
-        last.next_obs,
-        float(follows),
-        last.terminated,
-        last.truncated,
-        int(count),
-    )
+    total, following, count = (result.item() for result in fold(reward, discount, np.zeros(between, bool)))
+    ends = last.terminated, last.truncated
+    return ExperienceFirstLast(first.state, first.action, total, last.next_obs, following, *ends, count)
 
 
 def _fitting(actions: Any, space: Space, count: int) -> Array:

@@ -30,6 +30,8 @@ def fold(reward: Array, discount: Array, last: Array) -> tuple[Array, Array, Arr
     Returns:
         R [...] float32, gamma^m or 0 [...] float32, and m [...] int64.
     """
+    if reward.ndim == 1:
+        return _fold_one(reward.tolist(), discount.tolist(), last.tolist())
     total, following = reward[0].astype(np.float64), discount[0].astype(np.float64)
     steps, going = np.ones(total.shape, np.int64), np.ones(total.shape, bool)
     for r, d, stopped in zip(reward[1:], discount[1:], last, strict=True):
@@ -38,3 +40,15 @@ def fold(reward: Array, discount: Array, last: Array) -> tuple[Array, Array, Arr
         following *= np.where(going, d, 1)
         steps += going
     return total.astype(np.float32), following.astype(np.float32), steps
+
+
+def _fold_one(reward: list[float], discount: list[float], last: list[bool]) -> tuple[Array, Array, Array]:
+    """A single window: Python's own numbers are faster, and the same."""
+    total, following, steps = reward[0], discount[0], 1
+    for r, d, stopped in zip(reward[1:], discount[1:], last, strict=True):
+        if stopped:
+            break
+        total += following * r
+        following *= d
+        steps += 1
+    return np.float32(total), np.float32(following), np.int64(steps)  # type: ignore[return-value]

@@ -14,7 +14,12 @@ from gymnasium.wrappers import TimeLimit
 
 from rlrun.agents import BaseAgent
 from rlrun.agents.agent import Agent
+from rlrun.buffers.replay import Replay
+from rlrun.buffers.ring import Ring
+from rlrun.buffers.samplers import Uniform
+from rlrun.compute.device import Device
 from rlrun.envs.toy import ConstantRewardEnv, CountingEnv, PartsEnv, ToyEnv
+from rlrun.envs.vector.in_process import InProcess
 from rlrun.errors import ConfigError
 from rlrun.experience import (
     Experience,
@@ -23,6 +28,7 @@ from rlrun.experience import (
     ExperienceSourceRollouts,
     unpack_batch,
 )
+from rlrun.experience.rollouts import Rollouts
 
 
 class Always(BaseAgent):
@@ -109,6 +115,48 @@ def test_a_cut_episode_keeps_its_last_observation() -> None:
     steps = next(iter(ExperienceSource(TimeLimit(CountingEnv(100), 3), Always(), steps_count=3)))
     assert steps[-1].next_obs.tolist() == [3.0]
     assert steps[-1].done and not steps[-1].terminated
+
+
+class Numbered(CountingEnv):
+    """No observation comes twice; episodes end in turn by the MDP and by a cut."""
+
+    episode = 0
+
+    def reset(self, **options: Any) -> Any:
+        self.episode += 1
+        obs, info = super().reset(**options)
+        return obs + 100 * self.episode, info
+
+    def step(self, action: int) -> Any:
+        obs, reward, terminated, _, info = super().step(action)
+        ends, cut = terminated, bool(self.episode % 2)
+        return obs + 100 * self.episode, reward, ends and not cut, ends and cut, info
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_runner_learns_from_the_same_pieces(n: int) -> None:
+    """What replay folds from the runner's rollouts is what a source folds from the same environments."""
+
+    def envs() -> list[Numbered]:
+        pool = [Numbered(5), Numbered(2)]
+        pool[1].episode = 1000
+        return pool
+
+    chunk = next(iter(Rollouts(InProcess(envs()), Always(), 60, [0, 1])))
+    ring = Ring(200, InProcess(envs()).spec, gamma=0.9)
+    ring.add(chunk.data)
+    replay = Replay(ring, Uniform(np.random.default_rng(0), replacement=False), n_step=n, device=Device())
+    batch = replay.sample(len(ring))
+    columns = (batch.obs, batch.action, batch.reward, batch.next_obs, batch.discount)
+    drawn = {row[0]: row[1:] for row in zip(*(column.flatten().tolist() for column in columns), strict=True)}
+    newest = {float(first) for first in ring.obs[(60 - n) * 2 : 120, 0]}  # what follows these is not known yet
+    source = ExperienceSourceFirstLast(envs(), Always(), gamma=0.9, steps_count=n)
+    folded = unpack_batch(list(islice(source, 100)))
+    columns = (folded.obs, folded.action, folded.reward, folded.next_obs, folded.discount)
+    pieces = {row[0]: row[1:] for row in zip(*(column.flatten().tolist() for column in columns), strict=True)}
+    assert len(pieces) == 100 and len(drawn) == 120
+    assert len(pieces.keys() - newest) > 95
+    assert all(drawn[first] == rest for first, rest in pieces.items() if first not in newest)
 
 
 def test_the_value_of_a_state_that_is_cut_for_ever_is_ten() -> None:

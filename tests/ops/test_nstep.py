@@ -42,6 +42,9 @@ def test_many_windows_at_once_equal_a_plain_loop() -> None:
     last = (terminated | cut)[:-1]
     found = fold(reward, discount, last)
     for where in np.ndindex(40, 5):
+        alone = fold(reward[:, *where], discount[:, *where], last[:, *where])
+        assert list(alone) == [column[where] for column in found]  # bit by bit
+        assert [value.dtype for value in alone] == [column.dtype for column in found]
         total, m = 0.0, 0
         while m < n:
             total += gamma**m * float(reward[m][where])
