@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 GYMNASIUM_EXTRAS = {"jax", "torch"}
 
 # part of an entry point -> the extra of rlrun that installs what it needs
-EXTRAS = {"box2d": "box2d", "mujoco": "mujoco"}
+EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
 
 
 def find(env_id: str) -> GymSpec:
@@ -41,8 +41,8 @@ def find(env_id: str) -> GymSpec:
     module, _, name = env_id.rpartition(":")
     if module:
         _import(module)
-    elif name not in gym.registry and ("NoFrameskip" in name or name.startswith("ALE/")):
-        _import_atari()
+    elif name not in gym.registry and re.match(r"ALE/|\w+(NoFrameskip|Deterministic)-v", name):
+        register_atari()
     newest = _newest(name)
     if name not in gym.registry:
         raise ConfigError("env.id", f"there is no environment {name!r}", _nearest(name, newest))
@@ -92,11 +92,12 @@ def _import(module: str) -> None:
         ) from error
 
 
-def _import_atari() -> None:
+def register_atari() -> None:
+    """Have the Atari games registered with Gymnasium; ConfigError if ale-py is missing."""
     try:
-        importlib.import_module("ale_py")  # registers its games with Gymnasium
+        importlib.import_module("ale_py")
     except ImportError as error:
-        raise ConfigError("env.id", "Atari games need ale-py", "pip install ale-py") from error
+        raise ConfigError("env.id", "Atari games need ale-py", "pip install 'rlrun[atari]'") from error
 
 
 def _newest(name: str) -> str | None:

@@ -60,6 +60,11 @@ class GymEnvs(Environments):
         cfg = self._cfg
         return Recipe(spec, cfg.kwargs, cfg.time_limit, cfg.clip_action, cfg.rescale_action, wrappers, self._info_keys)
 
+    @property
+    def whole(self) -> Recipe:
+        """How an environment is made whose returns are those that count, in an evaluation."""
+        return self.recipe
+
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know; the first time, opens one environment and closes it, unless one is on record."""
         if self._spec is None:
@@ -107,7 +112,7 @@ class GymEnvs(Environments):
     def evaluation(self, num_envs: int) -> VectorEnv:
         """Environments of their own with raw rewards, seen through training's observation statistics, frozen."""
         self.spec(num_envs)
-        vector = build(self._cfg.vector, self.recipe.unseen, num_envs, evaluation=True)
+        vector = build(self._cfg.vector, self.whole.unseen, num_envs, evaluation=True)
         return self._transformed(vector, training=False)
 
     def watch(self, env: gym.Env) -> VectorEnv:
@@ -136,7 +141,7 @@ class GymEnvs(Environments):
 
     def render(self, mode: str) -> gym.Env:
         """One environment that can be looked at; mode "human" or "rgb_array"."""
-        return self.recipe(render_mode=mode)
+        return self.whole(render_mode=mode)
 
     def single(self) -> gym.Env:
         """One environment by itself, without anything to look at."""

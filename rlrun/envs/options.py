@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlrun import custom
-from rlrun.checks import Bounded, Count, OneOf, Positive, Within
+from rlrun.checks import Bounded, Count, Natural, OneOf, Positive, Share, Within
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
 from rlrun.registry import register
 from rlrun.seeding import SeedTree
 
 if TYPE_CHECKING:
+    from rlrun.envs.arcade import AtariEnvs
     from rlrun.envs.make import GymEnvs
 
 
@@ -54,6 +55,28 @@ class EnvConfig(Bounded):
             raise ConfigError("rescale_action", f"must be [low, high] with low < high, got {list(bounds)}")
 
 
+@dataclass
+class AtariConfig(EnvConfig):
+    """Options of an Atari game; evaluations play whole games for the rewards of the game, whatever is said here."""
+
+    name: str = "atari"
+    id: str = "ALE/Pong-v5"  # any game of ale-py's; what the id says of frame skip and sticky actions is not asked
+    frame_skip: Annotated[int, Within(1, 1000)] = 4  # emulator frames of a step, of which the last two are seen as one
+    frame_stack: Annotated[int, Within(1, 1000)] = 4  # last observations seen as one, oldest first
+    grayscale: bool = True  # one number for a pixel, its luminance; otherwise 3
+    screen_size: Annotated[int, Within(1, 160)] = 84  # side of the square that pictures are brought to
+    sticky: Share = 0.0  # chance of a frame to repeat the button of the one before
+    full_action_space: bool = False  # all 18 buttons, also those that do nothing in this game
+    noop_max: Annotated[int, Within(0, 10**6)] = 30  # a game begins after 0 to so many frames without a button
+    fire_reset: bool = True  # press FIRE for the agent when a game begins and when a life was lost
+    # terminal | penalty | ignore: what it is in training to lose a life while others are left
+    life_loss: Annotated[str, OneOf("terminal", "penalty", "ignore")] = "terminal"
+    life_penalty: Positive = 1.0  # life_loss=penalty: taken off the reward
+    reward_clip: Positive | None = 1.0  # training reward limited to +-this, after scaling
+    max_frames: Count = 108_000  # emulator frames after which a game is truncated, unless time_limit says otherwise
+    threads: Natural = 0  # vector=native: games stepped at a time; 0 for as many as there are processors
+
+
 def footprint(cfg: EnvConfig, each: int) -> list[Need]:
     """All training environments."""
     return [Need("env.num_envs", cfg.num_envs * each, f"{cfg.num_envs:,} environments", each)]
@@ -65,3 +88,11 @@ def gym(cfg: EnvConfig, seeds: SeedTree, **terms: Any) -> GymEnvs:
     from rlrun.envs.make import GymEnvs
 
     return GymEnvs(cfg, seeds, **terms)
+
+
+@register("env", AtariConfig, footprint=footprint)
+def atari(cfg: AtariConfig, seeds: SeedTree, **terms: Any) -> AtariEnvs:
+    """An Atari 2600 game, by id."""
+    from rlrun.envs.arcade import AtariEnvs
+
+    return AtariEnvs(cfg, seeds, **terms)

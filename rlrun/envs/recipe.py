@@ -30,6 +30,7 @@ class Recipe:
     rescale_action: Sequence[float] | None
     wrappers: tuple[Custom, ...] = ()  # the first is the innermost
     info_keys: tuple[str, ...] = ()  # of `info`: what shall become metrics
+    seeds_each: bool = False  # its own vector takes a seed for every environment
     masks: str = ""  # where it tells which actions can be taken, as `mask_source` found it; "" to take no notice
 
     def __call__(self, render_mode: str | None = None) -> gym.Env:

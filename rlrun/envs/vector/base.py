@@ -27,6 +27,7 @@ from rlrun.seeding import LARGEST as LARGEST_SEED
 from rlrun.types import Array, EnvSpec, EpisodeStat, Metrics, StateDict, Step
 
 FEW = 32  # numbers up to which a Python sum is faster than NumPy
+GOES_ON = "goes_on"  # true in `info` of an end that is one for the agent alone: the episode that is reported goes on
 NEW_EPISODES = "new episodes are begun"
 NOT_ASKED = Proof("its state is not saved (checkpoint.env_state=off)")
 
@@ -44,6 +45,7 @@ class Vector:
         self._length: Any = [0] * self.num_envs
         self._floats = self.obs.reshape(-1) if self.obs.dtype.kind == "f" else None
         self._float_fields = [name for name, part in spec.obs_space.fields.items() if part.dtype.kind == "f"]
+        self._no_more = [False] * self.num_envs
         self._proof = NOT_ASKED
         self.caveat = f"{NEW_EPISODES}: {NOT_ASKED.reason}"  # in what a resumed vector differs; "" if in nothing
 
@@ -184,9 +186,11 @@ class Vector:
         ended = np.flatnonzero(terminated | truncated).tolist()
         if ended and "final_obs" not in info:
             raise EnvError(f"{self.spec.id}: an episode ended, but its last observation is not in info['final_obs']")
+        goes_on = info.get(GOES_ON, self._no_more)
         for e in ended:
             final_obs[e] = self._final(e, action, info["final_obs"][e])
-            episodes.append(self._end(e))
+            if not goes_on[e]:
+                episodes.append(self._end(e))
         self._require_finite(action, final_obs)
         return Step(self.obs, reward.astype(np.float32), terminated, truncated, final_obs, episodes)
 

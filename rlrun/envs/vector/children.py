@@ -38,6 +38,7 @@ from rlrun.envs.info import InfoMeter, Totals
 from rlrun.envs.recipe import Recipe
 from rlrun.envs.spaces import ActionMap, read_spec
 from rlrun.envs.state import Unsaveable
+from rlrun.envs.vector.base import GOES_ON
 from rlrun.errors import Abandoned, EnvError
 from rlrun.interrupt import SIGNALS
 from rlrun.talk import unfailing
@@ -85,6 +86,7 @@ class Children(AsyncVectorEnv):
         obs, reward, terminated, truncated, info = self._guarded(super().step, self._wire.packed(actions))
         if "final_obs" in info:
             info["final_obs"] = [last if last is None else self._wire.unpacked(last) for last in info["final_obs"]]
+            info |= {GOES_ON: goes_on for key, goes_on in info.get("final_info", {}).items() if key == GOES_ON}
         return self._wire.unpacked(obs), reward, terminated, truncated, info
 
     def capture(self) -> list[StateDict]:
@@ -264,7 +266,7 @@ class _Child(gym.Env):
             return self._nothing, 0.0, False, False, _report(error)
         if self._meter is not None:
             self._meter.add(info)
-        return self._sent(obs), reward, terminated, truncated, {}
+        return self._sent(obs), reward, terminated, truncated, {GOES_ON: True} if info.get(GOES_ON) else {}
 
     def _sent(self, obs: Any) -> Array:
         """A copy as it goes over the wire: where an episode ends, the reset that follows may overwrite the original."""

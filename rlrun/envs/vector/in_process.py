@@ -16,7 +16,7 @@ from rlrun.envs.info import InfoMeter, means
 from rlrun.envs.recipe import Recipe
 from rlrun.envs.spaces import ActionMap, action_map, read_spec
 from rlrun.envs.state import Proof
-from rlrun.envs.vector.base import Vector
+from rlrun.envs.vector.base import GOES_ON, Vector
 from rlrun.types import Array, EpisodeStat, Metrics, StateDict, Step, VectorEnv
 
 
@@ -96,7 +96,8 @@ class InProcess(Vector):
             if over or cut:
                 terminated[e], truncated[e], self._any_ended = over, cut, True
                 final_obs[e] = self._final(e, actions, next_obs)
-                episodes.append(self._end(e))
+                if not info.get(GOES_ON):
+                    episodes.append(self._end(e))
                 next_obs = contacts[e].reset()
             rows[e][...] = next_obs
         self._require_finite(actions, final_obs)

@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 
 class Native(Vector):
-    """An environment's own vector, which must reset in the same step. It has one random stream, not one per env.
+    """An environment's own vector, which must reset in the same step. Most have one random stream, not one per env.
+
+    One whose metadata say `"seeds": "each"` takes a seed for every environment, and starts those of a `reset_mask`.
 
     Args:
         envs: a Gymnasium vector.
@@ -40,13 +42,25 @@ class Native(Vector):
         super().__init__(read_spec(envs, envs.single_observation_space, actions, envs.num_envs), actions)
         self._return, self._length = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
         self.envs = envs
+        self._seeds_each = envs.metadata.get("seeds") == "each"
         self._inner: Any = envs.unwrapped  # what may have a state_dict
 
     def reset(self, seeds: Sequence[int]) -> Array:
-        """Start all environments; the first seed is the vector's. Returns obs [E, *obs]."""
-        seed = self._begin(seeds)[0]
+        """Start all environments; where there is one stream for all, the first seed is its. Returns obs [E, *obs]."""
+        all_seeds = self._begin(seeds)
+        return self._started(seed=all_seeds if self._seeds_each else all_seeds[0])
+
+    def reset_one(self, env: int, seed: int) -> Array:
+        """Abandon one environment's episode and start another from a seed. Returns its obs [*obs]."""
+        if not self._seeds_each:
+            raise EnvError(f"{self.spec.id}: a native vector cannot start one environment by itself")
+        self._begin_one(env, int(seed))
+        self._started(seed=self._seeds, options={"reset_mask": np.arange(self.num_envs) == env})
+        return self.obs[env]
+
+    def _started(self, **how: Any) -> Array:
         try:
-            result = self.envs.reset(seed=seed)
+            result = self.envs.reset(**how)
             if not (isinstance(result, tuple) and len(result) == 2):
                 raise Nonsense(f"it must return (obs, info), not {type(result).__name__}")
             self.obs[:] = self._checked(result[0])
@@ -56,9 +70,6 @@ class Native(Vector):
             raise self._failure("reset()", error) from error
         self._require_finite(self.obs, range(self.num_envs))
         return self.obs
-
-    def reset_one(self, env: int, seed: int) -> Array:
-        raise EnvError(f"{self.spec.id}: a native vector cannot start one environment by itself")
 
     def step(self, action: Array) -> Step:
         """Step all environments; those whose episode ends are reset at once."""
@@ -157,10 +168,10 @@ class _Single(gym.Env):
 
 def native(recipe: Recipe, num_envs: int, *, evaluation: bool = False) -> VectorEnv:
     """The environment's own vectorised implementation, where it has one; one random stream for all."""
-    if not evaluation:
+    if not evaluation or recipe.seeds_each:
         envs = recipe.vector(num_envs)
         return Native(envs, recipe.actions(envs.single_action_space))
-    # every evaluation episode has a seed of its own, which a native vector cannot take
+    # every evaluation episode has a seed of its own, which this vector cannot take
     if recipe.spec.entry_point is not None:
         return in_process(recipe, num_envs)
     singles = [_Single(recipe.vector(1)) for _ in range(num_envs)]
