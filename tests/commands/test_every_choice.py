@@ -43,9 +43,15 @@ LEARNERS = {
     "pendulum": "ppo",
     **dict.fromkeys(TABLES, "q_learning"),
 }
-# What only the user can know.
-NEEDS = {"gym": ["env.id=CartPole-v1"], "bandit/csv": ["env.path=table.csv", "env.label=arm"]}
-MODULES = {"lunarlander": "Box2D"}
+# What only the user can know, or what makes it small.
+GAME = ["env.time_limit=30", "env.screen_size=36", "buffer.capacity=1000", "algo.train_freq=50"]
+NEEDS = {
+    "atari": GAME,
+    "atari_machado": GAME,
+    "gym": ["env.id=CartPole-v1"],
+    "bandit/csv": ["env.path=table.csv", "env.label=arm"],
+}
+MODULES = {"lunarlander": "Box2D", "atari": "ale_py", "atari_machado": "ale_py"}
 SMALLEST = {"cnn_nature": 36, "cnn_nips": 20, "cnn_impala": 4}  # pictures that they can read
 OWN_DATA = {f"bandit/{name}" for name in ("adult", "census", "covertype", "magic", "mushroom", "shuttle")}
 

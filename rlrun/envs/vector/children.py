@@ -86,7 +86,7 @@ class Children(AsyncVectorEnv):
         obs, reward, terminated, truncated, info = self._guarded(super().step, self._wire.packed(actions))
         if "final_obs" in info:
             info["final_obs"] = [last if last is None else self._wire.unpacked(last) for last in info["final_obs"]]
-            info |= {GOES_ON: goes_on for key, goes_on in info.get("final_info", {}).items() if key == GOES_ON}
+            info.setdefault(GOES_ON, info.get("final_info", {}).get(GOES_ON, [False] * self.num_envs))
         return self._wire.unpacked(obs), reward, terminated, truncated, info
 
     def capture(self) -> list[StateDict]:
