@@ -79,7 +79,7 @@ class AtariGame(gym.Env):
         ale.setInt("random_seed", 0)
         if render_mode == "human":
             ale.setBool("display_screen", True)
-        self._rom = roms.get_rom_path(game)
+        self._rom = str(roms.get_rom_path(game))
         ale.loadROM(self._rom)
         self._cartridge = mode, difficulty
         self._set_cartridge()
@@ -135,7 +135,7 @@ class AtariGame(gym.Env):
                 break
             if left <= 2:
                 self._read(screens[left - 1])
-        np.maximum(*screens, out=screens[0])
+        np.maximum(screens[0], screens[1], out=screens[0])
         self._shown = self._resize(screens[0])
         self._steps += 1
         lives, before = ale.lives(), self._lives
@@ -170,7 +170,7 @@ class AtariGame(gym.Env):
     def load_state_dict(self, state: StateDict) -> None:
         self._ale.restoreState(ale_py.ALEState(np.asarray(state["emulator"], np.uint8).tobytes()))
         noops = state["noops"]
-        self._noops.set_state(("MT19937", np.asarray(noops["key"], np.uint32), int(noops["position"])))
+        self._noops.set_state(("MT19937", np.asarray(noops["key"], np.uint32), int(noops["position"]), 0, 0.0))
         self._screens[:], self._shown = state["screens"], np.array(state["shown"], np.uint8)
         self._steps, self._lives = int(state["steps"]), int(state["lives"])
         self._life_began, self._goes_on = bool(state["life_began"]), bool(state["goes_on"])
@@ -296,7 +296,7 @@ class AtariVector(gym.vector.VectorEnv):
         if rules.fire and began.any():
             action = np.where(began, self._fire, action)
         obs, reward, over, _, told = self._games.step(action)
-        obs, reward, lives, last = obs[:, 0], reward.astype(np.float64), told["lives"], told.get("final_obs")
+        obs, reward, lives, last = obs[:, 0], reward.astype(np.float64), told["lives"], told.get("final_obs", obs)
         self._steps += 1
         cut = (self._steps >= self._max_steps) & ~over
         lost = (lives < self._lives) & ~over
