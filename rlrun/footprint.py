@@ -31,6 +31,7 @@ class Need(NamedTuple):
     what: str  # for instance "a replay of 1,000,000 transitions"
     each: float = 0.0  # bytes per unit of the value, where they are in proportion to it
     on_device: bool = False  # lies on the GPU if the run has one
+    on_disk: bool = False  # lies in a file
     advice: str = ""  # what can be done where no other value would help
 
 

@@ -88,3 +88,12 @@ def clock(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours < 100 else f"{seconds / 86400:.1f}d"
+
+
+def size(count: float) -> str:
+    """Bytes in words: `93.9 GiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:,.1f} PiB" if math.isfinite(count) else "more than enough"

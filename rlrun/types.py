@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from torch import Tensor
 
@@ -275,6 +277,10 @@ class ReplayBuffer(Protocol):
     @property
     def ahead(self) -> int | None:
         """Batches that are drawn before it must hear how wrong the learner was about them; None: it need not hear."""
+        ...
+
+    def place(self, path: Path, ahead: int) -> None:
+        """Where it may keep a file, before anything is added, and how many env steps may come after a checkpoint."""
         ...
 
     def add(self, rollout: Rollout) -> None: ...

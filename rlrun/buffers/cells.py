@@ -9,18 +9,21 @@ one picture for each step where an observation is a stack of them.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from rlrun import files
 from rlrun.errors import ConfigError
+from rlrun.text import size
 from rlrun.types import Array, Space
 
 
@@ -51,7 +54,7 @@ class Cells:
         self.shape, self.dtype = space.shape, space.dtype  # of what a cell holds
         self._apart = 0  # cells that have held something apart
         self._free: list[int] = []  # those of them that hold nothing now
-        self._file: int | None = None  # descriptor of the file that they lie in
+        self._opens: Callable[[], IO[bytes]] | None = None  # the file that they lie in, if it is not memory
 
     @property
     def in_rows(self) -> int:
@@ -65,45 +68,47 @@ class Cells:
 
     # Where they lie.
 
-    def lie_in(self, path: Path) -> None:
-        """Keep them in this file from now on, as it is. ConfigError if its disk is too small; OSError."""
+    def lie_in(self, path: Path | None) -> None:
+        """Keep them in this file from now on, as it is, or in one without a name.
+
+        Raises:
+            ConfigError: its disk is too small.
+        """
+        self._opens = functools.partial(_opened, path) if path else tempfile.TemporaryFile
+        self.__dict__.pop("kept", None)
+        if path is None:
+            return
         needed = self.in_rows * self._each - (path.stat().st_blocks * 512 if path.exists() else 0)
         if (free := shutil.disk_usage(path.parent).free) < needed:
-            problem = (
-                f"a replay file of {needed / 2**30:.1f} GiB would not fit: {free / 2**30:.1f} GiB of disk are free"
-            )
+            problem = f"a replay file of {size(needed)} would not fit: {size(free)} of disk are free"
             raise ConfigError("buffer.capacity", problem, "make it smaller, or choose another hydra.run.dir")
-        self._file = files.open_plain(path, os.O_RDWR | os.O_CREAT, path.parent)
-        self.__dict__.pop("kept", None)
-
-    @property
-    def in_file(self) -> bool:
-        """Whether they lie in a file."""
-        return self._file is not None
 
     def lie_there(self, rows: int) -> None:
         """The file has so many rows already."""
         self.rows = rows
         self.__dict__.pop("kept", None)
 
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        return self._opens()  # type: ignore[misc]
+
     @property
     def _each(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def _resized(self, kept: Array | None, count: int) -> Array:
-        if self._file is None:
+        if self._opens is None:
             new = np.zeros((count, *self.shape), self.dtype)
             if kept is not None:
                 new[: len(kept)] = kept
             return new
-        if os.fstat(self._file).st_size < count * self._each:
-            os.truncate(self._file, count * self._each)
-        with open(self._file, "r+b", closefd=False) as file:
-            return np.asarray(np.memmap(file, self.dtype, "r+", shape=(count, *self.shape)))
+        if os.fstat(self._file.fileno()).st_size < count * self._each:
+            os.truncate(self._file.fileno(), count * self._each)
+        return np.asarray(np.memmap(self._file, self.dtype, "r+", shape=(count, *self.shape)))
 
     def flush(self) -> None:
         """What was written is on the disk, if the cells lie there."""
-        if self._file is not None and "kept" in self.__dict__:
+        if self._opens and "kept" in self.__dict__:
             self.kept.base.flush()  # type: ignore[union-attr]
 
     # Writing.
@@ -163,14 +168,14 @@ class Cells:
 
     def contents(self, cells: Array) -> dict[str, Any]:
         """What a checkpoint holds of these cells [n] in rows; of those that lie in a file no more than a checksum."""
-        return {"checksum": self._checksum(cells)} if self.in_file else {"obs": self.kept.take(cells, axis=0)}
+        return {"checksum": self._checksum(cells)} if self._opens else {"obs": self.kept.take(cells, axis=0)}
 
     def restore(self, cells: Array, contents: Mapping[str, Array]) -> None:
         """Put contents back into these cells [n]; ValueError if they do not fit."""
         if "obs" in contents:
             self.kept[cells] = fitting(contents["obs"], np.zeros((len(cells), *self.shape), self.dtype))
-        elif not self.in_file or contents["checksum"] != self._checksum(cells):
-            raise ValueError("the file of the replay has gone on since then, or is another one")
+        elif self._opens is None or contents["checksum"] != self._checksum(cells):
+            raise ValueError("the run's replay.bin has gone on too far since then, or is another one")
 
     def older(self, row: int) -> dict[str, Array]:
         """What a checkpoint holds beside, of what belongs to this row and came before it."""
@@ -320,6 +325,10 @@ class Frames(Cells):
         for at in range(self.envs, len(obs)):
             begun[at] = not np.array_equal(obs[at, :-1], obs[at - self.envs, 1:])
         return {"obs": obs[:, -1], "begun": begun, "older": obs[begun, :-1]}
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return os.fdopen(files.open_plain(path, os.O_RDWR | os.O_CREAT, path.parent), "r+b")
 
 
 def fitting(saved: Any, own: Array) -> Array:

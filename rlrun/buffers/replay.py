@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -36,6 +37,8 @@ class RingConfig(Bounded):
     n_step: Annotated[int, Within(1, 1000)] = (
         1  # steps that are folded into one transition: their rewards, and the observation after the last
     )
+    # ram | memmap: where observations are kept; in a file of the run directory, of which memory holds what is at hand
+    storage: Annotated[str, OneOf("ram", "memmap")] = "ram"
 
 
 @dataclass
@@ -63,10 +66,14 @@ class PrioritizedConfig(RingConfig):
 
 def footprint(cfg: RingConfig, env: EnvSpec) -> list[Need]:
     """The ring when it is full; an observation more for every episode that ended in it is not counted."""
-    each = transition(env, 0) + stored_bytes(env.obs_space) + 2 * 8  # its number, and where it goes on
+    seen, each = stored_bytes(env.obs_space), transition(env, 0) + 2 * 8  # its number, and where it goes on
+    what = f"a replay of {cfg.capacity:,} transitions"
     if isinstance(cfg, PrioritizedConfig):
         each += 9  # its mass, and its share in the sums
-    return [Need("buffer.capacity", cfg.capacity * each, f"a replay of {cfg.capacity:,} transitions", each)]
+    if cfg.storage == "ram":
+        return [Need("buffer.capacity", cfg.capacity * (each + seen), what, each + seen)]
+    on_disk = Need("buffer.capacity", cfg.capacity * seen, "its file", seen, on_disk=True)
+    return [Need("buffer.capacity", cfg.capacity * each, what, each), on_disk]
 
 
 @register("buffer", UniformConfig, smoke={"capacity": 1000}, footprint=footprint)
@@ -105,7 +112,7 @@ def prioritized(
 
 def ring_of(cfg: RingConfig, env: EnvSpec, gamma: float) -> Ring:
     """The storage; ConfigError if a transition could be longer than all of it."""
-    ring = Ring(cfg.capacity, env, gamma=gamma)
+    ring = Ring(cfg.capacity, env, gamma=gamma, in_file=cfg.storage == "memmap")
     if cfg.n_step > (rows := ring.capacity // env.num_envs):
         problem = f"{cfg.n_step} steps are more than the {rows} of each environment that buffer.capacity={cfg.capacity}"
         raise ConfigError("buffer.n_step", f"{problem} holds", "make one smaller or the other larger")
@@ -131,6 +138,11 @@ class Replay:
     def ahead(self) -> int | None:
         """Batches that are drawn before it must hear how wrong the learner was about them; None: it need not hear."""
         return self.sampler.ahead
+
+    def place(self, path: Path, ahead: int) -> None:
+        """Where its file may lie, if it has one (see `Ring.lie_in`)."""
+        if self.ring.in_file:
+            self.ring.lie_in(path, ahead)
 
     def __len__(self) -> int:
         return len(self.ring)

@@ -35,16 +35,21 @@ class Ring:
     """The newest transitions of `env.num_envs` environments: `capacity` of them, rounded up to whole rows.
 
     What it holds is allocated when it is first used: who only looks at a run needs no replay.
+
+    Args:
+        in_file: its observations lie in a file, an unnamed one unless `lie_in` says where.
     """
 
-    def __init__(self, capacity: int, env: EnvSpec, *, gamma: float):
-        self.envs, self.gamma = env.num_envs, gamma
+    def __init__(self, capacity: int, env: EnvSpec, *, gamma: float, in_file: bool = False):
+        self.envs, self.gamma, self.in_file = env.num_envs, gamma, in_file
         self.rows = -(-capacity // self.envs)
         self.capacity = self.rows * self.envs
         self.added = 0  # transitions so far: the number of the next one
         self.late = 0  # news of transitions that had been overwritten
         self._obs_space, self._action_space = env.obs_space, env.action_space
         self.cells = cells_of(env.obs_space, self.envs, self.rows)
+        if in_file:
+            self.cells.lie_in(None)
         fields = [("number", np.int64), ("after", np.int64)]
         fields += [("action", env.action_space.dtype, env.action_space.shape)]  # type: ignore[list-item]
         self._step = np.dtype([*fields, ("reward", np.float32), ("discount", np.float32)], align=True)
@@ -63,9 +68,13 @@ class Ring:
         return min(self.added, self.capacity)
 
     def lie_in(self, path: Path, ahead: int) -> None:
-        """Keep the observations in this file, of so many env steps more than there are slots.
+        """Keep the observations in this file, and those of so many env steps more than there are slots.
 
-        A checkpoint can be gone on from as long as no more env steps were stored after it.
+        A state can be put back as long as no more env steps than these were stored after it: until then the file has
+        all that belongs to it.
+
+        Raises:
+            ConfigError: the disk is too small.
         """
         self.cells = cells_of(self._obs_space, self.envs, self.rows + -(-ahead // self.envs))
         self.cells.lie_in(path)
@@ -188,7 +197,7 @@ class Ring:
         row = self.added // self.envs
         newest = self.cells.take(self._cell(np.arange(self.added, self.added + self.envs)))
         found = {"stored": self.added, "newest": newest, "blocks": list(self._blocks)}
-        found |= {"rows": self.cells.rows} if self.cells.in_file else {}
+        found |= {"rows": self.cells.rows} if self.in_file else {}
         return found | self.cells.older(row - len(self) // self.envs)
 
     def _contents(self, number: int) -> dict[str, Array]:
@@ -213,7 +222,7 @@ class Ring:
         self.cells.clear()
         if not stored:
             return
-        if self.cells.in_file:
+        if self.in_file:
             self.cells.lie_there(state["rows"])
         starts = np.cumsum([0, *[len(piece["reward"]) for piece in pieces]]).tolist()
         number = np.arange(stored - held, stored)

@@ -32,7 +32,7 @@ from rlrun.ops.distributions import distribution
 from rlrun.run import build
 from rlrun.run.evaluation import UNLIMITED
 from rlrun.seeding import Role, SeedTree
-from rlrun.text import number, table
+from rlrun.text import number, size, table
 from rlrun.types import MASK, Array, EnvSpec, Space, VectorEnv
 
 FEW = 4  # algorithms that are named for a reason not to fit
@@ -330,7 +330,7 @@ def rows(found: Findings) -> Iterator[tuple[str, str]]:
     if not found.failure:
         yield "seeds", (found.seeds and f"NOT repeatable: {found.seeds}") or "the same seed repeats an episode"
         yield "resume", f"not exact: {found.resume}" if found.resume else "exact, in mid-episode"
-    replay = f"{found.capacity:,} transitions take {memory.size(found.replay_bytes)}"
+    replay = f"{found.capacity:,} transitions take {size(found.replay_bytes)}"
     yield "replay", f"{found.transition_bytes:,} bytes a transition; {replay} (buffer.capacity)"
     yield "fits", ", ".join(found.fits) or "nothing"
     reasons: dict[str, list[str]] = {}

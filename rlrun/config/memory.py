@@ -18,6 +18,7 @@ from rlrun import registry
 from rlrun.envs.vector.ways import WAYS
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
+from rlrun.text import size
 from rlrun.types import EnvSpec, HeadSpec
 
 NOTABLE = 100e6  # bytes from which on it is said at the start of a run
@@ -66,7 +67,7 @@ def check(config: Any, needs: list[Need], share: float = 0.9) -> None:
         ConfigError: there is less memory than that, on the machine or on its GPU.
     """
     on_device = [need for need in needs if need.on_device]
-    in_memory = [need for need in needs if not need.on_device]
+    in_memory = [need for need in needs if not (need.on_device or need.on_disk)]
     on_gpu = _gpu_free(config.device) if sum(need.bytes for need in on_device) > NOTABLE else None
     if on_gpu is None:
         in_memory += on_device
@@ -170,12 +171,3 @@ def _lines(path: str | Path) -> list[str]:
     with contextlib.suppress(OSError):
         return Path(path).read_text(encoding="utf-8").splitlines()
     return []
-
-
-def size(count: float) -> str:
-    """Bytes in words: `93.9 GiB`."""
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} PiB" if math.isfinite(count) else "more than enough"

@@ -136,6 +136,9 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
 
 def begin(made: Parts, run_dir: RunDir) -> Run:
     """A run that stands at its beginning, in a directory."""
+    if made.buffer is not None:
+        saves, chunk = made.cfg.checkpoint, made.algo.rollout_steps * made.spec.num_envs
+        made.buffer.place(run_dir.replay, saves.freq * max(saves.keep_last, 1) + 2 * chunk)
     title = f"{made.cfg.algo.name} on {made.spec.id}"
     logger = make("logger", made.cfg.logger, run_dir, title, made.cfg.total_timesteps)
     return Run(**vars(made), dir=run_dir, logger=logger)

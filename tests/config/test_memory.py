@@ -18,6 +18,7 @@ from rlrun.config.validate import validate
 from rlrun.errors import ConfigError
 from rlrun.footprint import Need
 from rlrun.run import build
+from rlrun.text import size
 from rlrun.types import EnvSpec, Space
 
 GIB = 2.0**30
@@ -188,7 +189,7 @@ def test_what_is_free_is_the_least_of_all_limits(tmp_path: Path, monkeypatch: py
     ("count", "text"), [(5, "5 bytes"), (93.9 * GIB, "93.9 GiB"), (2.0**60, "1,024.0 PiB"), (1e40, "PiB")]
 )
 def test_sizes_in_words(count: float, text: str) -> None:
-    assert memory.size(count).endswith(text)
+    assert size(count).endswith(text)
 
 
 def test_parameters_are_held_against_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
