@@ -25,6 +25,7 @@ import numpy as np
 from rlrun import registry
 from rlrun.config import compose, folders, plugins
 from rlrun.config.validate import validate
+from rlrun.envs import state as env_state
 from rlrun.errors import ConfigError
 from rlrun.interrupt import Interrupt
 from rlrun.run.build import Parts, parts
@@ -273,9 +274,10 @@ def _check_resume(name: str, words: Sequence[str]) -> None:
 def interrupted(after: int = 0) -> Iterator[list[int]]:
     """Runs in here get SIGTERM when they ask for the so many-th time whether there is a signal; 0 is never.
 
-    They ask before every sweep over the environments, in training and evaluation. What is yielded counts.
+    They ask before every sweep over the environments, in training and evaluation, and what is yielded counts. That
+    they ask as well while they try whether environments can be saved is left out: nothing is there yet to be resumed.
     """
-    ask, asked = Interrupt.check, [0]
+    ask, prove, asked = Interrupt.check, env_state.prove, [0]
 
     def check(interrupt: Interrupt) -> None:
         asked[0] += 1
@@ -284,10 +286,11 @@ def interrupted(after: int = 0) -> Iterator[list[int]]:
         ask(interrupt)
 
     Interrupt.check = check  # type: ignore[method-assign,assignment]
+    env_state.prove = lambda make, check=None, masks="": prove(make, None, masks)
     try:
         yield asked
     finally:
-        Interrupt.check = ask  # type: ignore[method-assign]
+        Interrupt.check, env_state.prove = ask, prove  # type: ignore[method-assign]
 
 
 def differences(one: str | os.PathLike[str], two: str | os.PathLike[str]) -> list[str]:

@@ -61,8 +61,11 @@ class Space(NamedTuple):
 
     @property
     def masked(self) -> bool:
-        """Whether a mask of the actions comes with every observation."""
-        return MASK in self.fields
+        """Whether a mask of the actions comes with every observation: a field of this name, and its bits are bool.
+
+        An environment's own field of the name, of which no notice is taken, is of another type and seen like any other.
+        """
+        return MASK in self.fields and (self.fields[MASK].kind, self.fields[MASK].dtype) == ("multi_binary", bool)
 
     @property
     def unmasked(self) -> Space:

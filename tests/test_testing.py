@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from conftest import DATA
 
 from rlrun import registry
 from rlrun.algos.tabular.q_learning import QLearning
+from rlrun.config import compose
+from rlrun.config.validate import validate
 from rlrun.errors import ConfigError
+from rlrun.run.build import parts
 from rlrun.rundir.layout import RunDir
-from rlrun.testing import check_algorithm, differences, different, environment
+from rlrun.testing import check_algorithm, differences, different, environment, interrupted
 
 WORDS = ["env=cliffwalking"]
 learn = QLearning.learn
@@ -71,6 +75,17 @@ def test_a_run_that_is_not_resumed_exactly_is_found(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Log, "load_state_dict", lambda self, state: None)
     with pytest.raises(AssertionError, match="resumed, a run is not like the one left alone"):
         check_algorithm("q_learning", *WORDS)
+
+
+def test_a_signal_comes_when_there_is_something_to_resume() -> None:
+    compose.set_up([])
+    config = validate(compose.compose(["algo=q_learning", "env=frozenlake"]).data)
+    with interrupted() as asked, closing(parts(config)) as made:
+        made.source.prove(made.interrupt.check)
+        assert made.source.caveat == ""
+        assert asked == [0]
+        next(iter(made.source))
+        assert asked == [1]
 
 
 def test_a_class_is_as_good_as_its_name_if_it_is_registered() -> None:

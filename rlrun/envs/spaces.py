@@ -112,7 +112,7 @@ def mask_source(env: Any) -> str:
     To look into `info` it is reset, with all global random streams put back.
 
     Raises:
-        ConfigError: a field `action_mask` of its observations is no mask of its actions.
+        ConfigError: a field `action_mask` of its observations is no mask of its actions, or all there is.
     """
     single = "single_" if isinstance(env, gym.vector.VectorEnv) else ""
     shown, actions = getattr(env, f"{single}observation_space"), getattr(env, f"{single}action_space")
@@ -123,6 +123,8 @@ def mask_source(env: Any) -> str:
         field = shown[MASK]
         if math.prod(field.shape or (0,)) != size:
             raise ConfigError("env.id", f"its field {MASK} is {field}", f"a mask of its actions has {size} elements")
+        if len(shown.spaces) == 1:
+            raise ConfigError("env.id", f"it shows nothing but {MASK}", "env.action_masks=false shows it as it is")
         return "field"
     if hasattr(env.unwrapped, "action_masks") if single else env.has_wrapper_attr("action_masks"):
         return "method"

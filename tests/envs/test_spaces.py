@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -9,13 +11,16 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tu
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from rlrun.algos.algorithm import Kit
+from rlrun.algos.policy.ppo import PPO, PPOConfig
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.envs.spaces import action_map, mask_source, to_space
 from rlrun.errors import ConfigError, EnvError
+from rlrun.experience.rollouts import Rollouts
 from rlrun.ops.distributions import distribution
 from rlrun.seeding import SeedTree
-from rlrun.types import MASK
+from rlrun.types import MASK, Progress
 
 NESTED = Dict(
     {
@@ -217,6 +222,19 @@ def test_no_notice_is_taken_of_masks_that_are_not_wanted():
     assert not factory("CartPole-v1").spec(1).obs_space.masked
 
 
+@pytest.mark.parametrize("field", [MultiBinary(2), Box(0, 1, (2,), np.int8)])
+def test_a_mask_of_which_no_notice_is_taken_is_a_field_like_any_other(field):
+    observation = Dict({"a": Discrete(2), MASK: field})
+    for options, action in (({"action_masks": False}, None), ({}, Box(-1, 1, (2,)))):
+        envs = shown(observation=observation, action=action, shows=[{"a": 1, MASK: [1, 0]}], options=options)
+        space = envs.spec.obs_space
+        assert not space.masked
+        assert space.unmasked.fields.keys() == {"a", MASK}
+        algo = PPO(PPOConfig(n_steps=4, batch_size=4), Kit(envs.spec))
+        with closing(Rollouts(envs, algo.agent, 4, [1])) as source:
+            algo.learn(next(iter(source)).data, Progress(8, env_steps=4))
+
+
 def test_looking_for_masks_leaves_the_global_streams_alone():
     class Draws(ShowEnv):
         def reset(self, *, seed=None, options=None):
@@ -263,6 +281,8 @@ def test_a_field_that_is_no_mask_of_the_actions_is_refused():
     space = Dict({"a": Discrete(2), MASK: MultiBinary(3)})
     with pytest.raises(ConfigError, match=r"its field action_mask is MultiBinary\(3\)\na mask of its actions has 2"):
         shown(observation=space)
+    with pytest.raises(ConfigError, match=r"it shows nothing but action_mask"):
+        shown(observation=Dict({MASK: MultiBinary(2)}))
 
 
 # What stands between

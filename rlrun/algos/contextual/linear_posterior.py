@@ -1,7 +1,7 @@
 """Thompson sampling on linear models (Riquelme, Tucker & Snoek 2018, arXiv:1802.09127, section 3.1, "linear").
 
 Every arm's reward is linear in the context [x, 1], with unknown weights beta and noise sigma^2. After every reward the
-posterior of its arm is updated exactly (rlrun/ops/bayes.py); then sigma^2 and beta are drawn for every arm and the
+posterior of its arm is updated exactly (see regression.py); then sigma^2 and beta are drawn for every arm and the
 arm with the highest x . beta is played. Evaluation plays the posterior's mean.
 """
 
