@@ -47,9 +47,10 @@ RUN = "+smoke=on total_timesteps=400 logger.freq=50 checkpoint.freq=100 eval.fre
 def check_algorithm(algo: str | type, *words: str) -> None:
     """Check the contract of every algorithm, in a few seconds.
 
-    The same seed gives the same numbers and another one others; learning changes what is learned; what changes is
-    part of the state; saved and loaded, it goes on like the one it was; an evaluation in between changes nothing; the
-    greedy policy draws no random number; and a run that is preempted twice and resumed ends like the one left alone.
+    Its actions are of the space; the same seed gives the same numbers and another one others; learning changes what is
+    learned; what changes is part of the state; saved and loaded, it goes on like the one it was; an evaluation in
+    between changes nothing; the greedy policy draws no random number; and a run that is preempted twice and resumed
+    ends like the one left alone.
 
     Args:
         algo: the registered name, or the class that is registered.
@@ -105,7 +106,9 @@ class Learner:
         goal = self.progress.gradient_steps + updates
         for number, chunk in enumerate(self.stream, 1):
             self.progress.advance(chunk)
-            self.parts.algo.learn(chunk.data, self.progress)
+            metrics = self.parts.algo.learn(chunk.data, self.progress)
+            name = self.parts.cfg.algo.name
+            assert isinstance(metrics, Mapping), f"{name}: learn returns {metrics!r}, not a dict of metrics"
             self.parts.source.publish(self.parts.algo.agent)
             done = self.progress.gradient_steps >= goal or (number >= CHUNKS and not self.progress.gradient_steps)
             if done and number >= FEWEST:
@@ -145,6 +148,7 @@ def _check_learner(name: str, words: Sequence[str]) -> None:
         return learner(*words, f"seed={seed}")
 
     with closing(begun(3)) as one, closing(begun(3)) as again, closing(begun(4)) as other:
+        _check_actions(name, other)
         before, data = one.state_dict()["algo"], _data(one.parts.algo)
         for each in (one, again, other):
             each.learn()
@@ -162,6 +166,19 @@ def _check_learner(name: str, words: Sequence[str]) -> None:
         _assert_same(name, going_on, other.learn().state_dict(), "loaded again, it goes on in another way")
         _assert_same(name, going_on, again.learn().state_dict(), "an evaluation in between changes how it goes on")
         _check_greedy(name, one)
+
+
+def _check_actions(name: str, one: Learner) -> None:
+    """What an agent does is of the space, one row for each environment."""
+    space, agent = one.parts.spec.action_space, one.parts.algo.agent.fork(np.random.default_rng(9))
+    with closing(one.parts.environments.evaluation(2)) as envs:
+        said: Any = agent.act(envs.reset([1, 2]), agent.initial_memory(2), explore=False, env_steps=100)
+    assert isinstance(said, tuple) and len(said) == 3, f"{name}: act returns {said!r}, not (actions, memory, extras)"
+    action: Any = said[0]
+    found = f"{getattr(action, 'dtype', type(action).__name__)} {np.shape(action)}"
+    wanted = f"{space.dtype} {(2, *space.shape)}"
+    fits = isinstance(action, np.ndarray) and np.can_cast(action.dtype, space.dtype, "same_kind")
+    assert fits and action.shape == (2, *space.shape), f"{name}: its actions are {found}, two of the space are {wanted}"
 
 
 def _check_greedy(name: str, one: Learner) -> None:

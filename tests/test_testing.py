@@ -13,6 +13,7 @@ import pytest
 from conftest import DATA
 
 from rlrun import registry
+from rlrun.agents.table import TableAgent
 from rlrun.algos.tabular.q_learning import QLearning
 from rlrun.config import compose
 from rlrun.config.validate import validate
@@ -46,6 +47,7 @@ def remembering(self: Any, data: Any, progress: Any) -> Any:
     [
         ("learn", unseeded, "the same seed does not give the same numbers: /algo/q|state.algo.q"),
         ("learn", lambda self, data, progress: {}, "learning changes nothing"),
+        ("learn", lambda self, data, progress: None, "learn returns None, not a dict of metrics"),
         ("learn", counting, "learning changes what `state` does not name: calls"),
         ("learn", remembering, "learning changes what `state` does not name: last"),
         ("state_dict", lambda self: {"q": self.q.copy()}, "loaded again, it goes on in another way"),
@@ -58,6 +60,26 @@ def test_what_breaks_the_contract_is_found(
     if attribute == "state_dict":
         monkeypatch.setattr(QLearning, "load_state_dict", lambda self, state: self.q.__setitem__(..., state["q"]))
     with pytest.raises(AssertionError, match=f"q_learning: .*({sentence})"):
+        check_algorithm("q_learning", *WORDS)
+
+
+@pytest.mark.parametrize(
+    ("act", "sentence"),
+    [
+        (
+            lambda action: (action[:, None], None, {}),
+            r"its actions are int64 \(2, 1\), two of the space are int64 \(2,\)",
+        ),
+        (lambda action: (action.astype(float), None, {}), "its actions are float64"),
+        (lambda action: (action.tolist(), None, {}), r"its actions are list \(2,\)"),
+        (lambda action: action, r"act returns array\(.*, not \(actions, memory, extras\)"),
+    ],
+)
+def test_actions_that_are_none_of_the_space_are_found(
+    act: Callable[..., Any], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TableAgent, "act", lambda self, obs, memory, **_: act(np.zeros(len(obs), np.int64)))
+    with pytest.raises(AssertionError, match=f"q_learning: {sentence}"):
         check_algorithm("q_learning", *WORDS)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from rlrun import registry
 from rlrun.config.schema import RunConfig
 from rlrun.errors import ConfigError
@@ -24,12 +26,16 @@ def check_network(algo: str, network: str | None) -> None:
 
 def check_buffer(algo: str, buffer: str | None) -> None:
     """There is a replay if the algorithm learns from one."""
-    needs = registry.get("algo", algo).needs.memory
+    entry = registry.get("algo", algo)
+    needs = entry.needs.memory
     if buffer and not needs:
         raise ConfigError("buffer", f"{algo} keeps no experience, {buffer} would stay empty", "write buffer=null")
     if needs and not buffer:
         choices = ", ".join(registry.names("buffer"))
         raise ConfigError("buffer", f"{algo} learns from replay, and there is none", f"choose one of: {choices}")
+    if needs and entry.config is not None and "gamma" not in {field.name for field in fields(entry.config)}:
+        problem = f"{algo} learns from replay, whose transitions are discounted, and its config has no gamma"
+        raise ConfigError("algo.gamma", problem, "add a field: gamma: float = 0.99  # discount factor per step")
 
 
 def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:

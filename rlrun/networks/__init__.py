@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rlrun.networks.ensemble import Ensemble
     from rlrun.networks.heads import build_head
     from rlrun.networks.inference import Inference
-    from rlrun.networks.layers import Field, Flat, Joined, OneHot, OneHots, Scaled
+    from rlrun.networks.layers import Field, Flat, Joined, OfField, OneHot, OneHots, Scaled
     from rlrun.networks.nets import Nets
     from rlrun.networks.network import Network, chain
     from rlrun.networks.recurrent import unrolled
@@ -40,6 +40,7 @@ HOME = {
     "Network": "network",
     "NetworkBuilder": "builder",
     "NetworkConfig": "builder",
+    "OfField": "layers",
     "OneHot": "layers",
     "OneHots": "layers",
     "RecurrentNetwork": "cells",
@@ -75,6 +76,7 @@ __all__ = [
     "Network",
     "NetworkBuilder",
     "NetworkConfig",
+    "OfField",
     "OneHot",
     "OneHots",
     "RecurrentNetwork",

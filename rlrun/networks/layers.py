@@ -82,6 +82,26 @@ class Field(nn.Module):
         return obs[self.name]
 
 
+class OfField(nn.Module):
+    """A network that is shown one field of an observation of several, as if there were no others.
+
+    What is asked of it beside its outputs, the network answers.
+    """
+
+    def __init__(self, name: str, network: nn.Module):
+        super().__init__()
+        self.name, self.network = name, network
+
+    def forward(self, obs: dict[str, Tensor], *more: Any, **named: Any) -> Any:
+        return self.network(obs[self.name], *more, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("network"), name)
+
+
 class Joined(nn.Module):
     """Every field of an observation through an encoder of its own -> float [B, features], side by side.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from rlrun import registry
+from rlrun import networks, registry
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.config import schema
 from rlrun.config.schema import RunConfig
@@ -20,6 +21,7 @@ from rlrun.custom import one_line
 from rlrun.envs.environments import Environments
 from rlrun.errors import CallbackError, ConfigError, RlrunError
 from rlrun.interrupt import Interrupt
+from rlrun.ops.fields import tensors
 from rlrun.run.callbacks.bandits import BanditReport
 from rlrun.run.callbacks.callback import Callback
 from rlrun.run.callbacks.callbacks import Callbacks
@@ -33,7 +35,7 @@ from rlrun.run.run import Run
 from rlrun.rundir.codec import encode
 from rlrun.rundir.layout import RunDir
 from rlrun.seeding import Role
-from rlrun.types import ReplayBuffer
+from rlrun.types import MASK, HeadSpec, ReplayBuffer, Space
 
 
 def environments(config: RunConfig) -> Environments:
@@ -80,7 +82,7 @@ def learner(
         seed(seeds.integer(Role.NETWORK))
     kit = Kit(
         where.spec,
-        network=functools.partial(make, "network", config.network) if config.network else none_chosen,
+        network=functools.partial(network, config.network) if config.network else none_chosen,
         buffer=buffer,
         device=where.device,
         rng=seeds.generator(Role.AGENT),
@@ -93,6 +95,38 @@ def learner(
     if not hasattr(algo, "agent"):
         raise ConfigError("algo", f"{config.algo.name} has nobody who acts", "set self.agent in its constructor")
     return algo
+
+
+def network(cfg: Any, obs_space: Space, *heads: HeadSpec) -> Any:
+    """A network as its config describes it.
+
+    One that is not ours need not know of masks: it is built for what there is to be seen without them. It is tried, on
+    a copy, before anybody acts by it.
+
+    Raises:
+        ConfigError: an output is not as wide as its head.
+    """
+    if registry.get("network", cfg.name).ours:
+        return make("network", cfg, obs_space, *heads)
+    made = make("network", cfg, obs_space.unmasked, *heads)
+    if obs_space.masked and not obs_space.unmasked.fields:
+        (name,) = obs_space.fields.keys() - {MASK}
+        made = networks.OfField(name, made)
+    _try_network(cfg.name, made, obs_space, heads)
+    return made
+
+
+def _try_network(name: str, made: Any, obs_space: Space, heads: Sequence[HeadSpec]) -> None:
+    obs = tensors(np.zeros((1, *obs_space.shape), obs_space.dtype))
+    remembers = getattr(made, "memory_size", 0)
+    with torch.no_grad():
+        said = copy.deepcopy(made).eval()(obs, *([torch.zeros(1, remembers)] if remembers else []))
+    outputs = said[0] if remembers else said
+    shapes = [tuple(output.shape) for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+    asked = [(1, *[head.fractions] * bool(head.fractions), head.size + head.log_stds) for head in heads]
+    if shapes != asked:
+        problem = f"for one observation {name} gives outputs of shape {shapes}, the algorithm asks for {asked}"
+        raise ConfigError("network", problem, "rlrun.networks.build_head(head, width) makes what a head asks for")
 
 
 def none_chosen(*_: Any) -> Any:
