@@ -67,7 +67,7 @@ def load_or_compile(
         try:
             _compile(function, inputs, made)
         except Exception as error:
-            problem = f"the update cannot be compiled: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+            problem = f"the update cannot be compiled: {type(error).__name__}: {str(error).strip()}".splitlines()[0]
             raise ConfigError("device.compile", problem, "write device.compile=false") from error
         if private:
             with suppress(OSError):  # another process was quicker

@@ -325,3 +325,13 @@ def test_a_loss_that_looks_at_values_is_refused(cache: Path) -> None:
     made.loss = looks
     with pytest.raises(ConfigError, match=r"(?s)device\.compile: the update cannot be compiled.*device\.compile=false"):
         list(made.burst(stack(2), 1.0, learning_rate=0.01))
+
+
+def test_a_compiler_that_fails_without_a_word_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(libraries, "_compile", fails)
+    made = update(GraphUpdate, bursts=(2,), cache=cache)
+    with pytest.raises(ConfigError, match=r"device\.compile: the update cannot be compiled: AssertionError"):
+        list(made.burst(stack(2), 1.0, learning_rate=0.01))
