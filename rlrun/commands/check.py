@@ -178,12 +178,12 @@ def play(envs: VectorEnv, options: CheckOptions, found: Findings) -> None:
             step = envs.step(actions(envs.obs))
             found.steps += 1
             least, greatest = min(least, float(step.reward[0])), max(greatest, float(step.reward[0]))
+            found.reward, found.observed = [least, greatest], [low, high]
             found.returns += [episode.episode_return for episode in step.episodes]
             found.lengths += [episode.length for episode in step.episodes]
             say(found.steps)
     seconds = time.monotonic() - begun
     found.steps_per_second = found.steps / seconds if seconds else None
-    found.reward, found.observed = [least, greatest], [low, high]
 
 
 def repeated(make: Callable[[], VectorEnv]) -> str:
