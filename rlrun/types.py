@@ -65,7 +65,8 @@ class Space(NamedTuple):
 
         An environment's own field of the name, of which no notice is taken, is of another type and seen like any other.
         """
-        return MASK in self.fields and (self.fields[MASK].kind, self.fields[MASK].dtype) == ("multi_binary", bool)
+        mask = self.fields.get(MASK)
+        return mask is not None and mask.kind == "multi_binary" and mask.dtype.kind == "b"
 
     @property
     def unmasked(self) -> Space:
