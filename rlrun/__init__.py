@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING
 from rlrun.lazy import face
 
 if TYPE_CHECKING:
+    from rlrun import agents as agents
+    from rlrun import experience as experience
+    from rlrun import networks as networks
     from rlrun.agents.agent import Agent as Agent
     from rlrun.algos.algorithm import Algorithm as Algorithm
     from rlrun.algos.algorithm import Kit as Kit
@@ -39,7 +42,10 @@ _FACE = {  # what a user of Python needs, and where it is
     "Callback": "rlrun.run.callbacks.callback",
     "Kit": "rlrun.algos.algorithm",
     "Needs": "rlrun.registry",
+    "agents": "rlrun.agents",
+    "experience": "rlrun.experience",
     "load": "rlrun.run.policy",
+    "networks": "rlrun.networks",
     "register": "rlrun.registry",
     "runs": "rlrun.report.table",
     "train": "rlrun.notebook",

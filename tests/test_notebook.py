@@ -59,7 +59,7 @@ def test_in_a_thread_there_are_no_signals_and_a_run_all_the_same(tmp_path: Path)
     [
         (["-m", "seed=1,2"], "-m: is a flag of the command"),
         (["hydra.mode=MULTIRUN", "seed=1,2"], "a sweep is many runs"),
-        (["algo=dpn"], "did you mean 'dqn'?"),
+        (["algo=dqnn"], "did you mean 'dqn'?"),
         (["sweep.jobs=2"], "is for sweeps"),
         (["algo=dqn", "env=pendulum"], "these fit"),
     ],
@@ -72,3 +72,11 @@ def test_words_that_describe_no_run(
         rlrun.train(words)
     assert says in str(refused.value)
     assert not Path("outputs").exists()
+
+
+def test_the_parts_for_a_loop_of_ones_own_are_where_one_looks() -> None:
+    assert {"agents", "experience", "networks", "train"} <= set(dir(rlrun))
+    assert rlrun.agents.DQNAgent.__module__ == "rlrun.agents.modules"
+    assert "ExperienceSource" in dir(rlrun.experience)
+    with pytest.raises(AttributeError, match="no attribute 'ExperienceSauce'"):
+        _ = rlrun.experience.ExperienceSauce

@@ -4,6 +4,19 @@ The runner's is `rollouts`. For a loop of your own there are PTAN's, with PTAN's
 
     for piece in ExperienceSourceFirstLast(gym.make("CartPole-v1"), agent, gamma=0.99, steps_count=3):
         ...
+
+Where things are that PTAN's users know:
+
+    ptan.actions, ptan.agent            rlrun.agents
+    ptan.agent.TargetNet                rlrun.networks.TargetNet
+    ptan.experience                     rlrun.experience
+    ptan.common.utils: the trackers     rlrun.experience
+    ptan.ignite                         rlrun.experience.ignite
+
+and what is otherwise: environments are Gymnasium's; a time limit is no death (`last_state` is None only where the MDP
+ended, and `discount` is gamma^m or 0); environments are seeded once and not at every reset; whatever draws takes a
+generator; a buffer that holds fewer items than a batch says so; the newest item can be drawn by its priority; and
+averaged targets go by tau, the share of the new weights.
 """
 
 from typing import TYPE_CHECKING

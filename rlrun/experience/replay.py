@@ -64,7 +64,9 @@ class _Items:
 
     def _draw(self, batch_size: int) -> Array:
         """Slots [B]."""
-        if len(self) < max(1, batch_size):
+        if batch_size < 1:
+            raise ValueError(f"a batch holds at least one item, got batch_size={batch_size}")
+        if len(self) < batch_size:
             raise RlrunError(f"a batch of {batch_size} was asked of a buffer that holds {len(self)} items")
         return self.sampler.draw(len(self), 1, batch_size)[0]
 
@@ -119,6 +121,8 @@ class PrioritizedReplayBuffer(_Items):
         alpha: float = 0.6,
         rng: np.random.Generator | None = None,
     ):
+        if alpha < 0:
+            raise ValueError(f"alpha must be at least 0, got {alpha}")
         sampler = Prioritized(buffer_size, rng or np.random.default_rng(), alpha=alpha, beta=Constant(0.4))
         super().__init__(experience_source, buffer_size, sampler)
 
@@ -128,6 +132,8 @@ class PrioritizedReplayBuffer(_Items):
         Args:
             beta: how much the weights make up for what is drawn more often; anneal it to 1.
         """
+        if beta < 0:
+            raise ValueError(f"beta must be at least 0, got {beta}")
         slots = self._draw(batch_size)
         self.sampler.beta = Constant(beta)
         newest = self.sampler.added - 1

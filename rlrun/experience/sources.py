@@ -30,6 +30,7 @@ from rlrun.agents.base import rows, values
 from rlrun.envs.spaces import action_map, to_space
 from rlrun.envs.vector.in_process import InProcess
 from rlrun.envs.vector.native import Native
+from rlrun.errors import RlrunError
 from rlrun.experience.acting import Acting
 from rlrun.experience.pieces import Experience, ExperienceFirstLast, RolloutBatch
 from rlrun.ops.nstep import fold
@@ -37,7 +38,7 @@ from rlrun.ops.returns import discounted_returns
 from rlrun.seeding import LARGEST
 from rlrun.types import Array, EpisodeStat, Space, Step, VectorEnv
 
-Environments = gym.Env | Sequence[gym.Env] | gym.vector.VectorEnv | VectorEnv
+Environments = gym.Env | list[gym.Env] | tuple[gym.Env, ...] | gym.vector.VectorEnv | VectorEnv
 
 
 class _Sweep(NamedTuple):
@@ -61,8 +62,11 @@ class _Source:
             seed.
 
     Raises:
+        TypeError: `env` is no environment, or `agent` none.
         ValueError: the same environment stands twice in the list, or they are not of one kind.
         ConfigError: a space is of no kind that agents know, or the vector resets in the next step.
+        RlrunError: from an iterator of the source that is used after another was made: they play in the same
+            environments.
     """
 
     def __init__(self, env: Environments, agent: Agent, steps_count: int, seed: int | None = None):
@@ -75,6 +79,7 @@ class _Source:
         self.env_steps = 0  # taken so far, summed over the environments
         self._acting = Acting(agent, self.envs.num_envs)
         self._seed = seed
+        self._streams = 0  # iterators so far
         self._finished: list[EpisodeStat] = []
 
     def pop_total_rewards(self) -> list[float]:
@@ -89,9 +94,12 @@ class _Source:
     def _sweeps(self) -> Iterator[_Sweep]:
         """Endless, beginning with new episodes. An episode's end reaches the agent when the next sweep is asked for."""
         space = self.envs.spec.action_space
+        self._streams = stream = self._streams + 1
         self._acting.begin()
         obs = self.envs.reset(self._seeds()).copy()
         while True:
+            if stream != self._streams:
+                raise RlrunError("another iterator of this source has begun new episodes in its environments since")
             action, extras = self._acting(obs, explore=True, env_steps=self.env_steps)
             action = _fitting(action, space, len(obs))
             step = self.envs.step(action)
@@ -248,16 +256,18 @@ class _Taken(NamedTuple):
     follows: Array  # value of the last observation, where the episode was cut
 
 
-def _pooled(env: Environments) -> tuple[list[Any], VectorEnv]:
+def _pooled(env: Any) -> tuple[list[Any], VectorEnv]:
     """What there is to be stepped, one by one, and as one vector."""
     if isinstance(env, gym.vector.VectorEnv):
         return [env], Native(env, action_map(env.single_action_space))
-    if not isinstance(env, gym.Env | Sequence):
-        return [env], env
-    pool = [env] if isinstance(env, gym.Env) else list(env)
+    if hasattr(env, "num_envs") and not isinstance(env, gym.Env):
+        return [env], env  # one of rlrun.envs.vector
+    pool = list(env) if isinstance(env, list | tuple) else [env]
     if not pool:
         raise ValueError("there is no environment in the list")
     for e, other in enumerate(pool):
+        if not isinstance(other, gym.Env):
+            raise TypeError(f"{other!r} is no Gymnasium environment; gymnasium.make makes one of an id")
         if _form(other) != _form(pool[0]) or other.action_space != pool[0].action_space:
             raise ValueError(f"environment {e} has other spaces than environment 0: one agent cannot act in both")
     return pool, InProcess(pool)

@@ -68,6 +68,15 @@ def test_what_cannot_be_drawn_is_said(kind: Any) -> None:
         kind(None, 10).populate(1)
     with pytest.raises(ValueError, match="buffer_size"):
         kind(None, 0)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        buffer.sample(0)
+
+
+def test_exponents_are_not_negative() -> None:
+    with pytest.raises(ValueError, match="alpha"):
+        PrioritizedReplayBuffer(None, 1, alpha=-0.5)
+    with pytest.raises(ValueError, match="beta"):
+        PrioritizedReplayBuffer(None, 1).sample(1, beta=-0.5)
 
 
 def test_same_seed_same_items() -> None:

@@ -20,7 +20,7 @@ from rlrun.buffers.samplers import Uniform
 from rlrun.compute.device import Device
 from rlrun.envs.toy import ConstantRewardEnv, CountingEnv, PartsEnv, ToyEnv
 from rlrun.envs.vector.in_process import InProcess
-from rlrun.errors import ConfigError
+from rlrun.errors import ConfigError, RlrunError
 from rlrun.experience import (
     Experience,
     ExperienceSource,
@@ -149,7 +149,7 @@ def test_the_runner_learns_from_the_same_pieces(n: int) -> None:
     batch = replay.sample(len(ring))
     columns = (batch.obs, batch.action, batch.reward, batch.next_obs, batch.discount)
     drawn = {row[0]: row[1:] for row in zip(*(column.flatten().tolist() for column in columns), strict=True)}
-    newest = {float(first) for first in ring.obs[(60 - n) * 2 : 120, 0]}  # what follows these is not known yet
+    newest = set(ring.observations(np.arange((60 - n) * 2, 120)).ravel().tolist())  # what follows is not known yet
     source = ExperienceSourceFirstLast(envs(), Always(), gamma=0.9, steps_count=n)
     folded = unpack_batch(list(islice(source, 100)))
     columns = (folded.obs, folded.action, folded.reward, folded.next_obs, folded.discount)
@@ -275,6 +275,7 @@ def test_a_vector_gives_the_stream_of_its_environments() -> None:
     makers = [lambda length=length: TimeLimit(CountingEnv(100), length) for length in (3, 5)]
     vector = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
     assert stream(vector) == stream([make() for make in makers])
+    assert stream(InProcess([make() for make in makers])) == stream(vector)
     randoms = SyncVectorEnv([Random, Random], autoreset_mode=AutoresetMode.SAME_STEP)
     vectors = [ExperienceSource(envs, Always(), seed=5) for envs in (randoms, [Random(), Random()])]
     one, other = ([float(window[0].state[0]) for window in islice(source, 20)] for source in vectors)
@@ -315,7 +316,11 @@ def test_seeds_are_for_the_first_reset_and_differ() -> None:
 def test_a_second_stream_of_a_source_begins_new_episodes() -> None:
     source = ExperienceSource(CountingEnv(5), Always(), steps_count=1)
     assert spans(source, 3) == [(0, 1), (1, 1), (2, 1)]
+    first = iter(source)
+    next(first)
     assert spans(source, 2) == [(0, 1), (1, 1)]
+    with pytest.raises(RlrunError, match="another iterator"):
+        next(first)
 
 
 def test_actions_and_observations_of_several_parts() -> None:
@@ -351,6 +356,9 @@ def test_a_batch_of_pieces() -> None:
     [
         (lambda: ExperienceSource([env := ToyEnv(), env], Always()), ValueError, "stands twice"),
         (lambda: ExperienceSource([], Always()), ValueError, "no environment"),
+        (lambda: ExperienceSource("CartPole-v1", Always()), TypeError, r"gymnasium\.make"),
+        (lambda: ExperienceSource([ToyEnv(), None], Always()), TypeError, "None is no Gymnasium environment"),
+        (lambda: ExperienceSource(7, Always()), TypeError, "7 is no Gymnasium environment"),
         (lambda: ExperienceSource([ToyEnv(), CountingEnv()], Always()), ValueError, "other spaces"),
         (lambda: ExperienceSource(ToyEnv(), lambda states: states), TypeError, "BaseAgent"),
         (lambda: ExperienceSource(ToyEnv(), Always(), steps_count=0), ValueError, "steps_count"),
