@@ -272,6 +272,16 @@ def test_means_do_not_depend_on_when_they_are_settled(monkeypatch: pytest.Monkey
     assert means.take() == {}
 
 
+def test_the_order_of_columns_does_not_depend_on_a_checkpoint_before_learning_begins() -> None:
+    whole, cut = Means(), Means()
+    for means in (whole, cut):
+        means.add({}, {"exploration_rate": 1.0})
+    cut.load_state_dict(json.loads(json.dumps(cut.state_dict())))
+    for means in (whole, cut):
+        means.add({"loss": 1.0, "mine/own": 2.0}, {"exploration_rate": 0.9})
+    assert [*whole.take()] == [*cut.take()] == ["train/loss", "mine/own", "rollout/exploration_rate"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_numbers_from_a_device() -> None:
     assert numbers([torch.tensor(value, device="cuda") for value in (0.5, 1.5)]) == [0.5, 1.5]

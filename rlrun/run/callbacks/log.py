@@ -89,8 +89,8 @@ class Means:
     """Means of metrics over the chunks that had them.
 
     Taking a chunk in costs an append: tensors stay where they are, without waiting for the device, until a mean is
-    asked for. Sums are taken one after the other in the order of the chunks, so it makes no difference to any digit
-    when that is or whether a checkpoint lies in between.
+    asked for. Sums are taken one after the other in the order of the chunks, and what was learned comes before what was
+    done, so it makes no difference to any digit or place when that is or whether a checkpoint lies in between.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,8 @@ class Means:
     def take(self) -> dict[str, float]:
         """The means since the last call."""
         self._settle()
-        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        names = sorted(self._sums, key=lambda name: (name.startswith("rollout/"), not name.startswith("train/")))
+        means = {name: self._sums[name] / self._counts[name] for name in names}
         self._sums, self._counts = {}, {}
         return means
 
