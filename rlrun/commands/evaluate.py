@@ -40,6 +40,7 @@ def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     agent = run.player(options)
     name = f"{run.checkpoint.name}_{options.policy}_{options.episodes}"
     name += "" if options.epsilon is None else f"_epsilon{options.epsilon:g}"
+    name += "" if options.max_steps is None else f"_cut{options.max_steps}"
     file = run_dir.path / "evaluations" / f"{name}.json"
     num_envs = min(options.num_envs or run.cfg.eval.num_envs, options.episodes)
     with closing(environments.evaluation(num_envs)) as envs:
@@ -47,6 +48,7 @@ def evaluate(path: str, words: Sequence[str], trust: bool = False) -> int:
     filmed = film.record(agent, environments, seeds[0], run_dir.videos / name, **how) if options.video else None
     report = {"run": str(run_dir.path), "checkpoint": run.checkpoint.name, "policy": options.policy, **result.to_dict()}
     report |= {} if options.epsilon is None else {"epsilon": options.epsilon}
+    report |= {} if options.max_steps is None else {"max_steps": options.max_steps}
     report |= {"video": str(filmed.file)} if filmed else {}
     written = _write(run_dir, file, report | {"returns": result.returns, "lengths": result.lengths})
     if options.json:

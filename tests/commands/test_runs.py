@@ -294,6 +294,9 @@ def test_the_path_of_a_checkpoint_names_that_checkpoint(folder: Path, capsys: py
     }.items():
         assert cli.main(["eval", *words, "json=true"]) == 0
         assert json.loads(capsys.readouterr().out)["checkpoint"] == said
+    assert cli.main(["eval", early, "episodes=1", "max_steps=3"]) == 0
+    written = {file.name for file in Path("run/evaluations").glob("step_000002000*")}
+    assert written == {"step_000002000_greedy_1.json", "step_000002000_greedy_1_cut3.json"}, "one cut is another one"
     assert rlrun.load(early).env_steps == 2000
     for command, said in {
         f"eval {early} ckpt=best": "best is another checkpoint",
