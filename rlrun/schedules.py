@@ -100,7 +100,7 @@ class ScheduleConfig(Bounded):
         given = [key for key in ("end", "fraction", "steps", "rate", "time_constant") if getattr(self, key) is not None]
         unread = [key for key in given if key not in needed]
         if unread:
-            hint = f"choose another kind, or write {' '.join(f'{key}=null' for key in unread)}"
+            hint = f"choose another kind, or give null to {' and '.join(unread)}"
             raise ConfigError(unread[0], f"has no meaning for a schedule of kind {self.kind}", hint)
         if spans and "end" not in given:
             raise ConfigError("end", f"a schedule of kind {self.kind} needs it")

@@ -178,7 +178,7 @@ def _nearest(key: str, known: Collection[str], owners: bool) -> str:
     parent, _, leaf = key.rpartition(".")
     settable = [k for k in known if k.rpartition(".")[2] != "name"]  # that of a component is set by choosing it
     siblings = [k for k in settable if k.rpartition(".")[0] == parent]
-    if parent in known and not siblings:
+    if "." in parent and parent in known and not siblings:
         return f"write {parent}=VALUE"
     if same := _ending_with(leaf, settable):
         nearest = max(same, key=lambda k: difflib.SequenceMatcher(None, key, k).ratio())

@@ -369,6 +369,7 @@ def hinted(said: str) -> list[str]:
         ("--package algo", "add --cfg job"),
         ("hydra.mode=FOO", "'FOO' is not RUN or MULTIRUN or null"),
         ("algo.optimizer.name=adam", "write algo.optimizer=VALUE"),
+        ("algo=q_learning env=frozenlake network.hidden=[3]", "have it)"),
     ],
 )
 def test_a_command_hints_at_its_own_options(words, says, run, capsys):
