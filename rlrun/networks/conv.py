@@ -5,7 +5,8 @@
     impala  three sections of residual blocks, 16, 32, 32 deep  Espeholt et al. 2018, arXiv:1802.01561, figure 3
 
 and a layer of 16 filters of 3 x 3 for pictures too small for these (Young & Tian 2019, "MinAtar", arXiv:1903.03176).
-Every convolution is followed, in a residual block preceded, by a ReLU.
+Every convolution is followed, in a residual block preceded, by a ReLU. With `network.layer_norm` the numbers of each
+picture are normalised together before every one of these, with a factor and an offset for each channel.
 
 Letters: B pictures, H and W their height and width, C channels, those of all frames of a stack side by side.
 """
@@ -86,12 +87,14 @@ def largest_singular_value(matrix: Tensor) -> Tensor:
 class Residual(nn.Module):
     """x + conv(relu(conv(relu(x)))), both 3 x 3: [B, C, H, W] -> [B, C, H, W]."""
 
-    def __init__(self, channels: int, conv: Callable[..., nn.Conv2d]):
+    def __init__(self, channels: int, conv: Callable[..., nn.Conv2d], normal: bool = False):
         super().__init__()
-        self.first, self.second = (conv(channels, channels, 3, padding=1) for _ in range(2))
+        norms = [nn.GroupNorm(1, channels) if normal else nn.Identity() for _ in range(2)]
+        convs = [conv(channels, channels, 3, padding=1) for _ in range(2)]
+        self.layers = nn.Sequential(norms[0], nn.ReLU(), convs[0], norms[1], nn.ReLU(), convs[1])
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(torch.relu(self.first(torch.relu(x))))
+        return x + self.layers(x)
 
 
 def is_picture(space: Space) -> bool:
@@ -125,17 +128,21 @@ def convolutional(cfg: Any, space: Space) -> tuple[nn.Sequential, int]:
         layers, *size = _impala(cfg, channels, height, width)
     else:
         plain = PLAIN.get(kind, ((16, 3, 1),))
-        layers, *size = _plain(plain, channels, height, width, padding=int(kind == "small"))
+        normal = cfg.layer_norm and cfg.conv != "none"
+        layers, *size = _plain(plain, channels, height, width, int(kind == "small"), normal)
     if min(size) < 1:
         problem = f"{kind} leaves nothing of pictures of {height} x {width}"
         raise ConfigError("network.conv", problem, "impala reads pictures of any size")
     return nn.Sequential(picture, *layers, nn.Flatten()), math.prod(size)
 
 
-def _plain(plain: Any, channels: int, height: int, width: int, padding: int) -> tuple[list[nn.Module], int, int, int]:
+def _plain(
+    plain: Any, channels: int, height: int, width: int, padding: int, normal: bool
+) -> tuple[list[nn.Module], int, int, int]:
     layers: list[nn.Module] = []
     for filters, side, stride in plain:
-        layers += [nn.Conv2d(channels, filters, side, stride, padding), nn.ReLU()]
+        norm = [nn.GroupNorm(1, filters)] if normal else []
+        layers += [nn.Conv2d(channels, filters, side, stride, padding), *norm, nn.ReLU()]
         channels = filters
         height, width = ((length + 2 * padding - side) // stride + 1 for length in (height, width))
     return layers, channels, height, width
@@ -151,7 +158,7 @@ def _impala(cfg: Any, channels: int, height: int, width: int) -> tuple[list[nn.M
     layers: list[nn.Module] = []
     for depth in (cfg.conv_width * depth for depth in SECTIONS):
         layers += [nn.Conv2d(channels, depth, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]
-        layers += [Residual(depth, conv), Residual(depth, conv)]
+        layers += [Residual(depth, conv, cfg.layer_norm), Residual(depth, conv, cfg.layer_norm)]
         channels, height, width = depth, (height + 1) // 2, (width + 1) // 2
     layers.append(nn.ReLU())
     if cfg.max_pool:
