@@ -12,6 +12,7 @@ import numpy as np
 from rlrun import files
 from rlrun.commands.check import RandomActions, described
 from rlrun.config import compose, memory, validate
+from rlrun.envs.display import without_display
 from rlrun.envs.environments import Environments
 from rlrun.envs.faults import described as said_by
 from rlrun.envs.faults import is_ours
@@ -65,7 +66,7 @@ def look(words: Sequence[str], steps: int, file: str | None) -> int:
 def watched(environments: Environments, spec: EnvSpec, seed: int, steps: int) -> Seen:
     """Random play, with the environment's own pictures if it draws any."""
     if "rgb_array" in spec.render_modes:
-        film.without_display()
+        without_display()
         try:
             env = environments.render("rgb_array")
             with closing(environments.watch(env)) as envs:

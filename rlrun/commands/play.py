@@ -9,8 +9,9 @@ from typing import Annotated
 
 from rlrun.checks import Above0, OneOf
 from rlrun.config.values import from_words
+from rlrun.envs.display import has_display
 from rlrun.run import watch
-from rlrun.run.film import Shown, has_display, record
+from rlrun.run.film import Shown, record
 from rlrun.run.restore import PlayingOptions, restore
 from rlrun.rundir import find
 from rlrun.seeding import Role

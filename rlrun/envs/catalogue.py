@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 GYMNASIUM_EXTRAS = {"jax", "torch"}
 
 # part of an entry point -> the extra of rlrun that installs what it needs
-EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
+EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari", "pixels": "video"}
 
 
 def find(env_id: str) -> GymSpec:

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun import custom
 from rlrun.custom import Custom
-from rlrun.envs import catalogue, gridworlds, partial, toy
+from rlrun.envs import catalogue, gridworlds, partial, pixels, toy
 from rlrun.envs.environments import Environments
 from rlrun.envs.gridworlds import Grid
 from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningFields, RunningMeanStd, running
@@ -30,7 +30,7 @@ from rlrun.types import Array, EnvSpec, StateDict, VectorEnv
 if TYPE_CHECKING:
     from rlrun.envs.options import EnvConfig
 
-OURS = (gridworlds, partial, toy)  # register their ids with Gymnasium when they are imported
+OURS = (gridworlds, partial, pixels, toy)  # register their ids with Gymnasium when they are imported
 
 
 class GymEnvs(Environments):

@@ -27,21 +27,23 @@ class Resize:
         self._columns, self._column_weights = _areas(width, to_width)
 
     def __call__(self, picture: Array) -> Array:
-        across = _weighed(picture.astype(np.float32), self._columns, self._column_weights, 1)
+        across = _weighed(picture, self._columns, self._column_weights, 1)
         small = _weighed(across, self._rows, self._row_weights, 0)
         return np.rint(small, out=small).astype(np.uint8)
+
+    def means(self, picture: Array) -> Array:
+        """The same as float32, not rounded; heights first, which is faster where pictures are wide."""
+        down = _weighed(picture, self._rows, self._row_weights, 0)
+        return _weighed(down, self._columns, self._column_weights, 1)
 
 
 def _weighed(picture: Array, places: Array, weights: Array, axis: int) -> Array:
     """The sum over k of what lies along an axis at places[k], times weights[k]; both [K, new length]."""
     others = tuple(other for other in range(1, picture.ndim + 1) if other != axis + 1)
     weights = np.expand_dims(weights, others)
-    total: Array = np.take(picture, places[0], axis)
-    total *= weights[0]
+    total: Array = np.take(picture, places[0], axis) * weights[0]
     for place, weight in zip(places[1:], weights[1:], strict=True):
-        part = np.take(picture, place, axis)
-        part *= weight
-        total += part
+        total += np.take(picture, place, axis) * weight
     return total
 
 

@@ -6,9 +6,7 @@ import importlib.util
 import io
 import logging
 import math
-import os
 import stat
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +15,7 @@ import numpy as np
 
 from rlrun import files
 from rlrun.agents.agent import Agent
+from rlrun.envs.display import without_display
 from rlrun.envs.environments import Environments
 from rlrun.envs.faults import described, is_ours, shortened
 from rlrun.errors import Abandoned, ConfigError, Interrupted
@@ -119,17 +118,6 @@ def remedy(error: BaseException) -> str:
     if any(word in text for word in GRAPHICS):
         return "\nwithout a display MuJoCo draws with MUJOCO_GL=egl or MUJOCO_GL=osmesa before the command"
     return ""
-
-
-def has_display() -> bool:
-    """Whether a window can be opened here, as far as the environment variables tell."""
-    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-
-
-def without_display() -> None:
-    """Where there is none, let pygame do without: it opens a display even to draw into memory."""
-    if not has_display():
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def must_be_picture(picture: Any) -> Any:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrun.agents.agent import Agent
+from rlrun.envs.display import has_display
 from rlrun.envs.environments import Environments
 from rlrun.errors import EnvError
 from rlrun.run.evaluation import evaluate
-from rlrun.run.film import Shown, has_display, rate, record
+from rlrun.run.film import Shown, rate, record
 
 if TYPE_CHECKING:
     import gymnasium as gym

@@ -20,13 +20,14 @@ import pytest
 from cartpoles import CartPoles, LeanRight, cartpole_length
 from conftest import Rlrun
 
+from rlrun.envs.display import has_display
 from rlrun.envs.make import GymEnvs
 from rlrun.envs.options import EnvConfig, NormalizeConfig
 from rlrun.errors import EnvError, Interrupted
 from rlrun.interrupt import Interrupt
 from rlrun.run import film
 from rlrun.run.evaluation import evaluate
-from rlrun.run.film import Film, even, has_display, record
+from rlrun.run.film import Film, even, record
 from rlrun.run.watch import Pace, play
 from rlrun.seeding import SeedTree
 
