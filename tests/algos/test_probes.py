@@ -1,0 +1,105 @@
+"""Every deep algorithm of discrete actions on environments whose values are known (tests/support/probes.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from probes import GAMMA, VALUES, Probe
+
+from rlrun import registry
+from rlrun.algos.algorithm import Kit
+from rlrun.buffers import Replay, UniformConfig, uniform
+from rlrun.compute.device import Device, DeviceConfig
+from rlrun.config import plugins
+from rlrun.experience.rollouts import Rollouts
+from rlrun.networks import NetworkConfig
+from rlrun.networks.builder import build_mlp
+from rlrun.schedules import ScheduleConfig
+from rlrun.types import Batch, Progress
+
+ENVS = 4
+STEPS = {"one_step": 384, "two_steps": 384, "action": 384, "observation": 1024, "discount": 384}
+REPLAY: dict[str, Any] = {
+    "learning_rate": 5e-3,
+    "batch_size": 4,
+    "train_freq": 128,
+    "gradient_steps": 64,
+    "tau": 0.1,
+    "epsilon": ScheduleConfig("constant", 0.5),
+}
+ROLLOUT: dict[str, Any] = {"learning_rate": 5e-3, "n_steps": 16, "batch_size": 16, "n_epochs": 8}
+OWN: dict[str, dict[str, Any]] = {
+    "c51": {"v_min": -3.0, "v_max": 3.0, "atoms": 25},
+    "qr_dqn": {"quantiles": 8},
+    "iqn": {"fractions": 8, "target_fractions": 8, "acting_fractions": 8, "batch_size": 8, "learning_rate": 3e-3},
+    "pqn": {"epsilon": ScheduleConfig("constant", 0.5)},
+}
+NEAR = 0.15
+NEAR_A_POLICY = 0.5  # a policy that still explores is worth less than the best
+
+
+def deep() -> list[str]:
+    """The algorithms with a network that choose among actions and look further than one step."""
+    plugins.load_installed()
+    entries = [registry.get("algo", name) for name in registry.names("algo")]
+    return [e.name for e in entries if e.ours and e.network and "discrete" in e.needs.action and not e.needs.one_step]
+
+
+def learned(name: str, probe: str, seed: int = 0) -> Any:
+    """The agent after some hundred steps."""
+    torch.manual_seed(seed)
+    steps = STEPS[probe]
+    entry, envs = registry.get("algo", name), Probe(probe, ENVS)
+    options = (REPLAY if entry.needs.memory == "replay" else ROLLOUT) | {"gamma": GAMMA} | OWN.get(name, {})
+    device, rng = Device(DeviceConfig(accelerator="cpu")), np.random.default_rng
+    buffer = uniform(UniformConfig(capacity=2 * steps), envs.spec, gamma=GAMMA, rng=rng(seed), device=device)
+    network = partial(build_mlp, NetworkConfig(hidden=[32, 32], layer_norm=name == "pqn"))
+    algo = entry.factory(
+        entry.config(**options),
+        Kit(envs.spec, network, buffer, device, rng(seed + 1), rng(seed + 2), total_timesteps=steps),
+    )
+    progress = Progress(steps)
+    for chunk in Rollouts(envs, algo.agent, algo.rollout_steps, [0] * ENVS, total_timesteps=steps):
+        progress.advance(chunk)
+        algo.learn(chunk.data, progress)
+        if progress.done:
+            return algo.agent
+    raise AssertionError("it never ends")
+
+
+def errors(name: str, probe: str) -> Iterator[tuple[str, float]]:
+    """How far values are off, in units of what is near, and whether another than the best action is played."""
+    agent = learned(name, probe)
+    for seen, known in VALUES[probe].items():
+        obs = np.array([seen], np.float32)
+        if hasattr(agent, "values"):
+            yield f"values at {seen}", float(np.abs(agent.values(obs)[0] - known).max()) / NEAR
+        else:
+            near = NEAR if known[0] == known[1] else NEAR_A_POLICY
+            yield f"value at {seen}", abs(float(agent.value(obs)[0]) - max(known)) / near
+        if known[0] != known[1]:
+            played = agent.act(obs, None, explore=False, env_steps=0)[0][0]
+            yield f"action at {seen}", 2.0 * (played != np.argmax(known))
+
+
+@pytest.mark.parametrize("probe", VALUES)
+@pytest.mark.parametrize("name", deep())
+def test_known_values_are_found(name: str, probe: str) -> None:
+    found = dict(errors(name, probe))
+    assert max(found.values()) < 1, found
+
+
+def test_the_same_batch_in_a_whole_burst_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    bursts = Replay.bursts
+
+    def same(self: Replay, count: int, batch_size: int) -> Iterator[Batch]:
+        (batch,) = bursts(self, 1, batch_size)
+        yield Batch(*(x.expand(count, *x.shape[1:]) for x in batch))
+
+    monkeypatch.setattr(Replay, "bursts", same)
+    assert max(error for _, error in errors("dqn", "observation")) > 5
