@@ -149,7 +149,7 @@ def test_the_runner_learns_from_the_same_pieces(n: int) -> None:
     batch = replay.sample(len(ring))
     columns = (batch.obs, batch.action, batch.reward, batch.next_obs, batch.discount)
     drawn = {row[0]: row[1:] for row in zip(*(column.flatten().tolist() for column in columns), strict=True)}
-    newest = set(ring.observations(np.arange((60 - n) * 2, 120)).ravel().tolist())  # what follows is not known yet
+    newest = set(chunk.data.obs[60 - n : -1].ravel().tolist())  # what follows these is not known yet
     source = ExperienceSourceFirstLast(envs(), Always(), gamma=0.9, steps_count=n)
     folded = unpack_batch(list(islice(source, 100)))
     columns = (folded.obs, folded.action, folded.reward, folded.next_obs, folded.discount)
