@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlrun.config import folders, launcher, plugins, refusals, settings, tuned
 from rlrun.config.folders import GROUPS, ROOT, conf_dir
+from rlrun.config.loader import File, Loader
 from rlrun.config.schema import KINDS
 from rlrun.config.unresolved import for_the_record
 from rlrun.config.values import flat, in_types, module_names, to_yaml
@@ -47,6 +48,7 @@ class Composed:
     hydra: DictConfig  # Hydra's own node
     overrides: list[str]  # as they were typed, Hydra's own settings aside
     dir: Path  # where the run belongs
+    files: Sequence[File]  # what it was put together from, in this order
     loader: ConfigLoader
 
     @cached_property
@@ -64,7 +66,7 @@ class Composed:
     def provenance(self) -> dict[str, str]:
         """Dotted key -> YAML file or "command line", for all values that are not defaults."""
         overrides: Any = OmegaConf.to_container(self.hydra.overrides, resolve=False)
-        return _provenance([*overrides["hydra"], *overrides["task"]], self.loader)
+        return _provenance(self.files, [*overrides["hydra"], *overrides["task"]], self.loader)
 
     def tuned(self, argv: Sequence[str]) -> str:
         """A line on the tuned values of the run: those that it has, or why it has none; `argv` is what was typed."""
@@ -107,13 +109,15 @@ def compose(words: Sequence[str]) -> Composed:
                 words = matching
                 cfg = hydra_compose(ROOT, words, return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
-            plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-            OmegaConf.to_container(plain, resolve=True)  # its errors name their key, the directory's would not
-            found = composed(plain, cfg.hydra, Path(cfg.hydra.run.dir), loader)
+            run = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in ("hydra", "sweep")])
+            data: Any = OmegaConf.to_container(run, resolve=True)  # first: its errors name their key
+            folder = of_user(str(Path(cfg.hydra.run.dir)))
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise refusals.failure(words, error, loader) from error
+    settings.check(cfg.hydra)
     own = [word for word in typed if not _key(word).startswith(("hydra.", "hydra/"))]
-    return replace(found, overrides=[*own, *words[len(given) :]])
+    overrides = [*own, *words[len(given) :]]
+    return Composed(in_types(data), run, cfg.hydra, overrides, folder, loader.files, loader)
 
 
 def is_sweep(words: Sequence[str]) -> bool:
@@ -149,25 +153,12 @@ def _key(word: str) -> str:
 
 
 @contextlib.contextmanager
-def session() -> Iterator[ConfigLoader]:
+def session() -> Iterator[Loader]:
     """Hydra at work on our folders."""
     with initialize_config_dir(str(conf_dir()), job_name="rlrun", version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
-
-
-def composed(cfg: DictConfig, hydra: DictConfig, folder: Path, loader: ConfigLoader) -> Composed:
-    """What Hydra composed, taken over as plain data.
-
-    Args:
-        cfg: the run's config, without Hydra's node.
-        hydra: Hydra's node.
-        folder: where the run belongs.
-    """
-    settings.check(hydra)
-    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "sweep"])  # the sweep's, not the run's
-    data: Any = OmegaConf.to_container(cfg, resolve=True)
-    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)
-    return Composed(in_types(data), cfg, hydra, overrides, of_user(str(folder)), loader)
+        app: Any = GlobalHydra.instance().hydra
+        app.config_loader = Loader(app.config_loader.get_search_path())
+        yield app.config_loader
 
 
 def complete(words: Sequence[str], sweep: bool = False) -> list[str]:
@@ -254,11 +245,10 @@ def _imports(words: Sequence[str]) -> list[str]:
     return module_names(assigned(given[-1:]).get("imports"))
 
 
-def _provenance(words: Sequence[str], loader: ConfigLoader) -> dict[str, str]:
+def _provenance(files: Iterable[File], words: Iterable[str], loader: ConfigLoader) -> dict[str, str]:
     """Which file or word every value that is not a default comes from; the last one wins, as in Hydra."""
     found: dict[str, str] = {}
-    for default in loader.compute_defaults_list(ROOT, list(words), RunMode.RUN).defaults:
-        path, package = default.config_path, default.package
+    for path, package in files:
         if path.startswith("schema/") or package.split(".")[0] == "hydra":
             continue
         source = next(s for s in loader.get_sources() if s.is_config(path))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import EnumType
@@ -21,6 +22,10 @@ from rlrun.config.words import assigned
 from rlrun.errors import ConfigError
 
 C = TypeVar("C")
+
+# A config dataclass as OmegaConf has it, kept since it takes time to make; nobody writes into it.
+_structured: Callable[[Any], Any] = functools.cache(OmegaConf.structured)
+
 TRUTH = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 
 
@@ -38,7 +43,7 @@ def typed(schema: type[C], data: Mapping[str, Any], prefix: str = "", known: Map
     read = as_declared(schema, data)
     _check_values(schema, read, prefix)
     try:
-        merged = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), read))
+        merged = OmegaConf.to_container(OmegaConf.merge(_structured(schema), read))
     except OmegaConfBaseException as error:
         key = re.sub(r"\[\d+\].*", "", (error.full_key or "").removeprefix("."))
         raise wrong_type(schema, key, flat(data).get(key), prefix) from error
@@ -71,7 +76,7 @@ def keys(data: Mapping[str, Any]) -> set[str]:
 
 
 def _declared(schema: type | None, prefix: str = "") -> set[str]:
-    return set(flat(OmegaConf.to_container(OmegaConf.structured(schema)), prefix)) if schema else set()
+    return set(flat(OmegaConf.to_container(_structured(schema)), prefix)) if schema else set()
 
 
 def is_free(key: str) -> bool:

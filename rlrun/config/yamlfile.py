@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,12 @@ def read(file: Path) -> tuple[DictConfig, str | None]:
     Raises:
         ConfigError: it is no mapping in YAML and UTF-8, or what it says of defaults or package cannot be.
     """
-    data = file.read_bytes()
+    config, package = _parsed(file, file.read_bytes())
+    return copy.deepcopy(config), package  # Hydra writes into what it is given
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(file: Path, data: bytes) -> tuple[DictConfig, str | None]:
     try:
         text = data.decode("utf-8-sig")
         config: Any = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
@@ -39,10 +46,10 @@ def read(file: Path) -> tuple[DictConfig, str | None]:
     if not isinstance(config, DictConfig) or _is_bare_text(config, text):
         raise ConfigError(shown(file), "holds no keys", "write key: value in every line")
     check_defaults(file, text, config)
-    return config, package(file, text)
+    return config, _package(file, text)
 
 
-def package(file: Path, text: str) -> str | None:
+def _package(file: Path, text: str) -> str | None:
     try:
         return ConfigSource._get_header_dict(text)["package"]
     except ValueError as error:
