@@ -4,6 +4,7 @@
     vector      footprint = bytes                       of one environment, the arrays of its vector included
     buffer      footprint(cfg, env) -> needs            env: the EnvSpec
     network     footprint(cfg, obs_space, *heads)       -> how many parameters
+                remembers(cfg, *heads)                  -> how many numbers it carries from step to step
     algo        footprint(cfg, env, parameters)         parameters(*heads): how many its network has
 
 A component that declares nothing is not counted.
@@ -12,15 +13,24 @@ A component that declares nothing is not counted.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from rlrun.types import EnvSpec, HeadSpec
 
 FLOAT = 4  # bytes of a float32
 TRAINED = 4  # a parameter, its gradient and Adam's two moments
 
-Parameters = Callable[..., int]  # parameters(*heads: HeadSpec)
-Footprint = Callable[[Any, EnvSpec, Parameters], "list[Need]"]  # of an algorithm: (cfg, env, parameters)
+Footprint = Callable[[Any, EnvSpec, "Parameters"], "list[Need]"]  # of an algorithm: (cfg, env, parameters)
+
+
+class Parameters(Protocol):
+    """The run's network, as an algorithm asks about it that knows its heads."""
+
+    def __call__(self, *heads: HeadSpec) -> int:
+        """How many parameters it has; 0 if it does not say."""
+
+    def memory(self, *heads: HeadSpec) -> int:
+        """How many numbers of each environment it carries from step to step."""
 
 
 class Need(NamedTuple):

@@ -56,7 +56,7 @@ class Entry:
     smoke: Mapping[str, Any] = field(default_factory=dict)
     footprint: Any = None
     weights: Sequence[str] = ()
-    remembers: bool = False
+    remembers: Callable[..., int] | None = None
 
     @property
     def ours(self) -> bool:
@@ -84,7 +84,7 @@ def register(
     smoke: Mapping[str, Any] | None = None,
     footprint: Any = None,
     weights: Sequence[str] = (),
-    remembers: bool = False,
+    remembers: Callable[..., int] | None = None,
     **other: Any,
 ) -> Callable[[T], T]:
     """Decorator: make a class or function available as `kind=name`.
@@ -99,7 +99,8 @@ def register(
             first.
         footprint: the memory it will allocate, see footprint.py.
         weights: algo: the entries of its state that `init_from` takes over, as dotted paths.
-        remembers: network: it has memory, so that only algorithms which learn from sequences can use it.
+        remembers: network: it has memory, so that only algorithms which learn from sequences can use it; how many
+            numbers that is for each environment, see footprint.py.
 
     Raises:
         TypeError: a declaration that does not exist.

@@ -12,7 +12,7 @@ import math
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlrun import registry
 from rlrun.envs.vector.ways import WAYS
@@ -47,13 +47,22 @@ def of_run(config: Any, env: EnvSpec, learns: bool = True) -> list[Need]:
         footprint = registry.get("buffer", config.buffer.name).footprint
         found += footprint(config.buffer, env) if footprint else []
     footprint = registry.get("algo", config.algo.name).footprint
-    return found + list(footprint(config.algo, env, functools.partial(_parameters, config, env)) if footprint else [])
+    return found + list(footprint(config.algo, env, _Parameters(config.network, env)) if footprint else [])
 
 
-def _parameters(config: Any, env: EnvSpec, *heads: HeadSpec) -> int:
-    """How many parameters the run's network has with these heads; 0 if it does not say."""
-    footprint = config.network and registry.get("network", config.network.name).footprint
-    return footprint(config.network, env.obs_space, *heads) if footprint else 0
+class _Parameters(NamedTuple):
+    """See `footprint.Parameters`."""
+
+    config: Any  # of the run's network, if it has one
+    env: EnvSpec
+
+    def __call__(self, *heads: HeadSpec) -> int:
+        footprint = self.config and registry.get("network", self.config.name).footprint
+        return footprint(self.config, self.env.obs_space, *heads) if footprint else 0
+
+    def memory(self, *heads: HeadSpec) -> int:
+        remembers = self.config and registry.get("network", self.config.name).remembers
+        return remembers(self.config, *heads) if remembers else 0
 
 
 def check(config: Any, needs: list[Need], share: float = 0.9) -> None:

@@ -56,13 +56,18 @@ def footprint(gates: int) -> Callable[..., int]:
     return parameters
 
 
-@register("network", LstmConfig, footprint=footprint(4), remembers=True)
+def memory(parts: int) -> Callable[..., int]:
+    """How many numbers a network carries from step to step whose cells have so many for each unit."""
+    return lambda cfg, *heads: parts * cfg.memory_size * (1 if cfg.shared else len(heads))
+
+
+@register("network", LstmConfig, footprint=footprint(4), remembers=memory(2))
 def build_lstm(cfg: LstmConfig, obs_space: Space, *heads: HeadSpec) -> RecurrentNetwork:
     """Multi-layer perceptron, then long short-term memory, for tasks whose observations do not tell all."""
     return _build(cfg, networks.Lstm, obs_space, heads)
 
 
-@register("network", GruConfig, footprint=footprint(3), remembers=True)
+@register("network", GruConfig, footprint=footprint(3), remembers=memory(1))
 def build_gru(cfg: GruConfig, obs_space: Space, *heads: HeadSpec) -> RecurrentNetwork:
     """Multi-layer perceptron, then gated recurrent units: three quarters of an LSTM's weights, half its memory."""
     return _build(cfg, networks.Gru, obs_space, heads)

@@ -142,6 +142,23 @@ def test_parameters_are_counted_as_they_are_built(algo: str, options: list[str])
     parts.close()
 
 
+@pytest.mark.parametrize("options", [["network=lstm"], ["network=gru", "network.shared=true"]])
+def test_what_a_rollout_keeps_of_memory_is_counted(options: list[str]) -> None:
+    def rollout(*words: str) -> tuple[float, Any]:
+        words = ("algo=ppo", "env=cartpole", "~tuned", "env.num_envs=3", "algo.n_steps=50", *words)
+        compose.set_up(words)
+        cfg = validate(compose.compose(words).data)
+        parts = build.parts(cfg)
+        parts.close()
+        need = next(need for need in memory.of_run(cfg, parts.spec) if need.key == "algo.n_steps")
+        assert need.bytes == 50 * need.each
+        return need.bytes, parts.algo.network  # type: ignore[attr-defined]
+
+    bytes_without, _ = rollout()
+    bytes_with, network = rollout(*options)
+    assert bytes_with - bytes_without == 50 * 3 * network.memory_size * 4
+
+
 def test_a_replay_takes_memory_when_it_is_first_used() -> None:
     """The evaluation of a run whose replay fits only elsewhere."""
     space = Space("box", (10**6,), np.dtype(np.float32))

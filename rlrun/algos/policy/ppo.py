@@ -80,12 +80,13 @@ class PPOConfig(GradientConfig):
 
 
 def footprint(cfg: PPOConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
-    """The network, and a rollout: as it is collected, shuffled, and on the device."""
+    """The network, and a rollout: as it is collected, shuffled, and on the device; the agent's memory once."""
     policy = distribution(env.action_space)
-    each = 3 * env.num_envs * (transition(env) + 4 * FLOAT)
+    heads = HeadSpec("policy", policy.size, policy.log_stds), HeadSpec("value", 1)
+    each = env.num_envs * (3 * (transition(env) + 4 * FLOAT) + FLOAT * parameters.memory(*heads))
     what = f"a rollout of {cfg.n_steps:,} steps in {env.num_envs:,} environments"
     return [
-        weights(parameters(HeadSpec("policy", policy.size, policy.log_stds), HeadSpec("value", 1)), TRAINED),
+        weights(parameters(*heads), TRAINED),
         Need("algo.n_steps", cfg.n_steps * each, what, each),
     ]
 
