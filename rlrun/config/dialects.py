@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from rlrun import registry
 from rlrun.errors import ConfigError, UnknownName
+from rlrun.rundir import older
 
 # Their word -> ours: a key, or the end of one.
 DIALECT = {
@@ -89,10 +90,7 @@ OPTIONS = {
     "algo=qlearning": "algo=q_learning",
     "device=gpu": "device=cuda",
     "buffer=replay": "buffer=uniform",
-    "buffer=rollout": "buffer=null",
-    "experience=in_process": "env.vector=in_process",
-    "experience=subprocess": "env.vector=subprocess",
-    "experience=native": "env.vector=native",
+    **older.CHOICES,
 }
 
 # Options of Hydra's that come with a package of their own, hydra-NAME-KIND.

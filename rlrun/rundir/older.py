@@ -1,11 +1,18 @@
-"""Run directories of older versions: what they call by other names, and keep in other places."""
+"""Runs and sweeps of older versions: what they call by other names, and keep in other places."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rlrun.types import StateDict
+
+CHOICES: Mapping[str, str] = {  # a choice as it was, and in today's words
+    "buffer=rollout": "buffer=null",
+    "experience=in_process": "env.vector=in_process",
+    "experience=subprocess": "env.vector=subprocess",
+    "experience=native": "env.vector=native",
+}
 
 
 class Place(NamedTuple):
@@ -50,3 +57,9 @@ def config(data: dict[str, Any]) -> dict[str, Any]:
         if isinstance(env, dict) and env.get("name") == "gym":
             data = data | {"env": {**env, "vector": way}}
     return data
+
+
+def words(given: Sequence[str]) -> list[str]:
+    """The words that make a job of a sweep, in today's. Those for what is done anyway are left out."""
+    asked = [word for word in given if word.lstrip("+") != "experience=in_process"]  # of bandits, too
+    return [CHOICES.get(word.lstrip("+"), word) for word in asked]

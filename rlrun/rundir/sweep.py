@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import yaml
 
 from rlrun import files
 from rlrun.errors import RlrunError
-from rlrun.rundir import trust
+from rlrun.rundir import older, trust
 from rlrun.rundir.layout import RunDir
 
 RECORD = "sweep.yaml"
@@ -268,7 +268,7 @@ def _job(entry: Any) -> Job:
         raise ValueError("a job's folder, words or values are not text")
     if not all(isinstance(number, int | float) for number in (job.number, job.seed, job.total_timesteps, job.grace)):
         raise ValueError("a job's number, seed, total_timesteps or grace is not a number")
-    return job
+    return replace(job, words=older.words(job.words))
 
 
 def _number(value: Any, otherwise: float = math.nan) -> float:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlrun.config import compose
 from rlrun.errors import CheckpointError
 from rlrun.rundir import checkpoints, older
+from rlrun.rundir.sweep import Job, Sweep
 
 
 @pytest.mark.parametrize("way", ["in_process", "subprocess", "native"])
@@ -28,6 +30,18 @@ def test_a_bandit_is_stepped_in_its_own_way() -> None:
 def test_todays_words_stay() -> None:
     new = {"seed_tree": 2, "env": {"name": "gym", "vector": "native"}, "experience": {"name": "rollouts"}}
     assert older.config(new) == new
+
+
+def test_the_missing_jobs_of_a_sweep_start_by_todays_words(tmp_path: Path) -> None:
+    words = ["algo=ppo", "buffer=rollout", "experience=subprocess", "seed=3"]
+    record = Sweep(tmp_path, "rlrun -m", "/", options={"jobs": 1, "time_limit": None})
+    record.jobs = [Job(0, "0_subprocess", words, {"experience": "subprocess"}, 3, 500, 0.0)]
+    record.write()
+    [job] = Sweep.read(tmp_path).jobs
+    compose.set_up(job.words)
+    data = compose.compose(job.words).data
+    assert (data["buffer"], data["env"]["vector"], data["seed"]) == (None, "subprocess", 3)
+    assert older.words(["env=bandit/bernoulli", "experience=in_process"]) == ["env=bandit/bernoulli"]
 
 
 def test_what_was_shared_stood_in_the_training_environments(tmp_path: Path) -> None:
