@@ -94,7 +94,7 @@ class EpsilonGreedyActionSelector(ActionSelector):
 
     @epsilon.setter
     def epsilon(self, epsilon: float | Schedule) -> None:
-        self._schedule, self._changes = (epsilon, True) if callable(epsilon) else (Constant(epsilon), False)
+        self._schedule = epsilon if callable(epsilon) else Constant(epsilon)
         self._epsilon = _probability(self._schedule(0))
 
     def at(self, env_steps: float) -> float:
@@ -102,8 +102,8 @@ class EpsilonGreedyActionSelector(ActionSelector):
         return self._schedule(env_steps)
 
     def metrics(self) -> Metrics:
-        """The scheduled epsilon that was last used; a fixed one is in the config."""
-        return {"exploration_rate": self._epsilon} if self._changes else {}
+        """The epsilon that was last used if it changes with time; a constant one is in the config."""
+        return {} if isinstance(self._schedule, Constant) else {"exploration_rate": self._epsilon}
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         action = self.selector(scores, env_steps)

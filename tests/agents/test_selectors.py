@@ -116,6 +116,14 @@ def test_scheduled_epsilon_follows_the_env_steps() -> None:
         selector(SCORES, env_steps=50)
 
 
+def test_an_epsilon_is_told_of_while_it_changes() -> None:
+    selector = EpsilonGreedySelector(Linear(1.0, 0.0, 100), rng())
+    selector(SCORES, env_steps=25)
+    assert selector.metrics() == {"exploration_rate": 0.75}
+    constant = EpsilonGreedySelector(0.05, rng())
+    assert constant.metrics() == constant.fork(rng()).metrics() == {}
+
+
 def test_inner_selector_chooses_the_rest() -> None:
     class Last:
         def __call__(self, scores: Array, env_steps: int = 0) -> Array:
