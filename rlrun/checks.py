@@ -44,6 +44,12 @@ def positive(key: str, value: float | None) -> None:
         raise ConfigError(key, f"must be greater than 0 and finite, got {_number(value)}")
 
 
+def ascending(key: str, bounds: Sequence[float] | None) -> None:
+    """`[low, high]` with `low < high`; None passes."""
+    if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
+        raise ConfigError(key, f"must be [low, high] with low < high, got {list(bounds)}")
+
+
 def countable(key: str, value: float, largest: float | None = None) -> None:
     """A number as any option may have it: finite, and not too large to count or to multiply with."""
     if isinstance(value, float) and not math.isfinite(value):

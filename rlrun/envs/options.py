@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlrun import custom
-from rlrun.checks import Bounded, Count, Natural, OneOf, Positive, Share, Within
-from rlrun.errors import ConfigError
+from rlrun.checks import Bounded, Count, Natural, OneOf, Positive, Share, Within, ascending
 from rlrun.footprint import Need
 from rlrun.registry import register
 from rlrun.seeding import SeedTree
@@ -50,9 +49,7 @@ class EnvConfig(Bounded):
         super().__post_init__()
         for item in self.wrappers:
             custom.entry("wrappers", item)
-        bounds = self.rescale_action
-        if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
-            raise ConfigError("rescale_action", f"must be [low, high] with low < high, got {list(bounds)}")
+        ascending("rescale_action", self.rescale_action)
 
 
 @dataclass

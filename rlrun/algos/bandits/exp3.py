@@ -22,7 +22,7 @@ from rlrun.agents.selectors import ProbabilityActionSelector
 from rlrun.agents.table import TableAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.bandits.bandit import BanditLearner, RewardRange, table_shape
-from rlrun.checks import Bounded, Share
+from rlrun.checks import Bounded, Share, ascending
 from rlrun.errors import ConfigError
 from rlrun.footprint import tables
 from rlrun.ops.distributions import softmax
@@ -42,9 +42,7 @@ class Exp3Config(Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        bounds = self.reward_range
-        if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
-            raise ConfigError("reward_range", f"must be [low, high] with low < high, got {list(bounds)}")
+        ascending("reward_range", self.reward_range)
 
 
 class Gains:
