@@ -138,18 +138,23 @@ class Learner:
 
 def learner(*words: str) -> Learner:
     """The parts of a small run that words describe, at its beginning."""
+    return Learner(parts(validate(_composed(words))))
+
+
+def _composed(words: Sequence[str]) -> dict[str, Any]:
     compose.set_up([])
-    composed = compose.compose([*words, "+smoke=on", "device=cpu"])
-    return Learner(parts(validate(composed.data)))
+    return compose.compose([*words, "+smoke=on", "device=cpu"]).data
 
 
 def _check_learner(name: str, words: Sequence[str]) -> None:
+    data = _composed(words)
+
     def begun(seed: int) -> Learner:
-        return learner(*words, f"seed={seed}")
+        return Learner(parts(validate(data | {"seed": seed})))
 
     with closing(begun(3)) as one, closing(begun(3)) as again, closing(begun(4)) as other:
         _check_actions(name, other)
-        before, data = one.state_dict()["algo"], _data(one.parts.algo)
+        before, others = one.state_dict()["algo"], _data(one.parts.algo)
         for each in (one, again, other):
             each.learn()
         first = one.state_dict()
@@ -157,7 +162,7 @@ def _check_learner(name: str, words: Sequence[str]) -> None:
         assert different(first, other.state_dict()), f"{name}: another seed gives the same numbers"
         learned = {key for key, _ in leaves(_arrays(before))}
         assert not learned or different(_arrays(before), _arrays(first["algo"])), f"{name}: learning changes nothing"
-        changed = [key for key, value in _data(one.parts.algo).items() if different(data.get(key), value)]
+        changed = [key for key, value in _data(one.parts.algo).items() if different(others.get(key), value)]
         assert not changed, f"{name}: learning changes what `state` does not name: {', '.join(changed)}"
 
         other.load_state_dict(first)
@@ -276,7 +281,8 @@ def _check_resume(name: str, words: Sequence[str]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         alone, disturbed = Path(folder) / "alone", Path(folder) / "disturbed"
-        training = [*words, *RUN, "device=cpu", "logger.console=off", "logger.tensorboard=false"]
+        quiet = [f"logger.{name}=false" for name in ("tensorboard", "jsonl")]  # without rows, no figure is drawn
+        training = [*words, *RUN, "device=cpu", "logger.console=off", *quiet]
         with interrupted() as checks:
             assert cli.main([*training, f"hydra.run.dir={alone}"]) == 0, f"{name}: a run does not finish"
         for command in ([*training, f"hydra.run.dir={disturbed}"], ["resume", str(disturbed)]):

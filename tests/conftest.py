@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
@@ -42,11 +43,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     """Note what a test costs in CPU seconds: on a busy machine they are the same, unlike the clock's."""
-    before = sum(os.times()[:4])
+    before = cpu_seconds()
     try:
         return (yield)
     finally:
-        item.user_properties.append(("cpu", sum(os.times()[:4]) - before))
+        item.user_properties.append(("cpu", cpu_seconds() - before))
+
+
+def cpu_seconds() -> float:
+    """What this process has used so far, those that it has waited for, and the nursery's if there is one."""
+    used = sum(os.times()[:4])
+    for stat in Nursery.stat:
+        used += sum(map(int, stat.read_text().rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
+    return used
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -126,6 +135,62 @@ def process(tmp_path: Path) -> Rlrun:
         return Said(done.stdout, done.stderr)
 
     return run
+
+
+PATIENCE = 300.0  # seconds that a busy machine is given
+
+
+class Warm:
+    """A process that `nursery` has begun; what tests use of `subprocess.Popen`."""
+
+    def __init__(self, nursery: Nursery, pid: int):
+        self.nursery, self.pid = nursery, pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self.nursery.ask(self.pid)
+        return self.returncode
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        deadline = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            assert time.monotonic() < deadline, "it did not end"
+            time.sleep(0.02)
+        return code
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class Nursery:
+    """Begins processes in no time, see support/nursery.py; what they say is in `folder/log`."""
+
+    stat: ClassVar[list[Path]] = []  # where Linux says what it has used
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(SUPPORT / "nursery.py")]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.stat[:] = [path for path in [Path(f"/proc/{self.process.pid}/stat")] if path.exists()]
+
+    def begin(self, *program: str, folder: Path, **environment: str) -> Warm:
+        """`python FILE WORD…` or `python -m MODULE WORD…` in a session of its own."""
+        request = {"program": program, "folder": str(folder), "log": str(folder / "log"), "environment": environment}
+        return Warm(self, self.ask(request))
+
+    def ask(self, request: Any) -> Any:
+        assert self.process.stdin and self.process.stdout
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery()
+    yield made
+    made.stat.clear()
+    made.process.communicate()
 
 
 def session(folder: Path, *commands: Sequence[str], **environment: str) -> list[tuple[int, Said]]:

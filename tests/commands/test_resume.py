@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,39 +13,22 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import RLRUN, ROOT, SUPPORT, Rlrun, algorithms
+from conftest import PATIENCE, RLRUN, ROOT, Nursery, Rlrun, Warm, algorithms
 from kill_and_resume import main, wait_until_alone
 
 from rlrun import cli
 from rlrun.testing import differences, table
 
-FUSE = [sys.executable, str(ROOT / "scripts" / "fuse.py")]
+FUSE = str(ROOT / "scripts" / "fuse.py")
 KILLED, PREEMPTED, INTERRUPTED = -signal.SIGKILL, 75, 130
-PATIENCE = 300  # seconds that a busy machine is given
 
 TRAINING = "+smoke=on total_timesteps=800 logger.freq=100 checkpoint.freq=200 eval.freq=300 eval.episodes=3".split()
 
 
-def launch(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    """A process in a session of its own, its output in `folder/log`."""
-    env = {**os.environ, "FUSE_LOG": str(folder / "blown")}
-    with (folder / "log").open("a") as log:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-
-
-def run(folder: Path, *args: str, fuse: str, code: int) -> None:
+def run(nursery: Nursery, folder: Path, *args: str, fuse: str, code: int) -> None:
     """The command in a process of its own with a fuse, and what its exit code must be."""
-    process = launch([*FUSE, fuse, *args], folder)
-    assert process.wait(PATIENCE) == code, (folder / "log").read_text()[-3000:]
+    process = nursery.begin(FUSE, fuse, *args, folder=folder, FUSE_LOG=str(folder / "blown"))
+    assert process.wait() == code, (folder / "log").read_text()[-3000:]
     assert (folder / "blown").exists()
     assert wait_until_alone(process.pid) == []
 
@@ -56,13 +38,15 @@ FAMILIES = {"dqn", "ppo", "q_learning", "ucb", "linear_posterior"}
 
 
 @pytest.mark.parametrize(("algo", "env"), sorted(pair for pair in algorithms().items() if pair[0] in FAMILIES))
-def test_killed_and_preempted_is_like_undisturbed(algo: str, env: str, tmp_path: Path, rlrun: Rlrun) -> None:
+def test_killed_and_preempted_is_like_undisturbed(
+    algo: str, env: str, tmp_path: Path, rlrun: Rlrun, nursery: Nursery
+) -> None:
     training = [f"algo={algo}", f"env={env}", *TRAINING]
     rlrun(*training, "hydra.run.dir=alone")
     sweeps = status(tmp_path / "alone")["env_steps"] // num_envs(tmp_path / "alone")
 
-    run(tmp_path, *training, "hydra.run.dir=disturbed", fuse=f"sweep:{sweeps * 2 // 5}:KILL", code=KILLED)
-    run(tmp_path, "resume", "disturbed", fuse=f"sweep:{sweeps * 2 // 5}:TERM", code=PREEMPTED)
+    run(nursery, tmp_path, *training, "hydra.run.dir=disturbed", fuse=f"sweep:{sweeps * 2 // 5}:KILL", code=KILLED)
+    run(nursery, tmp_path, "resume", "disturbed", fuse=f"sweep:{sweeps * 2 // 5}:TERM", code=PREEMPTED)
     assert status(tmp_path / "disturbed")["state"] == "preempted"
     rlrun("resume", "disturbed")
 
@@ -94,8 +78,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("save:12:KILL", KILLED),  # while a later one is
     ],
 )
-def test_an_interruption_at_any_moment(moment: str, code: int, undisturbed: Path, tmp_path: Path, rlrun: Rlrun) -> None:
-    run(tmp_path, *DQN, "hydra.run.dir=disturbed", fuse=moment, code=code)
+def test_an_interruption_at_any_moment(
+    moment: str, code: int, undisturbed: Path, tmp_path: Path, rlrun: Rlrun, nursery: Nursery
+) -> None:
+    run(nursery, tmp_path, *DQN, "hydra.run.dir=disturbed", fuse=moment, code=code)
     rlrun("resume", "disturbed")
     assert differences(undisturbed, tmp_path / "disturbed") == []
 
@@ -108,25 +94,25 @@ def test_an_interruption_at_any_moment(moment: str, code: int, undisturbed: Path
         (signal.SIGKILL, False, KILLED),
     ],
 )
-def test_no_child_outlives_the_run(signum: int, group: bool, code: int, tmp_path: Path) -> None:
+def test_no_child_outlives_the_run(signum: int, group: bool, code: int, tmp_path: Path, nursery: Nursery) -> None:
     training = ["algo=random", "env=cartpole", "env.vector=subprocess", "env.num_envs=2", "total_timesteps=10_000_000"]
-    process = launch([*RLRUN, *training, "checkpoint.freq=500", "eval.freq=0", "hydra.run.dir=run"], tmp_path)
+    options = ["checkpoint.freq=500", "eval.freq=0", "hydra.run.dir=run"]
+    process = nursery.begin("rlrun", *training, *options, folder=tmp_path)
     wait_for(lambda: status(tmp_path / "run").get("env_steps", 0) > 0, process)
     (os.killpg if group else os.kill)(process.pid, signum)
-    assert process.wait(PATIENCE) == code, (tmp_path / "log").read_text()[-3000:]
+    assert process.wait() == code, (tmp_path / "log").read_text()[-3000:]
     assert wait_until_alone(process.pid) == []
 
 
-def test_a_child_that_hangs_does_not_outlive_a_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_hangs_does_not_outlive_a_killed_run(tmp_path: Path, nursery: Nursery) -> None:
     """Nor is anything left among the temporary files."""
     temporary = tempfile.TemporaryDirectory(prefix="r")  # the name of a socket in there must stay short
-    monkeypatch.setenv("TMPDIR", temporary.name)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ["PYTHONPATH"]]))
     hangs = ["algo=random", "imports=[unruly]", "env.id=Unruly-v0", "env.kwargs.what=hang", "env.vector=subprocess"]
-    process = launch([*RLRUN, *hangs, "env.num_envs=2", "checkpoint.env_state=off", "hydra.run.dir=run"], tmp_path)
+    options = ["env.num_envs=2", "checkpoint.env_state=off", "hydra.run.dir=run"]
+    process = nursery.begin("rlrun", *hangs, *options, folder=tmp_path, TMPDIR=temporary.name)
     wait_for((tmp_path / "happened").exists, process)
     process.kill()
-    assert process.wait(PATIENCE) == KILLED
+    assert process.wait() == KILLED
     assert wait_until_alone(process.pid) == []
     with temporary:
         assert list(Path(temporary.name).iterdir()) == []
@@ -145,17 +131,22 @@ def start_and_signal(process):
     if len(started) == 3:  # the first of an evaluation
         os.killpg(0, int(sys.argv[1]))
 
-BaseProcess.start = start_and_signal
-sys.exit(cli.main(sys.argv[2:]))
+if __name__ == "__main__":
+    BaseProcess.start = start_and_signal
+    sys.exit(cli.main(sys.argv[2:]))
 """
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_all_while_environments_start_preempts(signum: int, tmp_path: Path, rlrun: Rlrun) -> None:
+def test_a_signal_to_all_while_environments_start_preempts(
+    signum: int, tmp_path: Path, rlrun: Rlrun, nursery: Nursery
+) -> None:
     training = ["algo=random", "env=cartpole", "env.vector=subprocess", "env.num_envs=2", "total_timesteps=200"]
     options = ["eval.freq=100", "eval.episodes=2", "hydra.run.dir=run"]
-    process = launch([sys.executable, "-c", STARTING, str(int(signum)), *training, *options], tmp_path)
-    assert process.wait(PATIENCE) == PREEMPTED, (tmp_path / "log").read_text()[-3000:]
+    script = tmp_path / "starting.py"
+    script.write_text(STARTING)
+    process = nursery.begin(str(script), str(int(signum)), *training, *options, folder=tmp_path)
+    assert process.wait() == PREEMPTED, (tmp_path / "log").read_text()[-3000:]
     assert wait_until_alone(process.pid) == []
     assert status(tmp_path / "run")["state"] == "preempted"
     rlrun("resume", "run")
@@ -163,7 +154,7 @@ def test_a_signal_to_all_while_environments_start_preempts(signum: int, tmp_path
 
 
 def test_a_run_at_work_cannot_be_resumed_twice(tmp_path: Path, rlrun: Rlrun) -> None:
-    process = launch([*RLRUN, "algo=random", "total_timesteps=10_000_000", "hydra.run.dir=run"], tmp_path)
+    process = subprocess.Popen([*RLRUN, "algo=random", "total_timesteps=10_000_000", "hydra.run.dir=run"], cwd=tmp_path)
     wait_for(lambda: status(tmp_path / "run").get("attempts") == 1, process)
     try:
         assert str(process.pid) in rlrun("resume", "run", code=2).stderr
@@ -184,7 +175,7 @@ def test_twenty_kills(training: str) -> None:
     assert main(["--kills", "20", *training.split()]) == 0
 
 
-def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = PATIENCE) -> None:
+def wait_for(condition: Any, process: Warm | subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "the run ended early"

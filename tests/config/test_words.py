@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import math
@@ -238,11 +239,9 @@ def test_nonsense_is_taken_by_no_field_or_refused_by_its_key():
     """Free text and free arguments aside, a value beyond all bounds is never taken."""
     free = {"id", "path", "action", "label", "kwargs", "accelerator"}
     for kind, name, path in every_field():
+        plain = OmegaConf.to_container(OmegaConf.structured(registry.get(kind, name).config))
         for nonsense in NONSENSE:
-            schema = registry.get(kind, name).config
-            node = data = OmegaConf.to_container(OmegaConf.structured(schema)) | (
-                {"id": "X-v0"} if kind == "env" else {}
-            )
+            node = data = copy.deepcopy(plain) | ({"id": "X-v0"} if kind == "env" else {})
             for part in path[:-1]:
                 node = node[part]
             node[path[-1]] = nonsense
