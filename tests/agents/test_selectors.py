@@ -117,10 +117,10 @@ def test_scheduled_epsilon_follows_the_env_steps() -> None:
 
 
 def test_an_epsilon_is_told_of_while_it_changes() -> None:
-    selector = EpsilonGreedySelector(Linear(1.0, 0.0, 100), rng())
+    selector = EpsilonGreedyActionSelector(Linear(1.0, 0.0, 100), rng())
     selector(SCORES, env_steps=25)
     assert selector.metrics() == {"exploration_rate": 0.75}
-    constant = EpsilonGreedySelector(0.05, rng())
+    constant = EpsilonGreedyActionSelector(0.05, rng())
     assert constant.metrics() == constant.fork(rng()).metrics() == {}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,16 +78,11 @@ def plan() -> Iterator[list[str]]:
         remembers = registry.has("network", name) and registry.get("network", name).remembers
         shown = ["env.id=rlrun/Lamp-v0", f"+env.kwargs.side={SMALLEST[name]}"] if name in SMALLEST else []
         yield ["algo=ppo" if remembers else "algo=dqn", f"network={name}", *shown]
-    for name in WAYS:
-        yield ["algo=dqn", f"env.vector={name}", "env.num_envs=2"]
-    for name in folders.options("experience"):
-        yield ["algo=dqn", f"experience={name}", "env.num_envs=2"]
-    for name in folders.options("buffer"):
-        yield ["algo=dqn", f"buffer={name}", "buffer.n_step=3"]
-    for group in ("device", "logger", "eval", "checkpoint"):
-        for name in folders.options(group):
-            if name != "cuda":
-                yield ["algo=dqn", f"{group}={name}"]
+    columns = [[f"env.vector={name}" for name in WAYS]]
+    for group in ("buffer", "experience", "device", "logger", "eval", "checkpoint"):
+        columns.append([f"{group}={name}" for name in folders.options(group) if name != "cuda"])
+    for row in itertools.zip_longest(*columns):  # what has no say in each other shares a run
+        yield ["algo=dqn", *filter(None, row), "env.num_envs=2", "buffer.n_step=3"]
 
 
 RUNS = list(plan())
