@@ -87,6 +87,23 @@ def algorithms() -> dict[str, str]:
     return found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def painted() -> Iterator[Callable[[Any], bytes]]:
+    """Figures of runs are drawn but not painted, which takes half the time of a small run. The function that does."""
+    from rlrun.report import curves
+
+    paint = curves.painted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curves, "painted", lambda figure: b"")
+        yield paint
+
+
+@pytest.fixture
+def paints(painted: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at the figure of a run."""
+    monkeypatch.setattr("rlrun.report.curves.painted", painted)
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small run that has finished; copy it before you change it."""

@@ -23,8 +23,7 @@ def save(run_dir: RunDir, name: str, draw: Callable[[Sequence[Row]], Figure]) ->
     """Put what `draw` makes of a run's rows into `figures/NAME.png`; say why where there can be none."""
     try:
         lines = files.read(run_dir.metrics_jsonl, root=run_dir.path).decode().splitlines()
-        picture = io.BytesIO()
-        draw([json.loads(line) for line in lines]).savefig(picture)
+        picture = painted(draw([json.loads(line) for line in lines]))
     except ImportError:
         log.info("no figure: matplotlib is not installed; get it with `pip install 'rlrun[plot]'`")
     except FileNotFoundError:
@@ -32,4 +31,11 @@ def save(run_dir: RunDir, name: str, draw: Callable[[Sequence[Row]], Figure]) ->
     else:
         path = run_dir.path / "figures" / f"{name}.png"
         files.make_directory(path.parent, root=run_dir.path)
-        files.replace(path, picture.getvalue(), root=run_dir.path)
+        files.replace(path, picture, root=run_dir.path)
+
+
+def painted(figure: Figure) -> bytes:
+    """A figure as PNG."""
+    picture = io.BytesIO()
+    figure.savefig(picture)
+    return picture.getvalue()

@@ -533,6 +533,7 @@ ROWS = [
 ]
 
 
+@pytest.mark.usefixtures("paints")
 def test_a_bandit_leaves_counts_and_a_figure(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     run = finished(tmp_path / "run", {"bandit/regret": 0.25}, [[3, 0], [1, 2]])

@@ -49,6 +49,7 @@ def test_a_run_that_stops_early_says_why(tmp_path: Path, capsys: pytest.CaptureF
     assert result.startswith(f"stopped early after {status['env_steps']} env steps in ")
 
 
+@pytest.mark.usefixtures("paints")
 def test_a_table_leaves_a_figure_of_its_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     end("algo=q_learning env=frozenlake total_timesteps=300 eval.freq=100", tmp_path / "q", capsys)
     assert (tmp_path / "q" / "figures" / "returns.png").read_bytes().startswith(b"\x89PNG")
