@@ -31,16 +31,6 @@ def test_an_experiment_says_where_its_run_goes(experiment: Path) -> None:
     assert Path("elsewhere/status.json").exists()
 
 
-def test_an_experiment_can_be_a_sweep(experiment: Path) -> None:
-    experiment.write_text(
-        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweep:\n    dir: swept\n"
-        "  sweeper:\n    params:\n      seed: 4,5\n"
-    )
-    assert cli.main([*SMOKE, "experiment=mine"]) == 0
-    metas = [json.loads(file.read_text()) for file in Path("swept").glob("*/meta.json")]
-    assert sorted(meta["seed"] for meta in metas) == [4, 5]
-
-
 ASKED = {
     "job.chdir": "true",
     "job.env_set": "{A: 1}",
