@@ -1,11 +1,14 @@
-"""Where metrics go: files in the run directory and the console. All of them get the same rows."""
+"""Where metrics go: files in the run directory, the console, a tracker. All of them get the same rows."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
+
+import yaml
 
 from rlrun import files
 from rlrun.checks import Bounded, Natural, OneOf, Within
@@ -13,6 +16,8 @@ from rlrun.loggers import console
 from rlrun.loggers.csv import CsvLogger
 from rlrun.loggers.jsonl import JsonlLogger
 from rlrun.loggers.tensorboard import TensorBoardLogger
+from rlrun.loggers.trackers import TRACKERS
+from rlrun.loggers.tracking import Tracked, Tracking
 from rlrun.registry import register
 from rlrun.types import Logger, StateDict
 
@@ -34,6 +39,13 @@ class LoggerConfig(Bounded):
     csv: bool = True  # write metrics.csv
     jsonl: bool = True  # write metrics.jsonl
     tensorboard: bool = True  # write tb/
+    # wandb | mlflow | trackio: hand everything to this tracker, too, offline or on this machine; null = none
+    tracker: Annotated[str, OneOf("wandb", "mlflow", "trackio")] | None = None
+    project: str = "rlrun"  # the project or experiment of the tracker that the run belongs to
+    tags: list[str] = field(default_factory=list)  # what the run is tagged with in the tracker, beside algo and env
+    # where the tracker is, if not here: wandb: online or a URL; mlflow: a URI; trackio: a Space (user/name) or a URL
+    server: str | None = None
+    artifacts: bool = True  # hand the tracker films, and at the end the best checkpoint without its replay
 
 
 class FileLogger(Logger, Protocol):
@@ -56,12 +68,20 @@ class Loggers:
         files: loggers by name, part of the checkpoint.
         others: loggers that have no state.
         panel: shows progress between rows.
+        tracking: hands them to a tracker; it is no part of the checkpoint, as it cannot be cut back.
     """
 
-    def __init__(self, files: Mapping[str, FileLogger], others: tuple[Logger, ...] = (), panel: Panel | None = None):
+    def __init__(
+        self,
+        files: Mapping[str, FileLogger],
+        others: tuple[Logger, ...] = (),
+        panel: Panel | None = None,
+        tracking: Tracking | None = None,
+    ):
         self.last: dict[str, float] = {}
+        self.tracking = tracking
         self._files, self._panel = files, panel
-        self._all: list[Logger] = [*files.values(), *others, *([panel] if panel else [])]
+        self._all: list[Logger] = [*files.values(), *others, *filter(None, (panel, tracking))]
 
     def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
         """Write a row everywhere."""
@@ -74,11 +94,18 @@ class Loggers:
         if self._panel is not None:
             self._panel.tick(env_steps, elapsed)
 
+    def film(self, path: Path, env_steps: int) -> None:
+        """An mp4 of an episode has been made."""
+        if self.tracking is not None:
+            self.tracking.film(path, env_steps)
+
     def close(self) -> None:
         for logger in self._all:
             logger.close()
 
     def state_dict(self) -> StateDict:
+        if self.tracking is not None:
+            self.tracking.flush()  # a run that goes on from this state does not come by these rows again
         return {"last": dict(self.last), "files": {name: file.state_dict() for name, file in self._files.items()}}
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -113,4 +140,23 @@ def build(cfg: LoggerConfig, run_dir: RunDir, title: str, total_timesteps: int) 
         from rlrun.loggers.panel import PanelLogger
 
         panel = PanelLogger(title, str(run_dir.path), total_timesteps)
-    return Loggers(into, (console.TableLogger(total_timesteps),), panel)
+    tracking = _tracking(cfg, cfg.tracker, run_dir) if cfg.tracker else None
+    return Loggers(into, (console.TableLogger(total_timesteps),), panel, tracking)
+
+
+def _tracking(cfg: LoggerConfig, name: str, run_dir: RunDir) -> Tracking:
+    config = yaml.safe_load(_text(run_dir.config)) or {}
+    algo, env = (config.get(group) or {} for group in ("algo", "env"))
+    above = run_dir.path.absolute().parent
+    about = Tracked(
+        project=cfg.project,
+        name=run_dir.path.absolute().name,
+        id=secrets.token_hex(4),
+        resumed=False,
+        config=config,
+        tags=(algo.get("name", ""), env.get("id") or env.get("name", ""), *cfg.tags),
+        group=above.name if (above / "sweep.yaml").is_file() else "",
+        directory=run_dir.path.absolute(),
+        server=cfg.server,
+    )
+    return Tracking(name, TRACKERS[name], about, run_dir.tracker, cfg.artifacts)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rlrun.config.schema import RunConfig
 from rlrun.interrupt import Interrupt
+from rlrun.loggers import tracking
 from rlrun.run import build, film, warmstart
 from rlrun.run.callbacks.callback import Callback
 from rlrun.run.parts import Parts
@@ -33,6 +34,8 @@ def prepared(cfg: RunConfig, interrupt: Interrupt, weights: str | None) -> Itera
     Raises:
         ConfigError: something that the config asks for cannot be had.
     """
+    if tracker := getattr(cfg.logger, "tracker", None):
+        tracking.require(tracker)
     with closing(build.parts(cfg, interrupt)) as parts:
         if getattr(cfg.eval, "video_freq", 0):
             film.require("eval.video_freq", parts.spec)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from rlrun.errors import Escaped, Interrupted, RlrunError, described, printable
 from rlrun.interrupt import Interrupt
 from rlrun.loggers.runlog import UNSAID
 from rlrun.run.callbacks.summary import Summary
+from rlrun.run.handover import playable
 from rlrun.run.run import Run
 from rlrun.rundir.layout import RunDir
 
@@ -27,6 +30,7 @@ class Record:
         self.run_dir = run_dir
         self.run: Run | None = None
         self.summary: Summary | None = None
+        self._ended: tuple[str, dict[str, Any]] | None = None  # the state, and what the summary says
 
     def end(self, state: str, reason: str = "") -> None:
         """Write down how the run ended. A preempted one goes on from what is saved, so that is where it stands.
@@ -40,9 +44,15 @@ class Record:
                 env_steps = max(env_steps, self.run.progress.env_steps)
             self.run_dir.set_status(state, env_steps=env_steps, reason=printable(reason))
             if self.run is not None and self.summary is not None:
-                self.summary.write(self.run, state, env_steps)
+                self._ended = state, self.summary.write(self.run, state, env_steps)
         except (OSError, RlrunError) as error:
             log.warning("how the run ended could not be written down: %s", error)
+
+    def tell_tracker(self) -> None:
+        """Tell the tracker, if there is one, how it ended; when all is written down, for it may take its time."""
+        tracking = getattr(self.run.logger, "tracking", None) if self.run is not None else None
+        if tracking is not None and self._ended is not None:
+            tracking.finish(*self._ended, functools.partial(playable, self.run_dir))
 
     def fail(self, error: Exception) -> None:
         """Write down what went wrong: in a few lines in the status, with all that led to it in run.log."""
@@ -101,4 +111,5 @@ def recorded(run_dir: RunDir, interrupt: Interrupt) -> Iterator[Record]:
     else:
         record.end("finished", record.run.stop_reason if record.run else "")
     finally:
+        record.tell_tracker()
         interrupt.last_words = before

@@ -24,9 +24,10 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -284,6 +285,25 @@ def load(path: Path, parts: Iterable[str] | None = None) -> StateDict:
         return _load(path, parts)
     except Exception as error:  # there is no end to what a reader may trip over in a foreign file
         raise CheckpointError(f"{path}: {_reason(error)}") from error
+
+
+def export(path: Path, into: Path, without: Collection[str] = ()) -> None:
+    """Copy a checkpoint into a new directory, as it is or without some of its parts: then it can be played.
+
+    Raises:
+        CheckpointError: it is damaged.
+        OSError: it cannot be written.
+    """
+    try:
+        listed, manifest = _read_manifest(path), _read_json(path / MANIFEST)
+    except Exception as error:
+        raise CheckpointError(f"{path}: {_reason(error)}") from error
+    manifest["files"] = {name: seal for name, seal in listed.items() if name.partition(".")[0] not in without}
+    into.mkdir(parents=True)
+    for name in manifest["files"]:
+        with open(files.open_plain(path / name, os.O_RDONLY), "rb") as source, open(into / name, "xb") as copy:
+            shutil.copyfileobj(source, copy)
+    (into / MANIFEST).write_text(json.dumps(manifest))
 
 
 @contextmanager

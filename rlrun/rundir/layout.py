@@ -24,9 +24,9 @@ STATES = ("running", "finished", "failed", "preempted", "diverged")
 KEY = "hydra.run.dir"
 FILES = (
     *("config.yaml", "overrides.yaml", "command.txt", "meta.json", "status.json", "summary.json", "run.log"),
-    *("metrics.csv", "metrics.jsonl", "eval.csv", "arm_counts.csv", "replay.bin", ".lock", ".signature"),
+    *("metrics.csv", "metrics.jsonl", "eval.csv", "arm_counts.csv", "replay.bin", "tracker.json", ".lock", ".signature"),
 )
-FOLDERS = ("checkpoints", "evaluations", "figures", "tb", "videos", ".hydra")
+FOLDERS = ("checkpoints", "evaluations", "figures", "tb", "videos", "wandb", ".hydra")
 LIMIT = 2**24  # bytes of a small file
 
 
@@ -52,6 +52,7 @@ class RunDir:
         self.log = self.path / "run.log"
         self.summary = self.path / "summary.json"
         self.replay = self.path / "replay.bin"  # what a replay keeps there that is not to lie in memory
+        self.tracker = self.path / "tracker.json"
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], content: Mapping[str, str] | None = None) -> RunDir:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlrun.run.callbacks.callback import Callback
 from rlrun.run.callbacks.evaluate import Evaluate
@@ -17,7 +17,8 @@ class Summary(Callback):
     def __init__(self, evaluation: Evaluate):
         self._evaluation = evaluation
 
-    def write(self, run: Run, state: str, env_steps: int) -> None:
+    def write(self, run: Run, state: str, env_steps: int) -> dict[str, Any]:
+        """Write it, and return what was written."""
         summary = {
             **run.logger.last,
             "final_eval": self._evaluation.final,
@@ -27,3 +28,4 @@ class Summary(Callback):
             "state": state,
         }
         run.dir.write_json(run.dir.summary, summary)
+        return summary

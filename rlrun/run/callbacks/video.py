@@ -48,6 +48,9 @@ class Video(Callback):
         if not self._failed:
             with playing(run, self._cfg, role) as (agent, how):
                 path = run.dir.videos / f"step_{env_steps:09d}"
-                self._failed = record(agent, run.environments, run.seeds.integer(role), path, **how) is None
+                film = record(agent, run.environments, run.seeds.integer(role), path, **how)
+            self._failed = film is None
+            if film is not None and film.file is not None:
+                run.logger.film(film.file, env_steps)
         self._every.consume(env_steps)
         self._filmed = env_steps
