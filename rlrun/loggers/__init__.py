@@ -81,7 +81,8 @@ class Loggers:
         self.last: dict[str, float] = {}
         self.tracking = tracking
         self._files, self._panel = files, panel
-        self._all: list[Logger] = [*files.values(), *others, *filter(None, (panel, tracking))]
+        self._all: list[Logger] = [*files.values(), *others]
+        self._all += [logger for logger in (panel, tracking) if logger is not None]
 
     def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
         """Write a row everywhere."""
