@@ -22,7 +22,7 @@ class Verb:
     """One thing that rlrun does.
 
     Its function is called `run(words, **flags)` with the words behind the verb and `name=True` for every flag `--name`
-    that was given, a verb whose usage is RUN and its options `run(path, words, **flags)`; it returns the exit code.
+    that was given, a verb whose usage begins with RUN `run(path, words, **flags)`; it returns the exit code.
     """
 
     usage: str  # what follows the verb
@@ -32,6 +32,7 @@ class Verb:
     flags: Mapping[str, str] = field(default_factory=dict)  # --flag -> help
     details: str = ""  # more on it, in its own --help
     composes: bool = False  # whether it reads YAML files and components of the user's: --config-dir
+    also: tuple[str, str] | None = None  # another usage, and the line on it; then all words go to the function
 
 
 TRUST = {"--trust": "obey the config of a run from elsewhere this once, whatever it imports or fetches"}
@@ -62,12 +63,13 @@ VERBS = {
         TRUST,
     ),
     "inspect": Verb(
-        "RUN | env=ENV [option=value ...]",
-        "show what a tabular run has learned, or what agents see",
+        "RUN [option=value ...]",
+        "show what a tabular run has learned",
         "commands.inspect.inspect",
         "commands.inspect.InspectOptions",
         TRUST,
         composes=True,
+        also=("env=ENV [option=value ...]", "draw what agents see of an environment"),
     ),
     "check": Verb(
         "env.id=ID [option=value ...]",
@@ -105,17 +107,26 @@ def usage() -> str:
     lines = [
         (TRAIN.usage, TRAIN.summary),
         ("-m algo=dqn,ppo seed='range(5)'", "train every combination, each in a directory of its own"),
-        *((f"{name} {verb.usage}", verb.summary) for name, verb in VERBS.items()),
+        *((f"{name} {line}", summary) for name, verb in VERBS.items() for line, summary in usages(verb)),
     ]
     rows = table([(f"rlrun {line}", summary) for line, summary in lines], share=0.5)
     return f"rlrun trains, evaluates, resumes and compares reinforcement-learning agents.\n\n{rows}\n\n{NOTES}"
+
+
+def usages(verb: Verb) -> list[tuple[str, str]]:
+    """What may follow a verb, and what that does."""
+    return [(verb.usage, verb.summary), *([verb.also] if verb.also else [])]
 
 
 def show(name: str) -> int:
     """Usage of one verb, its options and its flags."""
     verb = VERBS[name]
     options = found(verb.options) if verb.options else None
-    print(f"rlrun {name} {verb.usage}", verb.details or paragraphs(str(options.__doc__)), sep="\n\n")
+    print(
+        "\n".join(f"rlrun {name} {line}" for line, _ in usages(verb)),
+        verb.details or paragraphs(str(options.__doc__)),
+        sep="\n\n",
+    )
     if options:
         print("", table(found("commands.help.rows")(options, asdict(options()))), sep="\n")
     if verb.flags:
@@ -134,7 +145,7 @@ def call(name: str, words: Sequence[str], flags: Iterable[str]) -> int:
     """
     verb, given = VERBS[name], {flag.strip("-").replace("-", "_"): True for flag in flags}
     run = found(verb.run)
-    if not verb.usage.startswith("RUN ["):
+    if verb.also or not verb.usage.startswith("RUN"):
         return int(run(words, **given))
     if not words or is_option(words[0]):
         raise ConfigError(name, "needs the directory of a run", f"rlrun {name} outputs/…")

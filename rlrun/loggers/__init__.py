@@ -39,13 +39,14 @@ class LoggerConfig(Bounded):
     csv: bool = True  # write metrics.csv
     jsonl: bool = True  # write metrics.jsonl
     tensorboard: bool = True  # write tb/
-    # wandb | mlflow | trackio: hand everything to this tracker, too, offline or on this machine; null = none
+    # wandb | mlflow | trackio: a tracker that gets everything, too, on this machine and offline; null = none
     tracker: Annotated[str, OneOf("wandb", "mlflow", "trackio")] | None = None
-    project: str = "rlrun"  # the project or experiment of the tracker that the run belongs to
-    tags: list[str] = field(default_factory=list)  # what the run is tagged with in the tracker, beside algo and env
-    # where the tracker is, if not here: wandb: online or a URL; mlflow: a URI; trackio: a Space (user/name) or a URL
-    server: str | None = None
-    artifacts: bool = True  # hand the tracker films, and at the end the best checkpoint without its replay
+    project: str = "rlrun"  # tracker: the project or experiment that the run belongs to
+    tags: list[str] = field(default_factory=list)  # tracker: the run's tags, beside its algo and env
+    server: str | None = (
+        None  # tracker: where it is, if not here: online, an address, or a Space (user/name) of trackio
+    )
+    artifacts: bool = True  # tracker: it gets films, and at the end the best checkpoint without its replay
 
 
 class FileLogger(Logger, Protocol):

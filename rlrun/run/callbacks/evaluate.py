@@ -40,8 +40,7 @@ class EvalConfig(Bounded):
     num_envs: Annotated[int, Within(1, 10**4)] = 5
     epsilon: Share | None = None  # probability of a random action in place of the greedy one; null = none
     max_steps: Count | None = None  # cut an episode after so many steps; null = 10000 if the environment has no limit
-    # env steps between two films of an evaluation's first episode, one more is made at the end: videos/; 0 = none
-    video_freq: Natural = 0
+    video_freq: Natural = 0  # env steps between two films of its first episode (videos/), and one at the end; 0 = none
 
     def __post_init__(self) -> None:
         super().__post_init__()
