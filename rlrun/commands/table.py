@@ -6,6 +6,7 @@ Functions and options are named here, and imported when the verb is asked for.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,11 +123,8 @@ def show(name: str) -> int:
     """Usage of one verb, its options and its flags."""
     verb = VERBS[name]
     options = found(verb.options) if verb.options else None
-    print(
-        "\n".join(f"rlrun {name} {line}" for line, _ in usages(verb)),
-        verb.details or paragraphs(str(options.__doc__)),
-        sep="\n\n",
-    )
+    about = verb.details or paragraphs(inspect.cleandoc(str(options.__doc__)))
+    print("\n".join(f"rlrun {name} {line}" for line, _ in usages(verb)), about, sep="\n\n")
     if options:
         print("", table(found("commands.help.rows")(options, asdict(options()))), sep="\n")
     if verb.flags:

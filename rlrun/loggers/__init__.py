@@ -43,9 +43,7 @@ class LoggerConfig(Bounded):
     tracker: Annotated[str, OneOf("wandb", "mlflow", "trackio")] | None = None
     project: str = "rlrun"  # tracker: the project or experiment that the run belongs to
     tags: list[str] = field(default_factory=list)  # tracker: the run's tags, beside its algo and env
-    server: str | None = (
-        None  # tracker: where it is, if not here: online, an address, or a Space (user/name) of trackio
-    )
+    server: str | None = None  # tracker: where it is, if not here: online, an address, or a Space (user/name)
     artifacts: bool = True  # tracker: it gets films, and at the end the best checkpoint without its replay
 
 

@@ -24,7 +24,16 @@ STATES = ("running", "finished", "failed", "preempted", "diverged")
 KEY = "hydra.run.dir"
 FILES = (
     *("config.yaml", "overrides.yaml", "command.txt", "meta.json", "status.json", "summary.json", "run.log"),
-    *("metrics.csv", "metrics.jsonl", "eval.csv", "arm_counts.csv", "replay.bin", "tracker.json", ".lock", ".signature"),
+    *(
+        "metrics.csv",
+        "metrics.jsonl",
+        "eval.csv",
+        "arm_counts.csv",
+        "replay.bin",
+        "tracker.json",
+        ".lock",
+        ".signature",
+    ),
 )
 FOLDERS = ("checkpoints", "evaluations", "figures", "tb", "videos", "wandb", ".hydra")
 LIMIT = 2**24  # bytes of a small file

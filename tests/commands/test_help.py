@@ -64,7 +64,8 @@ def test_examples_in_the_usage_paste_into_a_shell() -> None:
 @pytest.mark.parametrize("verb", table.VERBS)
 def test_every_verb_has_help_that_names_its_options_and_flags(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, verb, "--help")
-    assert shown.startswith(f"rlrun {verb} {table.VERBS[verb].usage}\n\n")
+    assert shown.startswith("\n".join(f"rlrun {verb} {line}" for line, _ in table.usages(table.VERBS[verb])) + "\n\n")
+    assert max(map(len, shown.splitlines())) <= 80
     assert len(shown.splitlines()) > 2
     for flag in table.VERBS[verb].flags:
         assert re.search(rf"^  {flag} +\w+", shown, re.MULTILINE)
@@ -76,7 +77,7 @@ def test_every_verb_has_help_that_names_its_options_and_flags(verb: str, capsys:
 def test_the_list_has_every_choice_once(capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, "list")
     assert max(map(len, shown.splitlines())) <= 80
-    assert len(shown.splitlines()) < 230
+    assert len(shown.splitlines()) < 300
     for group in folders.GROUPS:
         named = [
             name
@@ -93,10 +94,10 @@ def names_in(block: str) -> list[str]:
 
 def test_the_list_of_algorithms_is_the_registry_by_family(capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, "list", "algo")
-    assert sorted(names_in(shown)) == sorted(algorithms())
+    assert sorted(names_in(shown)) == folders.options("algo") and set(algorithms()) <= set(names_in(shown))
     families = dict(re.findall(r"^algo, (.+)\n((?:  .*\n?)+)", shown, re.MULTILINE))
     assert list(families) == ["value", "policy", "tabular", "bandits", "contextual", "baselines"]
-    assert names_in(families["value"])[0] == "dqn"
+    assert {"dqn", "rainbow"} <= set(names_in(families["value"]))
     assert "ucb" in names_in(families["bandits"]) and "lin_ucb" in names_in(families["contextual"])
 
 
@@ -108,7 +109,7 @@ def test_an_algorithm_s_sentence_stands_beside_its_name(capsys: pytest.CaptureFi
 
 def test_help_names_the_algorithms_by_family(capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, "--help").partition("\n  network ")[0]
-    assert re.search(r"^  algo        value: dqn$", shown, re.MULTILINE)
+    assert re.search(r"^  algo        value: .*\bdqn\b", shown, re.MULTILINE)
     assert re.search(r"^ {14}tabular: dyna_q expected_sarsa ", shown, re.MULTILINE)
 
 
