@@ -46,7 +46,7 @@ VERBS = {
         flags={**TRUST, "--force": "take it over from a process on another machine that seems to be at work"},
         details="Continue a run from its newest checkpoint. "
         "What can change: total_timesteps, logger.*, eval.*, checkpoint.*\n\n"
-        "Of a sweep, finished jobs are kept, interrupted ones go on, missing ones start. Its options: retry=failed\n"
+        "Of a sweep, finished jobs are kept, interrupted ones go on, missing ones start. Its options: retry=failed "
         "(failed and diverged jobs too), sweep.jobs=N, sweep.time_limit=SECONDS.",
     ),
     "eval": Verb(
@@ -123,7 +123,7 @@ def show(name: str) -> int:
     """Usage of one verb, its options and its flags."""
     verb = VERBS[name]
     options = found(verb.options) if verb.options else None
-    about = verb.details or paragraphs(inspect.cleandoc(str(options.__doc__)))
+    about = paragraphs(verb.details or inspect.cleandoc(str(options.__doc__)))
     print("\n".join(f"rlrun {name} {line}" for line, _ in usages(verb)), about, sep="\n\n")
     if options:
         print("", table(found("commands.help.rows")(options, asdict(options()))), sep="\n")
