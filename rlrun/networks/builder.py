@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NetworkBuilder = Callable[..., "Network"]  # (obs_space, *heads) -> Network
 ACTIVATIONS = ("relu", "tanh", "elu", "silu", "gelu")
-CONVOLUTIONS = ("none", "nips", "nature", "impala")  # of conv.py
+CONVOLUTIONS = ("nips", "nature", "impala")  # of conv.py
 
 
 @dataclass
@@ -39,8 +39,9 @@ class NetworkConfig(Bounded):
     scale: bool = True  # bring observations of uint8, such as pictures, from their bounds to [0, 1]
     # default (torch's) | orthogonal (gain sqrt 2, policy head 0.01, other heads 1; zero biases) | he (normal)
     init: Annotated[str, OneOf("default", "orthogonal", "he")] = "default"
-    # none | nips | nature | impala: convolutions that read a picture before the hidden layers (see networks/conv.py)
-    conv: Annotated[str, OneOf(*CONVOLUTIONS)] = "none"
+    # nips | nature | impala: convolutions that read a picture before the hidden layers (see networks/conv.py);
+    # none: there are no large pictures; flat: they are read as rows of numbers
+    conv: Annotated[str, OneOf("none", "flat", *CONVOLUTIONS)] = "none"
     conv_width: Annotated[int, Within(1, 64)] = 1  # impala: factor on the channels of its convolutions
     spectral_norm: bool = False  # impala: divide the weights of its residual blocks by their largest singular value
     max_pool: Annotated[int, Within(0, 100)] = 0  # impala: side of the square that its output is pooled to; 0 leaves it
@@ -60,6 +61,11 @@ class NetworkConfig(Bounded):
         if len(self.hidden) > 1000:
             raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
 
+    @property
+    def convolves(self) -> bool:
+        """Whether there are convolutions before the hidden layers."""
+        return self.conv in CONVOLUTIONS
+
 
 @dataclass
 class CnnConfig(NetworkConfig):
@@ -70,14 +76,14 @@ class CnnConfig(NetworkConfig):
     hidden: list[Annotated[int, Within(1, 10**6)]] = field(default_factory=lambda: [512])
     shared: bool = True  # one torso for all heads; otherwise each head has its own
     # nips | nature | impala: convolutions that read a picture before the hidden layers (see networks/conv.py)
-    conv: Annotated[str, OneOf(*CONVOLUTIONS[1:])] = "nature"
+    conv: Annotated[str, OneOf(*CONVOLUTIONS)] = "nature"
 
 
 def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
     """How many parameters a network has."""
     seen = obs_space.unmasked
     inputs, encoding = seen.n or sum(seen.nvec) or seen.size, 0
-    if seen.fields or cfg.conv != "none":
+    if seen.fields or cfg.convolves:
         with torch.device("meta"):
             module, inputs = encoder(cfg, obs_space)
         encoding = sum(parameter.numel() for parameter in module.parameters())
@@ -141,7 +147,7 @@ def encoder(cfg: NetworkConfig, obs_space: Space) -> tuple[torch.nn.Module, int]
     seen = obs_space.unmasked
     require_fit(cfg, seen)
     if not seen.fields:
-        module, width = _flat(cfg, seen) if cfg.conv == "none" else networks.convolutional(cfg, seen)
+        module, width = networks.convolutional(cfg, seen) if cfg.convolves else _flat(cfg, seen)
         if obs_space.masked:
             (name,) = obs_space.fields.keys() - {MASK}
             module = torch.nn.Sequential(networks.Field(name), module)
@@ -153,13 +159,13 @@ def encoder(cfg: NetworkConfig, obs_space: Space) -> tuple[torch.nn.Module, int]
 def require_fit(cfg: NetworkConfig, seen: Space) -> None:
     """A network that convolves has something to convolve, and one that does not is shown no large picture."""
     parts = list(seen.fields.values())
-    if cfg.conv != "none" and not (networks.can_be_read(seen) or any(map(networks.is_picture, parts))):
+    if cfg.convolves and not (networks.can_be_read(seen) or any(map(networks.is_picture, parts))):
         what = f"{seen.kind} of shape {seen.shape}" if seen.shape else seen.kind
         problem = f"{cfg.name} with conv={cfg.conv} reads pictures, and the observations are none ({what})"
         raise ConfigError("network", problem, "write network=mlp, or network.conv=none")
     if cfg.conv == "none" and networks.is_picture(seen) and sorted(seen.shape)[-2] >= networks.NATURE_SIDE:
         problem = f"{cfg.name} cannot read pictures, and the observations are some (uint8 {seen.shape})"
-        hint = "write network=cnn_nature, cnn_impala or cnn_nips; with any other network.conv=nature"
+        hint = "write network=cnn_nature, cnn_impala or cnn_nips; with any other network.conv=nature, or flat"
         raise ConfigError("network", problem, hint)
 
 

@@ -29,7 +29,6 @@ PLAIN = {  # filters, side and stride of every layer
     "nature": ((32, 8, 4), (64, 4, 2), (64, 3, 1)),
 }
 SECTIONS = (16, 32, 32)  # channels of impala's, times its width
-KINDS = ("none", *PLAIN, "impala")
 NATURE_SIDE = 36  # the smallest side of a picture that leaves nature's last layer something
 SQUARINGS = 5  # of a matrix whose largest singular value is wanted: 2^5 steps of the power method
 
@@ -123,7 +122,7 @@ def convolutional(cfg: Any, space: Space) -> tuple[nn.Sequential, int]:
     scaled = cfg.scale and space.dtype == np.uint8
     bounds = np.asarray([space.low, space.high]) if scaled else np.array([0, 1])
     picture = Picture(float(bounds.min()), float(bounds.max()), space.stack, last)
-    kind = cfg.conv if cfg.conv != "none" else "nature" if min(height, width) >= NATURE_SIDE else "small"
+    kind = cfg.conv if cfg.convolves else "nature" if min(height, width) >= NATURE_SIDE else "small"
     if kind == "impala":
         layers, *size = _impala(cfg, channels, height, width)
     else:

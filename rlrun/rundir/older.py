@@ -47,6 +47,9 @@ def config(data: dict[str, Any]) -> dict[str, Any]:
     if isinstance(env, dict) and "frame_stack" in env and "action_masks" not in env:  # no notice was taken of them
         env = env | {"action_masks": False}
         data = data | {"env": env}
+    if isinstance(network, dict) and network.get("name") in ("mlp", "gru", "lstm") and "conv" not in network:
+        network = network | {"conv": "flat"}  # pictures were rows of numbers
+        data = data | {"network": network}
     if data.get("buffer") == {"name": "rollout"}:
         data = data | {"buffer": None}
     if "seed_tree" not in data:

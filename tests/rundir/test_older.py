@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rlrun import registry
 from rlrun.config import compose
 from rlrun.errors import CheckpointError
+from rlrun.networks import encoder
 from rlrun.rundir import checkpoints, older
 from rlrun.rundir.sweep import Job, Sweep
+from rlrun.types import HeadSpec, Space
 
 
 @pytest.mark.parametrize("way", ["in_process", "subprocess", "native"])
@@ -25,6 +28,18 @@ def test_how_environments_are_stepped_was_called_experience(way: str) -> None:
 def test_a_bandit_is_stepped_in_its_own_way() -> None:
     old = {"seed_tree": 2, "env": {"name": "bandit/bernoulli"}, "experience": {"name": "in_process"}}
     assert older.config(old) == {**old, "experience": {"name": "rollouts"}}
+
+
+@pytest.mark.parametrize("name", ["mlp", "gru"])
+def test_pictures_were_rows_of_numbers(name: str) -> None:
+    network = older.config({"seed_tree": 2, "network": {"name": name, "hidden": [8]}})["network"]
+    picture = Space("box", (40, 40, 3), np.dtype(np.uint8), low=np.uint8(0), high=np.uint8(255))
+    made = registry.get("network", name)
+    cfg = made.config(**network)
+    assert encoder(cfg, picture)[1] == 4800
+    made.factory(cfg, picture, HeadSpec("q", 2))
+    own = {"seed_tree": 2, "network": {"name": "thin", "hidden": [8]}}
+    assert older.config(own) == own
 
 
 def test_todays_words_stay() -> None:
