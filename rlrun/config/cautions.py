@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rlrun import registry
 from rlrun.config.schema import RunConfig
+from rlrun.schedules import ScheduleConfig
 from rlrun.types import EnvSpec
 
 
@@ -24,6 +25,10 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
         yield f"algo.burn_in: network={cfg.network.name} has no memory that could be brought up to date"
     if remembers and cfg.device.compile == "true":
         yield f"device.compile: updates of network={cfg.network.name} are not compiled, as sequences vary in length"
+    noisy, epsilon = getattr(cfg.network, "noisy", "none"), getattr(cfg.algo, "epsilon", None)
+    if noisy != "none" and isinstance(epsilon, ScheduleConfig) and epsilon != type(cfg.algo)().epsilon:
+        if epsilon.start or epsilon.end:
+            yield f"algo.epsilon: random actions are taken beside the noise of network.noisy={noisy}"
     rollout = getattr(cfg.algo, "n_steps", 0) * cfg.env.num_envs
     batch = getattr(cfg.algo, "batch_size", 0)
     if 0 < rollout < batch:

@@ -19,6 +19,7 @@ MASKED = "env.id=rlrun/Masked-v0"
         ["ppo", MASKED, "network=lstm"],
         ["dqn", "env.id=rlrun/Lamp-v0", "algo.double=true"],
         ["dqn", MASKED, "+env.kwargs.tells=field", "buffer.n_step=3"],
+        ["iqn", MASKED, "network.noisy=factorised", "network.dueling=true", "buffer=prioritized", "buffer.n_step=3"],
     ],
     ids=" ".join,
 )

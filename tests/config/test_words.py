@@ -453,6 +453,8 @@ def test_a_check_finds_what_training_would_and_makes_nothing(words, code, says, 
         ),
         ("env.rescale_action=[-1,1]", "env.rescale_action: CartPole-v1 has discrete actions"),
         ("algo=ppo env=pendulum env.rescale_action=[-1,1]", ""),
+        ("algo=dqn network.noisy=factorised", "algo.epsilon: random actions are taken beside the noise"),
+        ("algo=noisy_dqn env=cartpole", ""),
         ("algo=dqn", ""),
     ],
 )

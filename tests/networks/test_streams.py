@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from rlrun.errors import ConfigError
 from rlrun.networks import Inference, Network, NetworkConfig, chain
-from rlrun.networks.builder import build_mlp, footprint
+from rlrun.networks.builder import CnnConfig, build_cnn, build_mlp, footprint
 from rlrun.networks.dueling import Dueling
 from rlrun.networks.inference import translate
 from rlrun.networks.noisy import FactorisedLinear, IndependentLinear, Stream
@@ -164,3 +164,23 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"sigma0: has no meaning with noisy=none"):
         NetworkConfig(sigma0=0.1)
     assert isinstance(build(noisy="factorised").branches[0][-1], Stream)
+
+
+@pytest.mark.parametrize("noisy", ["factorised", "independent"])
+@pytest.mark.parametrize("conv", ["nips", "nature", "impala"])
+def test_convolutions_stand_before_the_streams(conv: str, noisy: str) -> None:
+    """As in the papers: each stream has a fully connected layer behind them, which is noisy like its output."""
+    space = Space("box", (2, 40, 40), np.dtype(np.uint8), low=np.zeros((2, 40, 40)), high=np.full((2, 40, 40), 255.0))
+    cfg = CnnConfig(conv=conv, hidden=[8], dueling=True, noisy=noisy)
+    network = build_cnn(cfg, space, QUANTILES)
+    head = network.branches[0][-1].values
+    kind = FactorisedLinear if noisy == "factorised" else IndependentLinear
+    assert [type(layer) for layer in head.value] == [kind, nn.ReLU, kind]
+    assert footprint(cfg, space, QUANTILES) == sum(p.numel() for p in network.parameters())
+    obs = np.random.default_rng(0).integers(256, size=(3, 2, 40, 40), dtype=np.uint8)
+    noise = network.noise(1, 3, torch.Generator().manual_seed(0))[0]
+    assert network(torch.from_numpy(obs), noise, torch.rand(3, 6)).shape == (3, 6, 2)
+    inference = Inference(network)
+    rows = np.random.default_rng(1).standard_normal((3, network.units), np.float32)
+    assert inference(obs).shape == inference(obs, rows).shape == (3, 4, 2)
+    assert not np.allclose(inference(obs), inference(obs, rows))
