@@ -26,9 +26,9 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     if remembers and cfg.device.compile == "true":
         yield f"device.compile: updates of network={cfg.network.name} are not compiled, as sequences vary in length"
     noisy, epsilon = getattr(cfg.network, "noisy", "none"), getattr(cfg.algo, "epsilon", None)
-    if noisy != "none" and isinstance(epsilon, ScheduleConfig) and epsilon != type(cfg.algo)().epsilon:
-        if epsilon.start or epsilon.end:
-            yield f"algo.epsilon: random actions are taken beside the noise of network.noisy={noisy}"
+    chosen = isinstance(epsilon, ScheduleConfig) and epsilon != type(cfg.algo)().epsilon
+    if noisy != "none" and chosen and (epsilon.start or epsilon.end):
+        yield f"algo.epsilon: random actions are taken beside the noise of network.noisy={noisy}"
     rollout = getattr(cfg.algo, "n_steps", 0) * cfg.env.num_envs
     batch = getattr(cfg.algo, "batch_size", 0)
     if 0 < rollout < batch:
