@@ -26,8 +26,8 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     if remembers and cfg.device.compile == "true":
         yield f"device.compile: updates of network={cfg.network.name} are not compiled, as sequences vary in length"
     noisy, epsilon = getattr(cfg.network, "noisy", "none"), getattr(cfg.algo, "epsilon", None)
-    chosen = isinstance(epsilon, ScheduleConfig) and epsilon != type(cfg.algo)().epsilon
-    if noisy != "none" and chosen and (epsilon.start or epsilon.end):
+    random = isinstance(epsilon, ScheduleConfig) and bool(epsilon.start or epsilon.end)
+    if noisy != "none" and random and epsilon != type(cfg.algo)().epsilon:
         yield f"algo.epsilon: random actions are taken beside the noise of network.noisy={noisy}"
     rollout = getattr(cfg.algo, "n_steps", 0) * cfg.env.num_envs
     batch = getattr(cfg.algo, "batch_size", 0)
