@@ -55,6 +55,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
 def test_the_examples_of_own_loops_run(example: Callable[[str], ModuleType]) -> None:
     assert example("cartpole_dqn").main(max_steps=200) > 8
+    assert example("cartpole_a2c").main(max_steps=1000) > 8
     assert example("own_loop").main(rounds=3, envs=4) > 8
 
 
@@ -63,6 +64,7 @@ def test_the_examples_of_own_loops_run(example: Callable[[str], ModuleType]) -> 
 def test_the_examples_of_own_loops_learn(seed: int, example: Callable[[str], ModuleType]) -> None:
     """A random policy lasts some 22 steps."""
     assert example("cartpole_dqn").main(seed) > 150
+    assert example("cartpole_a2c").main(seed) > 200
     assert example("own_loop").main(seed) > 100
 
 

@@ -38,7 +38,7 @@ from rlrun.ops.returns import discounted_returns
 from rlrun.seeding import LARGEST
 from rlrun.types import Array, EpisodeStat, Space, Step, VectorEnv
 
-Environments = gym.Env | list[gym.Env] | tuple[gym.Env, ...] | gym.vector.VectorEnv | VectorEnv
+Environments = gym.Env | Sequence[gym.Env] | gym.vector.VectorEnv | VectorEnv
 
 
 class _Sweep(NamedTuple):
@@ -52,22 +52,7 @@ class _Sweep(NamedTuple):
 
 
 class _Source:
-    """What all sources share: they let the agent act, and keep the books of finished episodes.
-
-    Args:
-        env: an environment, several of one kind, or a Gymnasium vector that resets in the same step.
-        agent: any of `rlrun.agents`, or one's own.
-        steps_count: n.
-        seed: environment e starts from seed + e, once; without it, from its own random stream, which is the caller's to
-            seed.
-
-    Raises:
-        TypeError: `env` is no environment, or `agent` none.
-        ValueError: the same environment stands twice in the list, or they are not of one kind.
-        ConfigError: a space is of no kind that agents know, or the vector resets in the next step.
-        RlrunError: from an iterator of the source that is used after another was made: they play in the same
-            environments.
-    """
+    """What all sources share: they let the agent act, and keep the books of finished episodes."""
 
     def __init__(self, env: Environments, agent: Agent, steps_count: int, seed: int | None = None):
         if not hasattr(agent, "act"):
@@ -77,7 +62,6 @@ class _Source:
         self.pool, self.envs = _pooled(env)
         self.agent, self.steps_count = agent, steps_count
         self.env_steps = 0  # taken so far, summed over the environments
-        self._acting = Acting(agent, self.envs.num_envs)
         self._seed = seed
         self._streams = 0  # iterators so far
         self._finished: list[EpisodeStat] = []
@@ -95,18 +79,18 @@ class _Source:
         """Endless, beginning with new episodes. An episode's end reaches the agent when the next sweep is asked for."""
         space = self.envs.spec.action_space
         self._streams = stream = self._streams + 1
-        self._acting.begin()
+        acting = self._acting = Acting(self.agent, self.envs.num_envs)
         obs = self.envs.reset(self._seeds()).copy()
         while True:
             if stream != self._streams:
                 raise RlrunError("another iterator of this source has begun new episodes in its environments since")
-            action, extras = self._acting(obs, explore=True, env_steps=self.env_steps)
+            action, extras = acting(obs, explore=True, env_steps=self.env_steps)
             action = _fitting(action, space, len(obs))
             step = self.envs.step(action)
             self.env_steps += len(obs)
             next_obs = step.obs.copy()
             yield _Sweep(obs, action, extras, step, next_obs)
-            self._acting.ended(step.final_obs)
+            acting.ended(step.final_obs)
             obs = next_obs
 
     def _seeds(self) -> list[int]:
@@ -121,9 +105,19 @@ class ExperienceSource(_Source):
     """Windows of n steps that follow each other: tuples of `Experience`, shorter at an episode's end.
 
     Args:
+        env: an environment, several of one kind, or a Gymnasium vector that resets in the same step.
+        agent: any of `rlrun.agents`, or one's own.
         steps_count: n.
         steps_delta: sweeps from one full window to the next; what an episode's end brings comes in any case.
-        env, agent, seed: see `_Source`.
+        seed: environment e starts from seed + e, once; without it, from its own random stream, which is the caller's to
+            seed.
+
+    Raises:
+        TypeError: `env` is no environment, or `agent` no agent.
+        ValueError: the same environment stands twice in the list, or they are not of one kind.
+        ConfigError: a space is of no kind that agents know, or the vector resets in the next step.
+        RlrunError: from an iterator of the source that is used after another has begun: they play in the same
+            environments.
     """
 
     def __init__(
@@ -210,7 +204,7 @@ class ExperienceSourceRollouts(_Source):
         agent: one that tells values: ActorCriticAgent, any whose agent states are the values, or that records `value`.
         gamma: discount factor per step.
         steps_count: T.
-        env, seed: see `_Source`.
+        env, seed: see ExperienceSource.
 
     Raises:
         TypeError: from the iterator: the agent tells no values.
@@ -226,14 +220,14 @@ class ExperienceSourceRollouts(_Source):
             step, memory = sweep.step, self._acting.memory
             value = sweep.extras["value"] if "value" in sweep.extras else values(memory)
             self._finished += step.episodes
-            if len(taken) == self.steps_count:
-                yield self._batch(taken, value)
-                taken = []
             follows = np.zeros(len(value), np.float32)
             if cut := [e for e in step.final_obs if step.truncated[e]]:
                 final = np.stack([step.final_obs[e] for e in cut])
                 follows[cut] = self.agent.value(final, None if memory is None else memory[cut])  # type: ignore[attr-defined]
             ends = step.terminated.copy(), step.truncated.copy()
+            if len(taken) == self.steps_count:
+                yield self._batch(taken, value)
+                taken = []
             taken.append(_Taken(sweep.obs, sweep.action, step.reward.copy(), *ends, value, follows))
 
     def _batch(self, taken: list[_Taken], last_value: Array) -> RolloutBatch:
@@ -262,7 +256,7 @@ def _pooled(env: Any) -> tuple[list[Any], VectorEnv]:
         return [env], Native(env, action_map(env.single_action_space))
     if hasattr(env, "num_envs") and not isinstance(env, gym.Env):
         return [env], env  # one of rlrun.envs.vector
-    pool = list(env) if isinstance(env, list | tuple) else [env]
+    pool = list(env) if isinstance(env, Sequence) and not isinstance(env, str) else [env]
     if not pool:
         raise ValueError("there is no environment in the list")
     for e, other in enumerate(pool):
