@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlrun import registry
 from rlrun.config import compose
 from rlrun.errors import CheckpointError
-from rlrun.networks import encoder
+from rlrun.networks.builder import NetworkBuilder, NetworkConfig, build_mlp, encoder
+from rlrun.networks.recurrent import GruConfig, build_gru
 from rlrun.rundir import checkpoints, older
 from rlrun.rundir.sweep import Job, Sweep
 from rlrun.types import HeadSpec, Space
@@ -30,14 +30,15 @@ def test_a_bandit_is_stepped_in_its_own_way() -> None:
     assert older.config(old) == {**old, "experience": {"name": "rollouts"}}
 
 
-@pytest.mark.parametrize("name", ["mlp", "gru"])
-def test_pictures_were_rows_of_numbers(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "build"), [("mlp", NetworkConfig, build_mlp), ("gru", GruConfig, build_gru)], ids=["mlp", "gru"]
+)
+def test_pictures_were_rows_of_numbers(name: str, kind: type[NetworkConfig], build: NetworkBuilder) -> None:
     network = older.config({"seed_tree": 2, "network": {"name": name, "hidden": [8]}})["network"]
     picture = Space("box", (40, 40, 3), np.dtype(np.uint8), low=np.uint8(0), high=np.uint8(255))
-    made = registry.get("network", name)
-    cfg = made.config(**network)
+    cfg = kind(**network)
     assert encoder(cfg, picture)[1] == 4800
-    made.factory(cfg, picture, HeadSpec("q", 2))
+    build(cfg, picture, HeadSpec("q", 2))
     own = {"seed_tree": 2, "network": {"name": "thin", "hidden": [8]}}
     assert older.config(own) == own
 
