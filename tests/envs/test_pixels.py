@@ -53,7 +53,7 @@ def test_an_episode_begins_and_ends_black_and_is_cartpole_s() -> None:
     assert pairs[-2][0][0].any() and not pairs[-1][0][0].any()
     pixels.reset(seed=1)
     pixels.unwrapped.state = (0.0, 1.0, 0.0, 0.0)  # type: ignore[attr-defined]
-    pixels.env.env._elapsed_steps = 499  # type: ignore[attr-defined]
+    pixels._elapsed_steps = 499  # type: ignore[attr-defined]
     obs, _, terminated, truncated, _ = pixels.step(0)
     assert (terminated, truncated) == (False, True)
     assert obs.any()
