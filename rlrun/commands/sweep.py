@@ -33,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun.checks import Bounded, OneOf
+from rlrun.commands.resume import CHANGEABLE
 from rlrun.commands.resume import resume as resume_run
 from rlrun.commands.train import command_line
 from rlrun.config import compose, launcher, refusals, values
@@ -108,12 +109,11 @@ def resume(path: Path, words: Sequence[str], **flags: bool) -> int:
     """
     record = Sweep.read(path, flags.get("trust", False))
     for word in words:
-        if key_of(word).split(".")[0] not in ("retry", "sweep"):
-            raise ConfigError(
-                key_of(word),
-                "is no option of a sweep, which has retry, sweep.jobs and sweep.time_limit",
-                f"what a run may change is given to a job: rlrun resume {path}/0 {word}",
-            )
+        if (key := key_of(word)).split(".")[0] not in ("retry", "sweep"):
+            changes = key.split(".")[0] in CHANGEABLE
+            hint = f"what a run may change is given to a job: rlrun resume {path}/0 {word}"
+            problem = "is no option of a sweep, which has retry, sweep.jobs and sweep.time_limit"
+            raise ConfigError(key, problem, hint if changes else "its jobs are what they were when it began")
     given = [f"--{name}" for name, is_given in flags.items() if is_given]
     options = values.typed(ResumeSweepOptions, values.merged({"sweep": record.options}, words))
     with record.locked(), leaving():

@@ -105,14 +105,12 @@ def print_table(sweep: Sweep, outcomes: Sequence[tuple[Job, Outcome]]) -> None:
     table.add_column("jobs that differ in", overflow="fold")
     for name in ("final evaluation", "seeds", ""):
         table.add_column(name, no_wrap=True, justify="right" if name == "seeds" else "left")
-    best: set[tuple[str, ...]] = set()
     found = groups(sweep, outcomes)
     for group in found:
-        place = environment(group)
-        first = bool(group.scores) and place not in best and len(found) > 1
-        best |= {place} if group.scores else set()
+        means = [other.mean for other in found if other.scores and environment(other) == environment(group)]
+        best = bool(group.scores) and group.mean == max(means) > min(means)
         seeds = f"{len(group.scores)}" if len(group.scores) == group.jobs else f"{len(group.scores)} of {group.jobs}"
-        table.add_row(group.name, score(group.scores), seeds, "best" if first else "")
+        table.add_row(group.name, score(group.scores), seeds, "best" if best else "")
     console.print(table)
     for job, outcome in outcomes:
         if outcome.state != "finished":

@@ -465,7 +465,9 @@ def test_seeds_are_averaged_and_the_best_is_marked(folder, capsys):
 def test_each_environment_has_a_best_of_its_own(folder, capsys):
     record = Sweep(folder, "rlrun -m", os.getcwd())
     outcomes = []
-    for n, (algo, env, mean) in enumerate([("a", "x", 1.0), ("b", "x", 2.0), ("a", "y", -5.0), ("b", "y", -6.0)]):
+    jobs = [("a", "x", 1.0), ("b", "x", 2.0), ("a", "y", -5.0), ("b", "y", -6.0)]
+    jobs += [("a", "tie", 3.0), ("b", "tie", 3.0), ("a", "alone", 9.0)]  # where none is better, none is best
+    for n, (algo, env, mean) in enumerate(jobs):
         record.jobs.append(Job(n, str(n), [], {"algo": algo, "env": env}, 0, 500, 0.0))
         outcomes.append((record.jobs[-1], Outcome("finished", mean=mean)))
     sweeps.print_table(record, outcomes)
