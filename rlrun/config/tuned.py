@@ -73,6 +73,8 @@ def line(hydra: DictConfig, env: Mapping[str, Any], provenance: Mapping[str, str
     used = [source for source in provenance.values() if source.startswith("tuned/")]
     if used:
         return f"tuned: tuned/{hydra.runtime.choices.tuned}.yaml ({len(used)} values; '~tuned' leaves them out)"
+    if (chosen := hydra.runtime.choices.get("tuned")) in folders.files("tuned"):
+        return f"tuned: tuned/{chosen}.yaml, all of whose values are overridden"
     pair = _pair(hydra.runtime.choices, env)
     if pair in folders.files("tuned"):
         why = "as asked" if _is_asked(asked) else "they are for another network or buffer"

@@ -400,7 +400,8 @@ def test_options_of_resuming_a_sweep_are_checked(folder, capsys):
     for words, says in (
         (["retry=all"], "retry: there is no 'all'"),
         (["sweep.jobs=0"], "sweep.jobs"),
-        (["seed=1"], "resume sweep/0 seed=1"),
+        (["eval.freq=5"], "resume sweep/0 eval.freq=5"),
+        (["seed=1"], "its jobs are what they were"),  # a job would refuse it as well
     ):
         assert cli.main(["resume", "sweep", *words]) == 2
         assert says in capsys.readouterr().err

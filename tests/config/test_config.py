@@ -428,6 +428,11 @@ def test_the_keys_of_a_run_are_known_in_a_process_that_has_composed_nothing():
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "True\n"
 
 
+def test_tuned_values_that_a_smoke_run_overrides_are_not_said_to_be_left_out():
+    found = composed("algo=linear_posterior", "env=bandit/wine", "+smoke=on")
+    assert found.tuned([]) == "tuned: tuned/linear_posterior-bandit/wine.yaml, all of whose values are overridden"
+
+
 def test_what_pairs_with_an_environment_share_stands_once():
     found = composed("algo=ucb", "env=bandit/bernoulli")
     assert (found.data["total_timesteps"], found.data["algo"]["confidence"]) == (10_000, 1.0)
