@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
 
-WIDEST = 100  # longer lines are hard to read
+WIDEST, NARROWEST = 100, 40  # longer lines are hard to read, shorter ones cannot be made
 
 
 def table(rows: Iterable[tuple[str, str]], indent: int = 2, share: float = 0.4) -> str:
@@ -38,14 +39,25 @@ def words(names: Sequence[str], indent: int) -> str:
 
 
 def paragraphs(prose: str) -> str:
-    """Prose as wide as the screen; what is indented is left as it is."""
+    """Prose as wide as the screen; what is indented keeps its lines, but for those that are too long."""
     blocks = prose.split("\n\n")
-    return "\n\n".join(block if "\n " in f"\n{block}" else textwrap.fill(block, screen()) for block in blocks)
+    return "\n\n".join(
+        "\n".join(map(_fitting, block.split("\n"))) if "\n " in f"\n{block}" else textwrap.fill(block, screen())
+        for block in blocks
+    )
+
+
+def _fitting(line: str) -> str:
+    """A line; the rest of it stands below its text if it is too long: behind its indent and a term that begins it."""
+    if len(line) <= screen():
+        return line
+    (head,) = re.findall(r"^ *(?:\S+ {2,})?", line)
+    return textwrap.fill(line, screen(), subsequent_indent=" " * len(head))
 
 
 def screen() -> int:
     """How wide lines may be."""
-    return min(shutil.get_terminal_size().columns, WIDEST)
+    return max(min(shutil.get_terminal_size().columns, WIDEST), NARROWEST)
 
 
 def number(value: float | None) -> str:

@@ -122,6 +122,23 @@ def test_one_choice_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert "conf/algo/dqn.yaml" in shown
 
 
+def test_lines_of_a_docstring_fit_the_screen() -> None:
+    told = "Two rules:\n\n    first   of a few words\n    second  " + "word " * 16 + "end\n\nThat is all."
+    assert text.paragraphs(told).splitlines()[2:6] == [
+        "    first   of a few words",
+        "    second  " + "word " * 12 + "word",
+        "            word word word end",
+        "",
+    ]
+
+
+def test_a_terminal_of_no_width_costs_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "3")
+    assert "rlrun resume RUN" in said(capsys, "resume", "--help")
+
+
 @pytest.mark.parametrize("group", folders.GROUPS)
 def test_a_choice_of_every_group_can_be_told(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     name = folders.options(group)[0]
