@@ -39,8 +39,7 @@ class NetworkConfig(Bounded):
     scale: bool = True  # bring observations of uint8, such as pictures, from their bounds to [0, 1]
     # default (torch's) | orthogonal (gain sqrt 2, policy head 0.01, other heads 1; zero biases) | he (normal)
     init: Annotated[str, OneOf("default", "orthogonal", "he")] = "default"
-    # nips | nature | impala: convolutions that read a picture before the hidden layers (see networks/conv.py);
-    # none: there are no large pictures; flat: they are read as rows of numbers
+    # nips | nature | impala: convolutions that read a picture; flat: it is a row of numbers; none: no large one
     conv: Annotated[str, OneOf("none", "flat", *CONVOLUTIONS)] = "none"
     conv_width: Annotated[int, Within(1, 64)] = 1  # impala: factor on the channels of its convolutions
     spectral_norm: bool = False  # impala: divide the weights of its residual blocks by their largest singular value
