@@ -19,7 +19,9 @@ from rlrun.types import Array, Batch, Tensor
 class Experience(NamedTuple):
     """One step of one environment."""
 
-    state: Any  # observed before the action: a number, an array, or a record if the space is a Dict
+    # observed before the action: a number, an array, a record if the space is a Dict, or `Frames`, which stacks of
+    # pictures become and np.asarray makes an array of
+    state: Any
     action: Any
     reward: float
     terminated: bool  # the MDP ended with it

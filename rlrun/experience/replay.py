@@ -4,8 +4,9 @@
     buffer.populate(1)                          # takes an item from the source: one more step is played
     batch = unpack_batch(buffer.sample(32))
 
-An item costs its objects, and its observations once: what one step led to is what the next began with. The runner's
-replay (`rlrun.buffers`) keeps columns of numbers instead, a fraction of the bytes. Both draw with the same samplers.
+An item costs its objects, and its observations once: what one step led to is what the next began with. Of stacked
+pictures each is kept once (see `frames`): some 7.6 KB for a step of four 84 x 84. The runner's replay (`rlrun.buffers`)
+keeps columns of numbers instead of objects. Both draw with the same samplers.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from rlrun.envs.vector.in_process import InProcess
 from rlrun.envs.vector.native import Native
 from rlrun.errors import RlrunError
 from rlrun.experience.acting import Acting
+from rlrun.experience.frames import are_stacks, shared
 from rlrun.experience.pieces import Experience, ExperienceFirstLast, RolloutBatch
 from rlrun.ops.nstep import fold
 from rlrun.ops.returns import discounted_returns
@@ -134,9 +135,8 @@ class ExperienceSource(_Source):
     def episodes(self) -> Iterator[tuple[Experience, ...]]:
         """Whole episodes, in the order in which they end."""
         under_way: list[list[Experience]] = [[] for _ in range(self.envs.num_envs)]
-        for sweep in self._sweeps():
-            ended = {stat.env: stat for stat in sweep.step.episodes}
-            for e, experience in enumerate(_experiences(sweep)):
+        for steps, ended in self._steps():
+            for e, experience in enumerate(steps):
                 under_way[e].append(experience)
                 if experience.done:
                     self._finished.append(ended[e])
@@ -145,9 +145,8 @@ class ExperienceSource(_Source):
 
     def _windows(self, size: int) -> Iterator[tuple[Experience, ...]]:
         windows: list[deque[Experience]] = [deque(maxlen=size) for _ in range(self.envs.num_envs)]
-        for number, sweep in enumerate(self._sweeps()):
-            ended = {stat.env: stat for stat in sweep.step.episodes}
-            for e, (window, experience) in enumerate(zip(windows, _experiences(sweep), strict=True)):
+        for number, (steps, ended) in enumerate(self._steps()):
+            for e, (window, experience) in enumerate(zip(windows, steps, strict=True)):
                 window.append(experience)
                 if len(window) == size and number % self.steps_delta == 0:
                     yield tuple(window)
@@ -160,6 +159,24 @@ class ExperienceSource(_Source):
                     yield tuple(window)
                 window.clear()
                 self._finished.append(ended[e])  # told when the last of it has been taken
+
+    def _steps(self) -> Iterator[tuple[list[Experience], dict[int, EpisodeStat]]]:
+        """Sweep by sweep: a step of each environment, and the episodes that ended, by environment.
+
+        What a step led to is the same object as what the next one begins with.
+        """
+        states: list[Any] = []
+        for sweep in self._sweeps():
+            step = sweep.step
+            states = states or _kept(sweep.obs)
+            following = _kept(sweep.next_obs, [None if e in step.final_obs else old for e, old in enumerate(states)])
+            led = following.copy()
+            for e, final in step.final_obs.items():
+                (led[e],) = _kept(final[None], states[e : e + 1])
+            told = map(rows, (step.reward, step.terminated, step.truncated))
+            steps = list(map(Experience, states, rows(sweep.action), *told, led))
+            yield steps, {stat.env: stat for stat in step.episodes}
+            states = following
 
 
 class ExperienceSourceFirstLast(ExperienceSource):
@@ -278,13 +295,11 @@ def _form(env: gym.Env) -> tuple[Any, ...]:
     return space.kind, space.shape, space.dtype, space.n, space.nvec
 
 
-def _experiences(sweep: _Sweep) -> Iterator[Experience]:
-    """The sweep, one environment after the other."""
-    step, next_obs = sweep.step, rows(sweep.next_obs)
-    for e, final in step.final_obs.items():
-        next_obs[e] = rows(final[None])[0]
-    told = map(rows, (step.reward, step.terminated, step.truncated))
-    return map(Experience, rows(sweep.obs), rows(sweep.action), *told, next_obs)
+def _kept(obs: Array, before: Sequence[Any] = ()) -> list[Any]:
+    """Observations [E, *obs] one by one, those of stacked pictures with the pictures of the step before."""
+    if not are_stacks(obs):
+        return rows(obs)
+    return [shared(stack, old) for stack, old in zip(obs, before or [None] * len(obs), strict=True)]
 
 
 def _folded(steps: Sequence[Experience], gamma: float) -> ExperienceFirstLast:
