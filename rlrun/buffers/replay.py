@@ -182,9 +182,10 @@ class Replay:
             first = last = ring.take(slots)
             reward, discount = first["reward"], first["discount"]
         else:
-            steps = ring.take(ring.windows(slots, self.n_step))
+            steps = ring.windows(slots, self.n_step)
             reward, discount, count = fold(steps["reward"], steps["discount"], ring.stops(steps[:-1]))
-            first, last = steps[0], np.take_along_axis(steps, count[None] - 1, axis=0)[0]
+            at = (count - 1) * slots.size + np.arange(slots.size).reshape(slots.shape)
+            first, last = steps[0], steps.ravel().take(at)
         weights = self.sampler.weights(slots)
         if weights is not None:
             self._weight = tensor(weights)
@@ -204,7 +205,8 @@ class Replay:
         """How wrong the learner was about a batch [B] or [k, B]; news of what was overwritten meanwhile is ignored."""
         if self.ahead:
             slots, there = self.ring.slots(index.cpu().numpy())
-            self.sampler.weigh(slots, td_error.cpu().numpy()[there])
+            errors = td_error.cpu().numpy()
+            self.sampler.weigh(slots, errors.ravel() if there is None else errors[there])
 
     def state_dict(self, contents: bool = True) -> StateDict:
         """What is stored and the random stream, or the stream alone."""

@@ -166,8 +166,8 @@ class Ring:
         return self.steps.take(slots)
 
     def windows(self, slots: Array, steps: int) -> Array:
-        """[steps, ...]: these slots, and those of the same environments in the rows that follow."""
-        return np.add.outer(self.envs * np.arange(steps), slots) % self.capacity
+        """[steps, ...] records of these slots, and of those of the same environments in the rows that follow."""
+        return self.steps.take(np.add.outer(self.envs * np.arange(steps), slots), mode="wrap")
 
     def stops(self, steps: Array) -> Array:
         """[...] bool: no row goes on from these records, because an episode ended or because nothing newer is known."""
@@ -181,11 +181,16 @@ class Ring:
         """[..., *obs] that transitions led to; at an episode's end the true last one."""
         return self.cells.take(steps["after"])
 
-    def slots(self, numbers: Array) -> tuple[Array, Array]:
-        """Of transitions [...] those that have not been overwritten: their slots, and [...] bool, which they are."""
+    def slots(self, numbers: Array) -> tuple[Array, Array | None]:
+        """Of transitions [...] those that have not been overwritten: their slots, and [...] bool, which they are.
+
+        The second is None where all are.
+        """
         slots = numbers % self.capacity
         there = self.steps.take(slots)["number"] == numbers
-        self.late += int(there.size - there.sum())
+        if not (late := there.size - int(np.count_nonzero(there))):
+            return slots.ravel(), None
+        self.late += late
         return slots[there], there
 
     # State.

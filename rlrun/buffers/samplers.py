@@ -121,6 +121,7 @@ class Prioritized:
         self.one = 2 ** min(UNITS, 62 - LARGEST.bit_length() - capacity.bit_length())  # the mass of p^alpha = 1
         self.largest = self.one  # mass so far
         self._stored = 0
+        self._strata = np.zeros(0)
 
     @cached_property
     def tree(self) -> SumTree:
@@ -137,10 +138,12 @@ class Prioritized:
             begin = end
 
     def draw(self, size: int, count: int, batch_size: int) -> Array:
-        total = self.tree.total
-        values = (self.rng.random((count, batch_size)) + np.arange(batch_size)) * (total / batch_size)
-        within = np.minimum(values.astype(np.int64), total - 1)  # what is just below may have been rounded up
-        return self.tree.find(within.ravel()).reshape(count, batch_size)
+        if len(self._strata) != batch_size:
+            self._strata = np.arange(batch_size, dtype=np.float64)
+        values = self.rng.random((count, batch_size))
+        values += self._strata
+        values *= self.tree.total / batch_size * (1 - 2**-50)  # so that no rounding makes one of them the total
+        return self.tree.find(values.astype(np.int64).ravel()).reshape(count, batch_size)
 
     def weights(self, slots: Array) -> Array:
         masses = self.tree.masses.take(slots)
@@ -150,10 +153,13 @@ class Prioritized:
     def weigh(self, slots: Array, td_error: Array) -> None:
         if not len(slots):
             return
-        masses = (np.abs(td_error, dtype=np.float64) + EPSILON) ** self.alpha
-        masses = np.fmax(np.rint(np.fmin(masses, LARGEST) * self.one), 1).astype(np.int64)
+        powers = np.abs(td_error, dtype=np.float64)
+        powers += EPSILON
+        np.fmin(powers**self.alpha, LARGEST, out=powers)
+        powers *= self.one
+        masses = np.fmax(np.rint(powers, out=powers), 1, out=powers).astype(np.int64)
         self.tree.put(slots, masses)
-        self.largest = max(self.largest, int(masses.max()))
+        self.largest = max(self.largest, int(np.maximum.reduce(masses)))
 
     def state_dict(self, contents: bool = True) -> StateDict:
         masses = self.tree.masses[: self._stored].copy() if contents and self._stored else np.zeros(0, np.int64)

@@ -34,18 +34,19 @@ class SumTree:
         self._levels = [np.zeros(-(-size // WIDTH) * WIDTH, np.int64) for size in sizes]
         self._groups = [level.reshape(-1, WIDTH) for level in self._levels]
         self._running = np.zeros(len(self._levels[-1]) + 1, np.int64)  # of the top: sums of all before each, and of all
+        self._room = (np.zeros(1, np.int64), np.zeros(0, np.int64))
         self._current = True
         self.masses = self._levels[0][:capacity]  # [C]; to be changed by `put` and `fill` alone
         self._least, self._of_least = 2**62, 0  # none above 0 is smaller, and so many are as small; 0 if not known
 
     def put(self, slots: Array, masses: Array) -> None:
         """Give slots [N] masses [N] above 0; of a slot that comes twice the last counts."""
-        own = self.masses
-        old, mark = own.take(slots), -1 - np.arange(len(slots))
+        own, mark = self.masses, -np.arange(1, len(slots) + 1)
+        old = own.take(slots)
         own[slots] = mark
         last = own.take(slots) == mark
         own[slots] = masses
-        if not last.all():
+        if np.count_nonzero(last) < len(slots):
             slots, masses, old = slots[last], masses[last], old[last]
         self._changed(slots, old, masses)
 
@@ -70,7 +71,7 @@ class SumTree:
             slots = slots // WIDTH
             np.add.at(level, slots, change)
         self._current = False
-        least = int(new.min())
+        least = int(np.minimum.reduce(new))
         if least < self._least:
             self._least, self._of_least = least, 0
         else:
@@ -103,14 +104,23 @@ class SumTree:
         """[N] int64: the slots where the running sum of the masses goes beyond values [N], 0 <= value < total."""
         if len(values) > AT_ONCE:
             return np.concatenate([self.find(values[i : i + AT_ONCE]) for i in range(0, len(values), AT_ONCE)])
-        at = self._running.searchsorted(values, "right") - 1
+        at = self._running[1:].searchsorted(values, "right")
+        if len(self._groups) == 1:
+            return at
         values = values - self._running.take(at)
-        running = np.zeros(len(values) * WIDTH + 1, np.int64)
-        first = np.arange(0, len(values) * WIDTH, WIDTH)  # where in it each group begins
+        running, first = self._scratch(len(values))
         for groups in reversed(self._groups[:-1]):
             np.add.accumulate(groups.take(at, axis=0).ravel(), out=running[1:])
-            values = values + running[:-1:WIDTH]
-            found = running.searchsorted(values, "right") - 1
+            values += running[:-1:WIDTH]
+            found = running[1:].searchsorted(values, "right")
             values -= running.take(found)
-            at = at * WIDTH + (found - first)
+            at *= WIDTH
+            at += found
+            at -= first
         return at
+
+    def _scratch(self, count: int) -> tuple[Array, Array]:
+        """Room for the running sum over `count` groups, beginning with 0, and where in it each group begins."""
+        if len(self._room[1]) != count:
+            self._room = (np.zeros(count * WIDTH + 1, np.int64), np.arange(0, count * WIDTH, WIDTH))
+        return self._room

@@ -56,11 +56,12 @@ class Device:
     def __init__(self, cfg: DeviceConfig | None = None):
         self.cfg = cfg or DeviceConfig()
         self.torch = _choose(self.cfg.accelerator)
+        self._on_cpu = self.torch.type == "cpu"
         _set_up(self.cfg, self.torch)
 
     @property
     def is_cpu(self) -> bool:
-        return self.torch.type == "cpu"
+        return self._on_cpu
 
     def update(
         self,
@@ -102,6 +103,8 @@ class Device:
 
     def tensor(self, array: np.ndarray) -> Any:
         """A tensor, or of an array of records a dict of tensors; one copy each, on the CPU a view."""
+        if self._on_cpu and array.dtype.names is None:
+            return torch.from_numpy(array)
         return tensors(array, self.torch)
 
 

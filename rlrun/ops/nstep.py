@@ -32,14 +32,14 @@ def fold(reward: Array, discount: Array, last: Array) -> tuple[Array, Array, Arr
     """
     if reward.ndim == 1:
         return _fold_one(reward.tolist(), discount.tolist(), last.tolist())
-    total, following = reward[0].astype(np.float64), discount[0].astype(np.float64)
-    steps, going = np.ones(total.shape, np.int64), np.ones(total.shape, bool)
-    for r, d, stopped in zip(reward[1:], discount[1:], last, strict=True):
-        going &= ~stopped
-        total += np.where(going, following * r, 0)
-        following *= np.where(going, d, 1)
-        steps += going
-    return total.astype(np.float32), following.astype(np.float32), steps
+    going = np.ones(reward.shape, bool)
+    np.logical_and.accumulate(~last, axis=0, out=going[1:])
+    following = np.multiply.accumulate(np.where(going, discount, np.float64(1)), axis=0)
+    parts = np.empty(reward.shape)
+    parts[0] = reward[0]
+    parts[1:] = np.where(going[1:], following[:-1] * reward[1:], 0)
+    total = np.add.accumulate(parts, axis=0)[-1]  # one after the other, whatever the shape
+    return total.astype(np.float32), following[-1].astype(np.float32), np.add.reduce(going, axis=0, dtype=np.int64)
 
 
 def _fold_one(reward: list[float], discount: list[float], last: list[bool]) -> tuple[Array, Array, Array]:

@@ -94,6 +94,7 @@ def test_late_news_of_what_was_overwritten_is_refused_and_counted() -> None:
     ring.add(stream.rollout(1))
     assert ring.take(np.arange(6))["number"].tolist() == [6, 7, 2, 3, 4, 5]
     slots, there = ring.slots(np.array([5, 0, 2, 1]))
+    assert there is not None
     assert slots.tolist() == [5, 2] and there.tolist() == [True, False, True, False]
     assert ring.late == 2
     ring.add(stream.rollout(6))
