@@ -5,6 +5,7 @@
     python scripts/bench.py --case dqn --compile --steps 50000
     python scripts/bench.py --case dqn --floor 'path/to/floor_loop.py --tech eager'
     python scripts/bench.py --case profile | env | startup
+    python scripts/bench.py --case uniform | prioritized | memory
 
 `dqn` and `ppo` train CartPole with RL Zoo's hyperparameters, one thread each, and clock the training loop alone:
 imports and construction come before, and there is neither evaluation nor checkpointing in it on any side. rlrun writes
@@ -15,6 +16,11 @@ that takes `--case NAME --steps N --repeats 1 --threads 1` and prints a line of 
 "steady" is the second half of the loop, where everything is compiled; "whole" is all of it, with what was compiled on
 the way. Both in steps per CPU second of the process and its children, which a busy machine moves less than steps/s of
 the clock on the wall.
+
+`uniform` and `prioritized` draw batches of 32 and 256 from replays of vectors of 4 numbers, in microseconds of CPU time
+per batch: one at a time, and as a learner draws them that owes 16 updates. `prioritized` also hands in new priorities,
+beside cpprb where that is installed, which returns NumPy arrays where rlrun returns tensors. `memory` is what pictures
+of 84 x 84 take in the replay, beside what the run says at its start.
 
 A ratio says more than a speed: machines drift. "foreign" is how many cores other processes kept busy meanwhile; above
 0.1 repeat the run. "return" is the mean of the last 100 training episodes: a fast loop that does not learn counts for
@@ -34,6 +40,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +71,7 @@ LIKE_WITH_LIKE = "device=cpu device.threads=1 eval.freq=0 checkpoint.freq=0 logg
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--case", required=True, choices=[*STEPS, "env", "startup", "profile"])
+    parser.add_argument("--case", required=True, choices=[*STEPS, *CASES])
     parser.add_argument("--algo", default="dqn", choices=list(STEPS), help="what --case profile looks at")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="env steps per measurement")
@@ -78,9 +85,7 @@ def main() -> None:
         steps = options.steps or STEPS.get(options.case, 0)
         print(json.dumps(WORKERS[options.worker](options.case, steps, options.seed)))
         return
-    measured = {"env": bench_env, "startup": bench_startup, "profile": bench_profile}.get(options.case, bench_training)(
-        options
-    )
+    measured = CASES.get(options.case, bench_training)(options)
     if options.json:
         options.json.write_text(json.dumps({"versions": versions(), "measurements": measured}, indent=2) + "\n")
 
@@ -521,6 +526,187 @@ def cpu_seconds(command: Sequence[str], cwd: str) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+# --- replay: drawing batches, and what is stored ---------------------------------------------------------------------
+
+BATCHES = (32, 256)
+SIZES = (10**4, 10**5, 10**6, 10**7)
+
+
+def bench_uniform(options: argparse.Namespace) -> list[Measurement]:
+    """Uniform batches from a million stored steps."""
+    runs = [worker("replay", "uniform", options.steps or 10**6, seed) for seed in range(options.rounds)]
+    table = new_table("uniform batches, µs each", ["", *[f"batch of {size}" for size in BATCHES]])
+    for name, key in (("one at a time", "single"), ("sixteen together", "burst")):
+        table.add_row(name, *[least(runs, f"{key}_{size}") for size in BATCHES])
+    show(table)
+    return runs
+
+
+def bench_prioritized(options: argparse.Namespace) -> list[Measurement]:
+    """A prioritised batch and its new priorities, from replays of growing size."""
+    sides = ["replay", *(["cpprb"] if importlib.util.find_spec("cpprb") else [])]
+    columns = [f"{'rlrun' if side == 'replay' else side}, {size}" for size in BATCHES for side in sides]
+    table = new_table("sample and update, µs", ["stored", *columns])
+    found = []
+    for size in [options.steps] if options.steps else SIZES:
+        runs: dict[str, list[Measurement]] = {side: [] for side in sides}
+        for seed in range(options.rounds):
+            for side in sides:
+                runs[side].append(worker(side, "prioritized", size, seed))
+        table.add_row(f"{size:,}", *[least(runs[side], f"single_{batch}") for batch in BATCHES for side in sides])
+        found += [run for side in sides for run in runs[side]]
+    show(table)
+    return found
+
+
+def bench_memory(options: argparse.Namespace) -> list[Measurement]:
+    """Resident bytes that a stored step takes, against the estimate."""
+    steps = options.steps or 100_000
+    table = new_table(f"replay of {steps:,} steps of 4 x 84 x 84 bytes", ["", "bytes a step", "declared", "ratio"])
+    found = []
+    for envs in (1, 8):
+        for n_step in (1, 3):
+            run = worker(f"stored-{envs}-{n_step}", "memory", steps, 0)
+            ratio = f"{run['declared'] / run['grown']:.3f}"
+            table.add_row(
+                f"{envs} environments, n_step={n_step}", f"{run['grown']:,.0f}", f"{run['declared']:,}", ratio
+            )
+            found.append(run)
+    show(table)
+    return found
+
+
+def least(runs: list[Measurement], key: str) -> str:
+    return f"{min(run[key] for run in runs):.1f}"
+
+
+def cpu_microseconds(call: Callable[[], object], number: int = 200, repeats: int = 9) -> float:
+    """CPU time of a call, of the quietest of some repeats."""
+    call()
+    return min(timeit.repeat(call, number=number, repeat=repeats, timer=time.process_time)) / number * 1e6
+
+
+def replay_rlrun(case: str, steps: int, seed: int) -> Measurement:
+    """A full replay of either kind."""
+    import numpy as np
+    import torch
+
+    from rlrun.types import Space
+
+    rng = np.random.default_rng(seed)
+    buffer = a_replay(case, Space("box", (4,), np.dtype(np.float32)), steps, rng)
+    for begun in range(0, steps, 10**5):
+        count = min(10**5, steps - begun)
+        buffer.add(a_rollout(rng.standard_normal((count + 1, 1, 4), dtype=np.float32)))
+    found: Measurement = {"side": "rlrun", "stored": steps}
+    weighs = case == "prioritized"
+    if weighs:
+        buffer.update_priorities(torch.arange(steps), torch.from_numpy(rng.random(steps)))
+    for size in BATCHES:
+        errors = torch.from_numpy(rng.random(size))
+
+        def single(size: int = size, errors: Any = errors) -> None:
+            batch = buffer.sample(size)
+            if weighs:
+                buffer.update_priorities(batch.index, errors)
+
+        found[f"single_{size}"] = cpu_microseconds(single)
+        found[f"burst_{size}"] = cpu_microseconds(lambda size=size: list(buffer.bursts(16, size)), 50) / 16  # type: ignore[misc]
+    return found
+
+
+def replay_cpprb(case: str, steps: int, seed: int) -> Measurement:
+    """The same in cpprb."""
+    import numpy as np
+    from cpprb import PrioritizedReplayBuffer
+
+    rng = np.random.default_rng(seed)
+    shapes = {"obs": {"shape": 4}, "act": {"dtype": np.int64}, "rew": {}, "next_obs": {"shape": 4}, "done": {}}
+    buffer = PrioritizedReplayBuffer(steps, shapes, alpha=0.6)
+    obs, zeros = rng.standard_normal((steps, 4), dtype=np.float32), np.zeros(steps)
+    buffer.add(obs=obs, act=zeros.astype(int), rew=zeros, next_obs=obs, done=zeros, priorities=rng.random(steps))
+    found: Measurement = {"side": "cpprb", "stored": steps}
+    for size in BATCHES:
+        errors = rng.random(size)
+
+        def single(size: int = size, errors: Any = errors) -> None:
+            buffer.update_priorities(buffer.sample(size, beta=0.5)["indexes"], errors)
+
+        found[f"single_{size}"] = cpu_microseconds(single)
+    return found
+
+
+def replay_stored(envs: int, n_step: int, case: str, steps: int, seed: int) -> Measurement:
+    """How much memory a replay of pictures takes up while it fills; an episode ends every 800 steps."""
+    import numpy as np
+
+    from rlrun.types import Space
+
+    space = Space("box", (4, 84, 84), np.dtype(np.uint8), stack=4)
+    buffer = a_replay("uniform", space, steps, np.random.default_rng(seed), envs, n_step)
+    length = 40  # of a film that repeats itself
+    frames = np.random.default_rng(seed).integers(256, size=(length, envs, 84, 84), dtype=np.uint8)
+    film = np.stack([np.stack([frames[(t + j) % length] for j in range(4)], 1) for t in range(length + 1)])
+    buffer.add(a_rollout(film))
+    buffer.sample(32)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before, held, chunks = resident(), len(buffer), 0
+    while len(buffer) < steps:
+        chunks += 1
+        buffer.add(a_rollout(film, ends=chunks * length % 800 < length))
+    (need,) = footprint_of("uniform", space, steps, envs)
+    return {
+        "envs": envs,
+        "n_step": n_step,
+        "grown": (resident() - before) / (len(buffer) - held),
+        "declared": int(need.each),
+    }
+
+
+def a_spec(space: Any, envs: int) -> Any:
+    import numpy as np
+
+    from rlrun.types import EnvSpec, Space
+
+    return EnvSpec("bench", space, Space("discrete", (), np.dtype(np.int64), n=6), num_envs=envs)
+
+
+def a_replay(kind: str, space: Any, capacity: int, rng: Any, envs: int = 1, n_step: int = 1) -> Any:
+    from rlrun import buffers
+    from rlrun.compute.device import Device, DeviceConfig
+
+    config, make = {
+        "uniform": (buffers.UniformConfig, buffers.uniform),
+        "prioritized": (buffers.PrioritizedConfig, buffers.prioritized),
+    }[kind]
+    options: Any = config(capacity=capacity, n_step=n_step)
+    device = Device(DeviceConfig(accelerator="cpu"))
+    return make(options, a_spec(space, envs), gamma=0.99, rng=rng, device=device, total_timesteps=10**7)  # type: ignore[operator]
+
+
+def footprint_of(kind: str, space: Any, capacity: int, envs: int) -> Any:
+    from rlrun.buffers.replay import UniformConfig, footprint
+
+    return footprint(UniformConfig(capacity=capacity), a_spec(space, envs))
+
+
+def a_rollout(obs: Any, ends: bool = False) -> Any:
+    """Steps [T, E] between observations [T+1, E, *obs], of which the last may end all episodes."""
+    import numpy as np
+
+    from rlrun.types import Rollout
+
+    shape = (len(obs) - 1, obs.shape[1])
+    truncated = np.zeros(shape, bool)
+    truncated[-1] = ends
+    final = {(shape[0] - 1, e): obs[-1, e] for e in range(shape[1])} if ends else {}
+    zeros = np.zeros(shape, np.float32)
+    return Rollout(obs, np.zeros(shape, np.int64), zeros, np.zeros(shape, bool), truncated, final, {})
+
+
 # --- shared ----------------------------------------------------------------------------------------------------------
 
 
@@ -611,6 +797,14 @@ def show(table: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
+CASES: dict[str, Callable[[argparse.Namespace], list[Measurement]]] = {
+    "env": bench_env,
+    "startup": bench_startup,
+    "profile": bench_profile,
+    "uniform": bench_uniform,
+    "prioritized": bench_prioritized,
+    "memory": bench_memory,
+}
 WORKERS: dict[str, Callable[[str, int, int], Measurement]] = {
     "sb3": train_sb3,
     "sbx": train_sbx,
@@ -620,6 +814,9 @@ WORKERS: dict[str, Callable[[str, int, int], Measurement]] = {
     "gymnasium": env_gymnasium,
     "sb3-vector": env_sb3,
     "rlrun-vector": env_rlrun,
+    "replay": replay_rlrun,
+    "cpprb": replay_cpprb,
+    **{f"stored-{e}-{n}": functools.partial(replay_stored, e, n) for e in (1, 8) for n in (1, 3)},
 }
 
 if __name__ == "__main__":
