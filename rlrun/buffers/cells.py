@@ -55,6 +55,7 @@ class Cells:
         self._apart = 0  # cells that have held something apart
         self._free: list[int] = []  # those of them that hold nothing now
         self._opens: Callable[[], IO[bytes]] | None = None  # the file that they lie in, if it is not memory
+        self.stays = False  # that file will be there when a state is put back
 
     @property
     def in_rows(self) -> int:
@@ -75,6 +76,7 @@ class Cells:
             ConfigError: its disk is too small.
         """
         self._opens = functools.partial(_opened, path) if path else tempfile.TemporaryFile
+        self.stays = path is not None
         self.__dict__.pop("kept", None)
         if path is None:
             return
@@ -167,14 +169,14 @@ class Cells:
     # State.
 
     def contents(self, cells: Array) -> dict[str, Any]:
-        """What a checkpoint holds of these cells [n] in rows; of those that lie in a file no more than a checksum."""
-        return {"checksum": self._checksum(cells)} if self._opens else {"obs": self.kept.take(cells, axis=0)}
+        """What a checkpoint holds of these cells [n] in rows; of those in a file that stays no more than a checksum."""
+        return {"checksum": self._checksum(cells)} if self.stays else {"obs": self.kept.take(cells, axis=0)}
 
     def restore(self, cells: Array, contents: Mapping[str, Array]) -> None:
         """Put contents back into these cells [n]; ValueError if they do not fit."""
         if "obs" in contents:
             self.kept[cells] = fitting(contents["obs"], np.zeros((len(cells), *self.shape), self.dtype))
-        elif self._opens is None or contents["checksum"] != self._checksum(cells):
+        elif not self.stays or contents["checksum"] != self._checksum(cells):
             raise ValueError("the run's replay.bin has gone on too far since then, or is another one")
 
     def older(self, row: int) -> dict[str, Array]:

@@ -202,7 +202,7 @@ class Ring:
         row = self.added // self.envs
         newest = self.cells.take(self._cell(np.arange(self.added, self.added + self.envs)))
         found = {"stored": self.added, "newest": newest, "blocks": list(self._blocks)}
-        found |= {"rows": self.cells.rows} if self.in_file else {}
+        found |= {"rows": self.cells.rows} if self.cells.stays else {}
         return found | self.cells.older(row - len(self) // self.envs)
 
     def _contents(self, number: int) -> dict[str, Array]:
@@ -227,7 +227,7 @@ class Ring:
         self.cells.clear()
         if not stored:
             return
-        if self.in_file:
+        if "rows" in state and self.cells.stays:
             self.cells.lie_there(state["rows"])
         starts = np.cumsum([0, *[len(piece["reward"]) for piece in pieces]]).tolist()
         number = np.arange(stored - held, stored)

@@ -99,6 +99,9 @@ def test_a_file_without_a_name_serves_where_there_is_no_run() -> None:
     for _ in range(20):
         ring.add(stream.rollout(4))
         must_show(ring, stream)
+    other = Ring(9, env, gamma=GAMMA, in_file=True)
+    other.load_state_dict(copied(ring))
+    must_show(other, stream)
 
 
 def test_a_run_in_a_file_is_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
