@@ -7,11 +7,12 @@
     python scripts/bench.py --case profile | env | startup
     python scripts/bench.py --case uniform | prioritized | memory
 
-`dqn` and `ppo` train CartPole with RL Zoo's hyperparameters, one thread each, and clock the training loop alone:
-imports and construction come before, and there is neither evaluation nor checkpointing in it on any side. rlrun writes
-metrics.csv and TensorBoard events all the while; the peers write nothing. The peers are stable-baselines3 and, where it
-is installed, sbx: the same in JAX, whose DQN does not clip gradients. `--floor` adds an external bare loop: a script
-that takes `--case NAME --steps N --repeats 1 --threads 1` and prints a line of JSON with `steps_per_s`.
+`dqn` and `ppo` train CartPole with RL Zoo's hyperparameters, `pqn` with its tuned ones beside the peers' DQN, on one
+thread each. The training loop alone is clocked: imports and construction come before, and there is neither evaluation
+nor checkpointing in it on any side. rlrun writes metrics.csv and TensorBoard events all the while; the peers write
+nothing. The peers are stable-baselines3 and, where it is installed, sbx: the same in JAX, whose DQN does not clip
+gradients. `--floor` adds an external bare loop: a script that takes `--case NAME --steps N --repeats 1 --threads 1` and
+prints a line of JSON with `steps_per_s`.
 
 "steady" is the second half of the loop, where everything is compiled; "whole" is all of it, with what was compiled on
 the way. Both in steps per CPU second of the process and its children, which a busy machine moves less than steps/s of
@@ -51,7 +52,7 @@ THREADS |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelis
 Measurement = dict[str, Any]
 
 # RL Zoo's CartPole hyperparameters, in both dialects.
-STEPS = {"dqn": 20_000, "ppo": 51_200}
+STEPS = {"dqn": 20_000, "ppo": 51_200, "pqn": 50_000}
 RLRUN = {
     "dqn": """
         algo=dqn env=cartpole ~tuned env.num_envs=1 network.hidden=[256,256] network.activation=relu
@@ -65,6 +66,7 @@ RLRUN = {
         algo.learning_rate=1e-3 algo.learning_rate_schedule=linear algo.clip_range=0.2 algo.clip_range_schedule=linear
         algo.ent_coef=0 algo.max_grad_norm=0.5
     """,
+    "pqn": "algo=pqn env=cartpole",
 }
 LIKE_WITH_LIKE = "device=cpu device.threads=1 eval.freq=0 checkpoint.freq=0 logger.console=off logger.freq=1000"
 
@@ -237,7 +239,7 @@ def train_sb3(case: str, steps: int, seed: int) -> Measurement:
     import torch
 
     torch.set_num_threads(1)
-    extra = {"max_grad_norm": 10} if case == "dqn" else {}
+    extra = {} if case == "ppo" else {"max_grad_norm": 10}
     return train_peer(stable_baselines3, case, steps, seed, device="cpu", **extra)
 
 
@@ -252,7 +254,7 @@ def train_peer(library: Any, case: str, steps: int, seed: int, **extra: Any) -> 
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
-    if case == "dqn":
+    if case != "ppo":
         model: Any = library.DQN(
             "MlpPolicy",
             make_vec_env("CartPole-v1", n_envs=1, seed=seed),

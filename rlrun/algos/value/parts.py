@@ -10,10 +10,10 @@ from rlrun import networks
 from rlrun.agents.q import QAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.learners import ReplayConfig, replay_footprint
-from rlrun.footprint import TRAINED, Footprint, weights
+from rlrun.footprint import FLOAT, TRAINED, Footprint, Need, Parameters, weights
 from rlrun.ops.fields import allowed
 from rlrun.schedules import Probability, ScheduleConfig
-from rlrun.types import MASK, Array, HeadSpec, Tensor
+from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Tensor
 
 Passes = Mapping[str, Mapping[str, Tensor]]
 """What a network takes beside observations, noise or fractions, in each pass of a loss: the online network (`q`) and
@@ -84,6 +84,20 @@ def taken(values: Tensor, action: Tensor) -> Tensor:
     return values.gather(-2, action.reshape(-1, 1, 1).expand(-1, 1, values.shape[-1])).squeeze(-2)
 
 
-def footprint(head: Callable[[Any, int], HeadSpec]) -> Footprint:
-    """A network, its target network, and what is learned from; `head` is made of the config and the actions' number."""
-    return replay_footprint(lambda cfg, env, parameters: [weights(parameters(head(cfg, env.num_actions)), TRAINED + 1)])
+def footprint(head: Callable[[Any, int], HeadSpec], pairs: Callable[[Any], int] | None = None) -> Footprint:
+    """A network, its target network, and what is learned from.
+
+    Args:
+        head: the network's, of the config and the number of actions.
+        pairs: of a value's quantiles and samples of its target, of the config; every transition of a batch has as many.
+    """
+
+    def own(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
+        needs = [weights(parameters(head(cfg, env.num_actions)), TRAINED + 1)]
+        if pairs is not None:
+            each = 5 * FLOAT * pairs(cfg)  # differences, errors, their sides, and what a gradient keeps of them
+            what = f"the errors of {pairs(cfg):,} pairs of quantiles in {cfg.batch_size:,} transitions"
+            needs.append(Need("algo.batch_size", each * cfg.batch_size, what, each, on_device=True))
+        return needs
+
+    return replay_footprint(own)

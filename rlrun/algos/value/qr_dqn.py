@@ -50,7 +50,7 @@ def head(cfg: QRDQNConfig, actions: int) -> HeadSpec:
     needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay"),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1, "quantiles": 8},
-    footprint=parts.footprint(head),
+    footprint=parts.footprint(head, pairs=lambda cfg: cfg.quantiles**2),
     weights=("q", "q_target.module"),
 )
 class QRDQN(ReplayLearner):
