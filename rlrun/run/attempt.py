@@ -68,6 +68,8 @@ def attempt(
                 change_config(run_dir, changed)
             _train(run, callbacks)
         final = callbacks.evaluate.final
+        if final is not None and final["env_steps"] != run.progress.env_steps:
+            final = None  # that of an earlier end, and there is none of this one
         for line in _last_lines(run, final):
             log.info("%s", line)
         return final["mean"] if final else math.nan

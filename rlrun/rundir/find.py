@@ -16,6 +16,7 @@ Hidden directories are not looked into.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -163,7 +164,8 @@ def _scan(folder: Path) -> list[Path]:
             seen.add((here.st_dev, here.st_ino))
             if RunDir(path).exists:
                 found.append(path)
-                continue
+                if os.path.lexists(RunDir(path).status):  # a config.yaml alone may be anybody's
+                    continue
             if is_sweep(path):
                 found.append(path)
             inside = [entry for entry in path.iterdir() if not entry.name.startswith(".")] if depth < DEPTH else []

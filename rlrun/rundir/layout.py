@@ -85,6 +85,7 @@ class RunDir:
             **processes.this_process(),
         }
         status |= {"started": now(), "updated": now()}
+        run._must_lie_in_no_run()
         with run._explained():
             claim(run.path, {run.status.name: to_json(status), **(content or {})})
         return run
@@ -93,6 +94,7 @@ class RunDir:
     def check(cls, path: str | os.PathLike[str]) -> None:
         """Raise ConfigError as `create` would, without making anything."""
         run = cls(path)
+        run._must_lie_in_no_run()
         with run._explained():
             check_claim(run.path)
 
@@ -255,6 +257,12 @@ class RunDir:
     def write_text(self, path: Path, text: str) -> None:
         """Replace a file in the run directory whole."""
         files.replace(path, text, self.path)
+
+    def _must_lie_in_no_run(self) -> None:
+        """Raise ConfigError if a folder above is that of a run, in which no other one would be found."""
+        for above in (RunDir(parent) for parent in self.path.absolute().parents):
+            if os.path.lexists(above.config) and os.path.lexists(above.status):
+                raise ConfigError(KEY, f"{self.path} would lie in the run {above.path}", "choose a directory beside it")
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

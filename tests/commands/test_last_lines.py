@@ -40,6 +40,17 @@ def test_where_nothing_is_saved_there_is_nothing_to_go_on_with(
     assert end(words, tmp_path / "run", capsys)[-1].startswith("finished after 50 env steps")
 
 
+def test_an_end_that_is_not_evaluated_has_no_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    end("algo=random env=frozenlake total_timesteps=50", tmp_path / "run", capsys)
+    assert cli.main(["resume", run, "total_timesteps=60", "eval.episodes=0", "checkpoint.enabled=false"]) == 0
+    said = capsys.readouterr().out
+    assert "finished after 60 env steps" in said and "mean" not in said.splitlines()[-1]
+    assert "env_state=off" not in said, "which nobody asked for"
+    assert cli.main(["algo=random", "env=frozenlake", f"hydra.run.dir={run}/another", "--check"]) == 2
+    assert f"would lie in the run {run}" in capsys.readouterr().err
+
+
 def test_a_run_that_stops_early_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, words = tmp_path / "run", "algo=random env=cartpole total_timesteps=900 stop.mean_return=5 stop.window=3"
     result, _ = end(words, run, capsys)

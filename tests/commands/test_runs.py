@@ -157,6 +157,11 @@ def test_links_that_lead_back_and_hidden_folders_are_passed_over(several: dict[s
     assert len(find.under(find.OUTPUTS)) == 7
 
 
+def test_a_config_of_something_else_hides_no_runs(several: dict[str, Path]) -> None:
+    Path("config.yaml").write_text("a: 1\n")
+    assert several["new"] in [run.path for run in find.under(Path())]
+
+
 def test_what_may_not_be_looked_into_is_passed_over(several: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     make("outputs/closed/run", 1000)
     is_dir = Path.is_dir

@@ -97,7 +97,7 @@ class Checkpoint(Callback):
             return
         self._promised = run.promise
         run.dir.amend_meta(resume=run.promise)
-        if run.source.caveat:
+        if self.cfg.enabled and run.source.caveat:
             say("a resumed run will not be exact: %s", run.source.caveat)
 
 
