@@ -43,7 +43,7 @@ class BaseAgent(Agent):
                 Discrete, a record of the fields if it is a Dict, else an array.
             agent_states: of the same length, in the same order.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how it acts: define __call__")
 
     def initial_memory(self, num_envs: int) -> Array | None:
         return _memory([self.initial_state() for _ in range(num_envs)])
@@ -52,7 +52,12 @@ class BaseAgent(Agent):
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         self.env_steps = env_steps
-        actions, agent_states = self(rows(obs), [None] * len(obs) if memory is None else list(memory))
+        answer = self(rows(obs), [None] * len(obs) if memory is None else list(memory))
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise TypeError(f"{type(self).__name__} must return actions and agent states, not {answer!r}")
+        actions, agent_states = answer
+        if agent_states is not None and len(agent_states) != len(obs):
+            raise ValueError(f"{len(agent_states)} agent states were returned for {len(obs)} environments")
         if not isinstance(actions[0], dict | tuple):  # which a source makes records of
             actions = np.asarray(actions)
         return actions, memory if agent_states is None else _memory(agent_states), NOTHING

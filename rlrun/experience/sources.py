@@ -30,7 +30,7 @@ from rlrun.agents.base import rows, values
 from rlrun.envs.spaces import action_map, to_space
 from rlrun.envs.vector.in_process import InProcess
 from rlrun.envs.vector.native import Native
-from rlrun.errors import RlrunError
+from rlrun.errors import ConfigError, RlrunError
 from rlrun.experience.acting import Acting
 from rlrun.experience.frames import are_stacks, shared
 from rlrun.experience.pieces import Experience, ExperienceFirstLast, RolloutBatch
@@ -270,7 +270,11 @@ class _Taken(NamedTuple):
 def _pooled(env: Any) -> tuple[list[Any], VectorEnv]:
     """What there is to be stepped, one by one, and as one vector."""
     if isinstance(env, gym.vector.VectorEnv):
-        return [env], Native(env, action_map(env.single_action_space))
+        try:
+            return [env], Native(env, action_map(env.single_action_space))
+        except ConfigError as error:
+            hint = "give a list of its environments, or vector_kwargs={'autoreset_mode': AutoresetMode.SAME_STEP}"
+            raise ConfigError("env", error.problem, hint) from None
     if hasattr(env, "num_envs") and not isinstance(env, gym.Env):
         return [env], env  # one of rlrun.envs.vector
     pool = list(env) if isinstance(env, Sequence) and not isinstance(env, str) else [env]

@@ -364,6 +364,9 @@ def test_a_batch_of_pieces() -> None:
         (lambda: ExperienceSource(ToyEnv(), Always(), steps_count=0), ValueError, "steps_count"),
         (lambda: ExperienceSource(ToyEnv(), Always(), steps_delta=0), ValueError, "steps_delta"),
         (lambda: ExperienceSourceFirstLast(ToyEnv(), Always(), gamma=1.5), ValueError, "gamma"),
+        (lambda: next(iter(ExperienceSource(ToyEnv(), BaseAgent()))), NotImplementedError, "define __call__"),
+        (lambda: next(iter(ExperienceSource(ToyEnv(), Silent()))), TypeError, "Silent must return actions and"),
+        (lambda: next(iter(ExperienceSource(ToyEnv(), TwoFaced()))), ValueError, "2 agent states were returned for 1"),
         (
             lambda: next(iter(ExperienceSource([ToyEnv(), ToyEnv()], Once()))),
             ValueError,
@@ -381,6 +384,20 @@ class Once(Always):
 
     def __call__(self, states: list[Any], agent_states: Any = None) -> tuple[list[Any], Any]:
         return [1], agent_states
+
+
+class Silent(BaseAgent):
+    """Keeps its states for itself."""
+
+    def __call__(self, states: list[Any], agent_states: Any = None) -> Any:
+        return [1]
+
+
+class TwoFaced(BaseAgent):
+    """Has two states for one environment."""
+
+    def __call__(self, states: list[Any], agent_states: Any = None) -> Any:
+        return [1], ["a", "b"]
 
 
 def test_an_experience_says_whether_it_was_the_last() -> None:
