@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rlrun import networks
-from rlrun.checks import Bounded, NotNegative, OneOf, Within
+from rlrun.checks import Bounded, OneOf, Within
 from rlrun.errors import ConfigError
 from rlrun.registry import register
 from rlrun.types import MASK, HeadSpec, Space
@@ -48,7 +48,10 @@ class NetworkConfig(Bounded):
     dueling: bool = False
     # none | factorised | independent: explore by noise on the weights of action values (last hidden layer and output)
     noisy: Annotated[str, OneOf("none", "factorised", "independent")] = "none"
-    sigma0: NotNegative = 0.5  # noisy=factorised: how much noise there is at the start, times sqrt(inputs of a layer)
+    # noisy=factorised: how much noise there is at the start, times the root of a layer's inputs
+    sigma0: Annotated[float, Within(0, 1000)] = 0.5
+        0.5  # noisy=factorised: how much noise there is at the start, times sqrt(inputs of a layer)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

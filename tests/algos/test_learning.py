@@ -16,6 +16,11 @@ from conftest import Rlrun
 pytestmark = pytest.mark.slow
 
 
+PER = (
+    "algo=per_dqn env=cartpole tuned=dqn-cartpole network.dueling=true buffer.n_step=3 algo.learning_rate=1e-3".split()
+)
+
+
 def final(process: Rlrun, folder: Path, name: str, *words: str) -> float:
     """Mean return of a run's final evaluation."""
     process(*words, f"hydra.run.dir={name}", "eval.freq=0")
@@ -26,6 +31,12 @@ def final(process: Rlrun, folder: Path, name: str, *words: str) -> float:
     ("words", "seeds", "mean", "worst"),
     [
         (["algo=dqn", "env=cartpole", "total_timesteps=50000"], 5, 475, 300),
+        (PER, 5, 475, 300),
+        (["algo=rainbow", "env=cartpole", "total_timesteps=50000"], 5, 475, 300),
+        (["algo=c51", "env=cartpole", "total_timesteps=100000"], 5, 450, 300),
+        (["algo=qr_dqn", "env=cartpole", "total_timesteps=100000"], 5, 450, 300),
+        (["algo=iqn", "env=cartpole", "total_timesteps=100000"], 5, 450, 300),
+        (["algo=pqn", "env=cartpole"], 5, 475, 300),
         (["algo=ppo", "env=cartpole", "total_timesteps=100000"], 3, 495, 480),
         (["experiment=recurrent_cartpole"], 3, 450, 400),
         (["algo=q_learning", "env=frozenlake", "eval.episodes=1000"], 3, 0.7, 0.65),

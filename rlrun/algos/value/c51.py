@@ -44,8 +44,9 @@ class C51Config(QConfig):
 
     name: str = "c51"  # registered name of the algorithm
     atoms: Annotated[int, Within(2, 10**4)] = 51  # returns that have a probability, at equal distances
-    v_min: float = -10.0  # the lowest of them
-    v_max: float = 10.0  # the highest; choose both such that discounted returns lie in between
+    v_min: Annotated[float, Within(-1e9, 1e9)] = -10.0  # the lowest of them
+    # the highest; choose both such that discounted returns lie in between
+    v_max: Annotated[float, Within(-1e9, 1e9)] = 10.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,7 +25,7 @@ from rlrun.algos.learners import ReplayLearner
 from rlrun.algos.value import parts
 from rlrun.algos.value.munchausen import SoftConfig, bonus, soft_value
 from rlrun.algos.value.parts import PLAIN, Passes, best, taken
-from rlrun.checks import NotNegative, Within
+from rlrun.checks import Within
 from rlrun.compute.update import Aux
 from rlrun.ops.quantiles import quantile_huber
 from rlrun.registry import ANY_SPACE, Needs, register
@@ -40,7 +40,7 @@ class IQNConfig(SoftConfig):
     fractions: Annotated[int, Within(1, 10**4)] = 64  # N, quantiles of a value that are learned in an update
     target_fractions: Annotated[int, Within(1, 10**4)] = 64  # N', samples of its target
     acting_fractions: Annotated[int, Within(1, 10**4)] = 32  # K, quantiles whose mean is the value that is played
-    kappa: NotNegative = 1.0  # up to which an error counts squared; 0 counts all as they are
+    kappa: Annotated[float, Within(0, 1e9)] = 1.0  # up to which an error counts squared; 0 counts all as they are
 
 
 def head(cfg: IQNConfig, actions: int) -> HeadSpec:

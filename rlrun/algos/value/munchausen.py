@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from rlrun.algos.value.parts import QConfig
-from rlrun.checks import Positive, Share, Within
+from rlrun.checks import Share, Within
 from rlrun.errors import ConfigError
 from rlrun.ops.fields import allowed
 from rlrun.ops.losses import gather
@@ -28,7 +28,7 @@ class SoftConfig(QConfig):
 
     munchausen: bool = False  # add the policy's own log-probability to rewards, and learn soft values
     munchausen_alpha: Share = 0.9  # munchausen: how much of the log-probability counts
-    temperature: Positive = 0.03  # munchausen: of the softmax policy
+    temperature: Annotated[float, Within(1e-6, 1e6)] = 0.03  # munchausen: of the softmax policy
     munchausen_clip: Annotated[float, Within(-1e6, 0)] = -1.0  # munchausen: least that temperature * log pi counts for
 
     def __post_init__(self) -> None:

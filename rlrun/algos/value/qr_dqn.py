@@ -23,7 +23,7 @@ from rlrun.algos.learners import ReplayLearner
 from rlrun.algos.value import parts
 from rlrun.algos.value.munchausen import SoftConfig, bonus, soft_value
 from rlrun.algos.value.parts import PLAIN, Passes, best, taken
-from rlrun.checks import NotNegative, Within
+from rlrun.checks import Within
 from rlrun.compute.update import Aux
 from rlrun.ops.quantiles import midpoints, quantile_huber
 from rlrun.registry import ANY_SPACE, Needs, register
@@ -36,7 +36,7 @@ class QRDQNConfig(SoftConfig):
 
     name: str = "qr_dqn"  # registered name of the algorithm
     quantiles: Annotated[int, Within(1, 10**4)] = 200  # N, how many describe a distribution of returns
-    kappa: NotNegative = 1.0  # up to which an error counts squared; 0 counts all as they are
+    kappa: Annotated[float, Within(0, 1e9)] = 1.0  # up to which an error counts squared; 0 counts all as they are
 
 
 def head(cfg: QRDQNConfig, actions: int) -> HeadSpec:
