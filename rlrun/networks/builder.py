@@ -50,8 +50,6 @@ class NetworkConfig(Bounded):
     noisy: Annotated[str, OneOf("none", "factorised", "independent")] = "none"
     # noisy=factorised: how much noise there is at the start, times the root of a layer's inputs
     sigma0: Annotated[float, Within(0, 1000)] = 0.5
-        0.5  # noisy=factorised: how much noise there is at the start, times sqrt(inputs of a layer)
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
