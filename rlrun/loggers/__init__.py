@@ -14,7 +14,7 @@ from rlrun import files
 from rlrun.checks import Bounded, Natural, OneOf, Within
 from rlrun.loggers import console
 from rlrun.loggers.csv import CsvLogger
-from rlrun.loggers.jsonl import JsonlLogger
+from rlrun.loggers.jsonl import JsonlLogger, rows
 from rlrun.loggers.tensorboard import TensorBoardLogger
 from rlrun.loggers.trackers import TRACKERS
 from rlrun.loggers.tracking import Tracked, Tracking
@@ -159,4 +159,7 @@ def _tracking(cfg: LoggerConfig, name: str, run_dir: RunDir) -> Tracking:
         directory=run_dir.path.absolute(),
         server=cfg.server,
     )
-    return Tracking(name, TRACKERS[name], about, run_dir.tracker, cfg.artifacts)
+    tracking = Tracking(name, TRACKERS[name], about, run_dir.tracker, cfg.artifacts)
+    for env_steps, metrics in rows(run_dir.metrics_jsonl):  # what it missed, if the run was killed or it is new to it
+        tracking.log(metrics, env_steps)
+    return tracking

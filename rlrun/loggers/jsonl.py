@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from rlrun import files
 from rlrun.loggers.records import RecordFile, lines
 from rlrun.types import StateDict
+
+BESIDE = ("env_steps", "time")  # what a row has besides metrics
 
 
 class JsonlLogger:
@@ -36,6 +39,21 @@ class JsonlLogger:
         """Cut the file back to the lines it had when the state was taken."""
         self._file.go_on(state["lines"], state.get("env_steps"))
         self._file.cut()
+
+
+def rows(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """The env steps and finite metrics of all whole rows of a file; nothing where there is none."""
+    try:
+        content = files.read(path)
+    except FileNotFoundError:
+        return
+    for line in lines(content):
+        if (steps := env_steps(line)) is not None:
+            row = json.loads(line)
+            yield (
+                steps,
+                {name: row[name] for name in row if name not in ("env_steps", "time") and row[name] is not None},
+            )
 
 
 def env_steps(line: bytes) -> int | None:

@@ -13,7 +13,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from rlrun.loggers.tracking import Row, Tracked, Tracker, leaves
+from rlrun.loggers import wandbfile
+from rlrun.loggers.tracking import Begun, Row, Tracked, Tracker, leaves
 
 FILM = "videos/episode"
 
@@ -24,7 +25,7 @@ class Wandb:
     The x axis of all charts is env steps: they are the library's own steps.
     """
 
-    def init(self, run: Tracked) -> tuple[str, str]:
+    def init(self, run: Tracked) -> Begun:
         import wandb
 
         self._wandb = wandb
@@ -43,8 +44,10 @@ class Wandb:
             resume="allow" if mode == "online" else None,  # offline the same id is enough, and `resume` a warning
             settings=settings,
         )
-        offline = f"`wandb sync {run.directory}/wandb/offline-run-*` uploads it"
-        return run.id, f"run {run.id}, {self._run.url if mode == 'online' else offline}"
+        if mode == "online":
+            return Begun(run.id, f"run {run.id}, {self._run.url}", self._run.step - 1 if run.resumed else None)
+        kept = wandbfile.last_step(run.directory, run.id) if run.resumed else None
+        return Begun(run.id, f"run {run.id}; `wandb sync {run.directory}/wandb/offline-run-*` uploads it", kept)
 
     def log(self, rows: Sequence[Row]) -> None:
         for env_steps, metrics in rows:
@@ -75,7 +78,7 @@ class Mlflow:
     BATCH = 100  # params in one call, of which the library takes no more
     METRICS = 1000
 
-    def init(self, run: Tracked) -> tuple[str, str]:
+    def init(self, run: Tracked) -> Begun:
         from mlflow import MlflowClient, entities
 
         for name in ("mlflow", "alembic"):  # they tell of every table that they make
@@ -96,7 +99,7 @@ class Mlflow:
             params = [entities.Param(plain(key), value[:6000]) for key, value in leaves(run.config)]
             for batch in batches(params, self.BATCH):
                 self._client.log_batch(self._id, params=batch)
-        return self._id, f"run {self._id}; `mlflow ui --backend-store-uri {uri}` shows it"
+        return Begun(self._id, f"run {self._id}; `mlflow ui --backend-store-uri {uri}` shows it")
 
     def _goes_on(self, known: str) -> bool:
         """Whether the run is there; then it is at work again."""
@@ -126,8 +129,12 @@ class Mlflow:
         self._client.log_artifacts(self._id, str(directory), "run")
 
     def finish(self, state: str, summary: Mapping[str, float | str]) -> None:
+        now, steps = int(1000 * time.time()), int(summary.get("env_steps", 0))
         for key, value in summary.items():
-            self._client.set_tag(self._id, f"summary.{plain(key)}", str(value))
+            if isinstance(value, str):
+                self._client.set_tag(self._id, plain(key), value[:5000])
+            else:  # metrics are what runs are sorted by
+                self._client.log_metric(self._id, plain(key), value, now, steps)
         status = {"finished": "FINISHED", "preempted": "KILLED"}.get(state, "FAILED")
         self._client.set_terminated(self._id, status)
 
@@ -138,7 +145,7 @@ class Trackio:
     A run is known by its name there, so the id is a part of it.
     """
 
-    def init(self, run: Tracked) -> tuple[str, str]:
+    def init(self, run: Tracked) -> Begun:
         import trackio
 
         self._trackio = trackio
@@ -157,7 +164,9 @@ class Trackio:
             auto_log_gpu=False,
             **where,
         )
-        return run.id, f"run {name}; `trackio show --project {run.project}` shows it"
+        following = getattr(self._run, "_next_step", None) if run.resumed else None
+        kept = following - 1 if isinstance(following, int) else None
+        return Begun(run.id, f"run {name}; `trackio show --project {run.project}` shows it", kept)
 
     def log(self, rows: Sequence[Row]) -> None:
         for env_steps, metrics in rows:
@@ -173,7 +182,7 @@ class Trackio:
 
     def finish(self, state: str, summary: Mapping[str, float | str]) -> None:
         steps = summary.get("env_steps", 0)
-        self._run.log({f"summary/{key}": value for key, value in summary.items()}, step=int(steps))
+        self._run.log(dict(summary), step=int(steps))
         self._trackio.finish()
 
 

@@ -5,7 +5,7 @@ the machine unless the user names a server.
 
 A run that is resumed goes on in the tracker where it was. It comes again over steps that the tracker has seen already,
 for a tracker cannot be cut back as a file can; so `tracker.json` notes up to which step each metric has been told, and
-none is told twice.
+none is told twice. What a killed process had not told, or the tracker not written down, comes from metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rlrun import files
 from rlrun.errors import ConfigError
@@ -52,11 +52,19 @@ class Tracked:
     server: str | None  # where it is tracked; None: on this machine
 
 
+class Begun(NamedTuple):
+    """A run that a tracker has taken up."""
+
+    id: str  # may be one of the tracker's own
+    where: str  # to see it
+    last_step: int | None = None  # of a resumed one: the last that was kept; None if all that was told was
+
+
 class Tracker(Protocol):
     """The adapter of one library. It raises whatever the library raises."""
 
-    def init(self, run: Tracked) -> tuple[str, str]:
-        """Begin, or go on with, a run. Returns its id, which may be one of the tracker's own, and where to see it."""
+    def init(self, run: Tracked) -> Begun:
+        """Begin, or go on with, a run."""
         ...
 
     def log(self, rows: Sequence[Row]) -> None:
@@ -76,7 +84,7 @@ class Tracker(Protocol):
 
         Args:
             state: finished, preempted, failed or diverged.
-            summary: last values by dotted name.
+            summary: what it came to, by dotted name; not the last values of metrics, which it knows.
         """
         ...
 
@@ -115,10 +123,12 @@ class Tracking:
 
     def _begin(self, tracker: Tracker, about: Tracked) -> None:
         resumed = bool(self._told)
-        found, self._where = tracker.init(replace(about, id=self._id, resumed=resumed))
-        if resumed and found != self._id:  # it has forgotten the run
+        begun = tracker.init(replace(about, id=self._id, resumed=resumed))
+        if resumed and begun.id != self._id:  # it has forgotten the run
             self._told = {}
-        self._id, self._tracker = found, tracker
+        if begun.last_step is not None:  # what it had not written down when the process was killed
+            self._told = {name: min(steps, begun.last_step) for name, steps in self._told.items()}
+        self._id, self._where, self._tracker = begun.id, begun.where, tracker
         self._write()
 
     def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
@@ -176,7 +186,7 @@ class Tracking:
                 with checkpoint() as directory:
                     if directory is not None:
                         tracker.artifact(f"run-{self._id}", directory)
-            tracker.finish(state, flat(summary))
+            tracker.finish(state, {key: value for key, value in flat(summary).items() if key not in self._told})
             self._write()
 
         self._attempt("finish", end)

@@ -22,13 +22,15 @@ from conftest import Rlrun
 from rlrun import loggers
 from rlrun.errors import ConfigError
 from rlrun.interrupt import Interrupt
-from rlrun.loggers import tracking
+from rlrun.loggers import tracking, wandbfile
 from rlrun.loggers.trackers import Mlflow, plain
-from rlrun.loggers.tracking import Row, Tracked, Tracking, leaves, require
+from rlrun.loggers.tracking import Begun, Row, Tracked, Tracking, leaves, require
 
 
 class Fake:
     """Notes its calls in `said`; fails at the call that is named in `fails`."""
+
+    kept: int | None = None  # the last step that it wrote down
 
     def __init__(self, said: list[tuple[Any, ...]] | None = None, fails: str = ""):
         self.said, self.fails = [] if said is None else said, fails
@@ -40,9 +42,9 @@ class Fake:
         if call == self.fails:
             raise ConnectionError(f"no {call}\nand more")
 
-    def init(self, run: Tracked) -> tuple[str, str]:
+    def init(self, run: Tracked) -> Begun:
         self._note("init", run)
-        return run.id, "over there"
+        return Begun(run.id, "over there", self.kept if run.resumed else None)
 
     def log(self, rows: Sequence[Row]) -> None:
         self._note("log", list(rows))
@@ -100,6 +102,18 @@ def test_no_metric_is_told_twice_of_a_step(tmp_path: Path) -> None:
     ]
     found = second.said[0][1]
     assert (found.id, found.resumed, first.said[0][1].resumed) == ("abcd", True, False)
+
+
+def test_what_a_tracker_had_not_written_down_is_told_again(tmp_path: Path) -> None:
+    """W&B keeps what it was told last in memory, and a killed process takes that with it."""
+    first, second = Fake(), Fake()
+    second.kept = 150
+    for fake, steps in ((first, (100, 200)), (second, (100, 200, 300))):
+        told = begun(tmp_path, fake)
+        for step in steps:
+            told.log({"loss": 0.0}, step)
+        told.flush()
+    assert [steps for steps, _ in rows(second.said)] == [200, 300]
 
 
 def test_rows_are_sent_together_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,8 +187,8 @@ def test_a_record_that_is_of_no_use_begins_a_new_run(tmp_path: Path, content: by
 
 def test_a_tracker_that_has_forgotten_a_run_is_told_all_of_the_rest(tmp_path: Path) -> None:
     class Forgetful(Fake):
-        def init(self, run: Tracked) -> tuple[str, str]:
-            return ("another" if run.resumed else run.id), ""
+        def init(self, run: Tracked) -> Begun:
+            return Begun("another" if run.resumed else run.id, "")
 
     begun(tmp_path, Forgetful()).log({"a": 0.0}, 5)
     tracked = begun(tmp_path, Forgetful())
@@ -240,7 +254,7 @@ def test_a_run_tells_its_tracker_everything(rlrun: Rlrun, fake: Fake) -> None:
     (_, name, held), (_, state, summary) = fake.said[-2:]
     assert name == f"run-{tracked.id}" and {"config.yaml", "summary.json"} < set(held)
     assert (state, summary["state"], summary["env_steps"]) == ("finished", "finished", 400)
-    assert summary["final_eval.episodes"] == 2
+    assert summary["final_eval.episodes"] == 2 and "eval/mean_reward" not in summary
 
     rlrun("resume", "run", "total_timesteps=500")
     tracked_again = [what[0] for call, *what in fake.said if call == "init"][1]
@@ -248,6 +262,18 @@ def test_a_run_tells_its_tracker_everything(rlrun: Rlrun, fake: Fake) -> None:
     assert [steps for steps, _ in rows(fake.said)].count(500) >= 1
     told = [(steps, name) for steps, metrics in rows(fake.said) for name in metrics]
     assert len(told) == len(set(told))
+
+
+def test_a_tracker_is_told_what_it_has_missed(rlrun: Rlrun, fake: Fake) -> None:
+    """One that comes late, and one that had written down no more than 300 steps."""
+    rlrun(*TRAINING, "hydra.run.dir=run")
+    rlrun("resume", "run", "total_timesteps=500", "logger.tracker=wandb")
+    late = rows(fake.said)
+    assert [steps for steps, _ in late] == [100, 200, 200, 300, 400, 400, 500, 500]
+    fake.said.clear()
+    fake.kept = 300
+    rlrun("resume", "run", "total_timesteps=600")
+    assert rows(fake.said)[: len(late[4:])] == late[4:] and rows(fake.said)[-1][0] == 600
 
 
 def test_a_run_computes_the_same_with_a_tracker(rlrun: Rlrun, fake: Fake) -> None:
@@ -301,30 +327,9 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def of_wandb(run: Path) -> Iterator[Any]:
-    """The records of its files: a log of 32 KiB blocks, each record in pieces of (checksum, length, kind)."""
-    from wandb.proto import wandb_internal_pb2 as proto
-
-    for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
-        data, at, record = file.read_bytes(), 7, b""
-        while at + 7 <= len(data):
-            left = 32768 - at % 32768
-            _, length, kind = struct.unpack_from("<IHB", data, at)
-            if left < 7 or not kind:
-                at += left
-                continue
-            record += data[at + 7 : at + 7 + length]
-            at += 7 + length
-            if kind in (1, 4):  # whole, or the last piece
-                found = proto.Record()
-                found.ParseFromString(record)
-                record = b""
-                yield found
-
-
 def seen_by_wandb(run: Path, known: str) -> tuple[list[tuple[str, int]], set[str], set[str]]:
     steps, words, others = [], set(), set()
-    for record in of_wandb(run):
+    for record in wandbfile.records(run, known):
         if record.HasField("run"):
             assert (record.run.run_id, record.run.project) == (known, "rlrun")
             words |= {*record.run.tags, *(item.key for item in record.run.config.update)}
@@ -342,7 +347,10 @@ def seen_by_mlflow(run: Path, known: str) -> tuple[list[tuple[str, int]], set[st
     client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').absolute()}")
     found = client.get_run(known)
     assert client.get_experiment(found.info.experiment_id).name == "rlrun" and found.info.status == "FINISHED"
-    steps = [(name, m.step) for name in found.data.metrics for m in client.get_metric_history(known, name)]
+    assert found.data.metrics["final_eval.episodes"] == 2 and found.data.tags["state"] == "finished"
+    steps = [
+        (name, m.step) for name in found.data.metrics for m in client.get_metric_history(known, name) if "/" in name
+    ]
     words = {*found.data.tags, *(key.partition(".")[0] for key in found.data.params)}
     names = {"videos": "film", "run": "artifact"}
     return steps, words, {names[file.path] for file in client.list_artifacts(known)}
@@ -357,7 +365,7 @@ def seen_by_trackio(run: Path, known: str) -> tuple[list[tuple[str, int]], set[s
     for row in SQLiteStorage.get_logs("rlrun", name):
         for key in row.keys() - {"step", "timestamp"}:
             others |= {"film"} if key.startswith("videos") else set()
-            steps += [(key, row["step"])] if not key.startswith(("videos", "summary")) else []
+            steps += [(key, row["step"])] if "/" in key and not key.startswith("videos") else []
     others |= {"artifact"} if any(Path(sys.modules["trackio"].utils.TRACKIO_DIR).rglob("artifacts/*")) else set()
     return steps, {*config, *config["tags"]}, others
 
@@ -388,10 +396,35 @@ def test_a_real_tracker_holds_a_run_that_went_back_once(rlrun: Rlrun, alone: Non
     assert others == {"film", "artifact"}
 
 
+def test_offline_files_of_wandb_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+    """A record in two blocks, and one whose end was never written."""
+    proto = pytest.importorskip("wandb.proto.wandb_internal_pb2")
+    folder = tmp_path / "wandb" / "offline-run-20260101_000000-abcd"
+    folder.mkdir(parents=True)
+    content, steps = bytearray(7), (1000, 2000, 3000)
+    for step, size in zip(steps, (30000, 9000, 500), strict=True):
+        record = proto.Record()
+        record.history.step.num = step
+        record.history.item.add(key="a", value_json="1" * size)
+        left = bytes(record.SerializeToString())
+        kind = 0
+        while left:
+            room = 32768 - len(content) % 32768 - 7
+            piece, left = left[:room], left[room:]
+            kind = (1 if not left else 2) if kind == 0 else (4 if not left else 3)
+            content += struct.pack("<IHB", 0, len(piece), kind) + piece
+    file = folder / "run-abcd.wandb"
+    file.write_bytes(content)
+    assert [record.history.step.num for record in wandbfile.records(tmp_path, "abcd")] == [*steps]
+    file.write_bytes(content[:-1])
+    assert wandbfile.last_step(tmp_path, "abcd") == 2000
+    assert wandbfile.last_step(tmp_path, "efgh") == -1
+
+
 def test_mlflow_begins_anew_where_its_store_is_another(tmp_path: Path, alone: None, monkeypatch: Any) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)
-    known, _ = Mlflow().init(about(tmp_path))
+    known = Mlflow().init(about(tmp_path)).id
     assert Mlflow().init(Tracked(**{**vars(about(tmp_path)), "id": known, "resumed": True}))[0] == known
     assert Mlflow().init(Tracked(**{**vars(about(tmp_path)), "id": "0" * 32, "resumed": True}))[0] not in (
         known,
