@@ -138,6 +138,8 @@ def _check_values(hint: Any, value: Any, key: str, largest: float | None = None)
     if (is_mapping and not isinstance(value, Mapping)) or (is_list and not isinstance(value, list)):
         write = f"write {key}.KEY=VALUE" if is_dataclass(kind) else ""
         raise ConfigError(key, f"{quoted(value)} is not {_describe(hint)}", write)
+    if kind in WORDS and isinstance(value, Mapping | list):  # which OmegaConf lets pass inside of a list
+        raise ConfigError(key, f"{quoted(value)} is not {_describe(hint)}")
     if isinstance(value, Mapping):
         _check_mapping(kind, value, key)
     elif isinstance(value, list):
