@@ -35,7 +35,7 @@ FAMILY = {
 }
 SOFT = [name for name in FAMILY if name != "c51"]
 RECORD = np.dtype([("seen", np.float32, (4,)), (MASK, bool, (ACTIONS,))])
-FIELDS = {"seen": SPEC.obs_space, MASK: Space("multi_binary", (ACTIONS,), np.dtype(np.int8))}
+FIELDS = {"seen": SPEC.obs_space, MASK: Space("multi_binary", (ACTIONS,), np.dtype(bool))}
 MASKED = Space("dict", (), RECORD, fields=FIELDS)
 
 
