@@ -37,18 +37,18 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 
 _FACE = {  # what a user of Python needs, and where it is
-    "Agent": "rlrun.agents.agent",
-    "Algorithm": "rlrun.algos.algorithm",
-    "Callback": "rlrun.run.callbacks.callback",
-    "Kit": "rlrun.algos.algorithm",
-    "Needs": "rlrun.registry",
-    "agents": "rlrun.agents",
-    "experience": "rlrun.experience",
-    "load": "rlrun.run.policy",
-    "networks": "rlrun.networks",
-    "register": "rlrun.registry",
-    "runs": "rlrun.report.table",
-    "train": "rlrun.notebook",
+    "Agent": "agents.agent",
+    "Algorithm": "algos.algorithm",
+    "Callback": "run.callbacks.callback",
+    "Kit": "algos.algorithm",
+    "Needs": "registry",
+    "agents": "agents",
+    "experience": "experience",
+    "load": "run.policy",
+    "networks": "networks",
+    "register": "registry",
+    "runs": "report.table",
+    "train": "notebook",
 }
 
 __getattr__, __dir__ = face(__name__, _FACE)

@@ -56,14 +56,14 @@ def face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
 
     Args:
         package: its `__name__`.
-        homes: name -> the module that holds it, or that it is.
+        homes: name -> the module inside that holds it, or that it is.
     """
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(homes[name])
-        return module if homes[name] == f"{package}.{name}" else getattr(module, name)
+        module = importlib.import_module(f"{package}.{homes[name]}")
+        return module if homes[name] == name else getattr(module, name)
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from rlrun.agents.selectors import RandomArgmaxActionSelector as RandomArgmaxActionSelector
 
 _FACE = {
-    "ActionSelector": "rlrun.agents.selectors",
-    "ActorCriticAgent": "rlrun.agents.modules",
-    "Agent": "rlrun.agents.agent",
-    "ArgmaxActionSelector": "rlrun.agents.selectors",
-    "BaseAgent": "rlrun.agents.base",
-    "CategoricalActionSelector": "rlrun.agents.selectors",
-    "DQNAgent": "rlrun.agents.modules",
-    "EpsilonGreedyActionSelector": "rlrun.agents.selectors",
-    "OrnsteinUhlenbeck": "rlrun.agents.noise",
-    "OrnsteinUhlenbeckAgent": "rlrun.agents.noise",
-    "PolicyAgent": "rlrun.agents.modules",
-    "ProbabilityActionSelector": "rlrun.agents.selectors",
-    "RandomArgmaxActionSelector": "rlrun.agents.selectors",
-    "default_states_preprocessor": "rlrun.agents.modules",
-    "float32_preprocessor": "rlrun.agents.modules",
+    "ActionSelector": "selectors",
+    "ActorCriticAgent": "modules",
+    "Agent": "agent",
+    "ArgmaxActionSelector": "selectors",
+    "BaseAgent": "base",
+    "CategoricalActionSelector": "selectors",
+    "DQNAgent": "modules",
+    "EpsilonGreedyActionSelector": "selectors",
+    "OrnsteinUhlenbeck": "noise",
+    "OrnsteinUhlenbeckAgent": "noise",
+    "PolicyAgent": "modules",
+    "ProbabilityActionSelector": "selectors",
+    "RandomArgmaxActionSelector": "selectors",
+    "default_states_preprocessor": "modules",
+    "float32_preprocessor": "modules",
 }
 __all__ = [*_FACE]
 __getattr__, __dir__ = face(__name__, _FACE)

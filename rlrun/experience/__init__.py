@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from rlrun.experience.trackers import TBMeanTracker as TBMeanTracker
 
 _FACE = {
-    "Experience": "rlrun.experience.pieces",
-    "ExperienceFirstLast": "rlrun.experience.pieces",
-    "ExperienceReplayBuffer": "rlrun.experience.replay",
-    "ExperienceSource": "rlrun.experience.sources",
-    "ExperienceSourceBuffer": "rlrun.experience.replay",
-    "ExperienceSourceFirstLast": "rlrun.experience.sources",
-    "ExperienceSourceRollouts": "rlrun.experience.sources",
-    "PrioritizedReplayBuffer": "rlrun.experience.replay",
-    "RewardTracker": "rlrun.experience.trackers",
-    "RolloutBatch": "rlrun.experience.pieces",
-    "TBMeanTracker": "rlrun.experience.trackers",
-    "unpack_batch": "rlrun.experience.pieces",
+    "Experience": "pieces",
+    "ExperienceFirstLast": "pieces",
+    "ExperienceReplayBuffer": "replay",
+    "ExperienceSource": "sources",
+    "ExperienceSourceBuffer": "replay",
+    "ExperienceSourceFirstLast": "sources",
+    "ExperienceSourceRollouts": "sources",
+    "PrioritizedReplayBuffer": "replay",
+    "RewardTracker": "trackers",
+    "RolloutBatch": "pieces",
+    "TBMeanTracker": "trackers",
+    "unpack_batch": "pieces",
 }
 __all__ = [*_FACE]
 __getattr__, __dir__ = face(__name__, _FACE)

@@ -4,8 +4,9 @@ The modules are imported when somebody asks for one, `networks.Dropout(...)`: a 
 config does not.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from rlrun.lazy import face
 
 if TYPE_CHECKING:
     from rlrun.networks.bayesian import BayesianNetwork
@@ -96,8 +97,4 @@ __all__ = [
     "unrolled",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{HOME[name]}"), name)
+__getattr__, __dir__ = face(__name__, HOME)
