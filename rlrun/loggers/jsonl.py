@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from rlrun import files
 from rlrun.loggers.records import RecordFile, lines
@@ -50,10 +51,12 @@ def rows(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
     for line in lines(content):
         if (steps := env_steps(line)) is not None:
             row = json.loads(line)
-            yield (
-                steps,
-                {name: row[name] for name in row if name not in ("env_steps", "time") and row[name] is not None},
-            )
+            yield steps, {name: value for name, value in row.items() if name not in BESIDE and _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of a file, which may be anybody's, is a metric."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
 
 
 def env_steps(line: bytes) -> int | None:

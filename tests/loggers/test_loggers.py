@@ -30,7 +30,7 @@ from rlrun.files import DiskError
 from rlrun.loggers import LoggerConfig, Loggers, tensorboard
 from rlrun.loggers.console import HEADER_EVERY, ROWS, TableLogger, mode
 from rlrun.loggers.csv import CsvLogger, CsvTable
-from rlrun.loggers.jsonl import JsonlLogger
+from rlrun.loggers.jsonl import JsonlLogger, rows
 from rlrun.loggers.panel import PanelLogger, shorten
 from rlrun.loggers.runlog import run_log
 from rlrun.loggers.tensorboard import TensorBoardLogger
@@ -101,6 +101,20 @@ def read_csv(path: Path) -> dict[str, list[tuple[int, float]]]:
                 if name != "env_steps" and value:
                     found.setdefault(name, []).append((int(row["env_steps"]), float(np.float32(value))))
     return found
+
+
+def test_rows_that_were_written_can_be_read(tmp_path: Path) -> None:
+    """Whatever else a file holds that is not of this run's making."""
+    path = tmp_path / "metrics.jsonl"
+    assert list(rows(path)) == []
+    logger = JsonlLogger(path)
+    logger.log({"loss": 0.5, "fps": math.nan, "n": 3}, 10)
+    logger.close()
+    with open(path, "a") as file:
+        file.write(
+            '{"env_steps": 20, "a": "x", "b": [1], "c": 1e400, "d": true, "e": 1' + "0" * 400 + '}\nnonsense\n{"env'
+        )
+    assert list(rows(path)) == [(10, {"loss": 0.5, "n": 3}), (20, {"c": math.inf})]
 
 
 def test_tensorboard_reads_the_rows(tmp_path: Path) -> None:
