@@ -19,6 +19,8 @@ from rlrun.report.learned import Table, draw, text
 from rlrun.run.restore import restore
 from rlrun.rundir import find
 
+OF_RUNS, OF_ENVIRONMENTS = {"ckpt", "picture"}, {"steps", "file"}
+
 
 @dataclass
 class InspectOptions(Bounded):
@@ -40,16 +42,21 @@ def inspect(words: Sequence[str], trust: bool = False) -> int:
     Raises:
         ConfigError: neither is named.
     """
+    given = {word.partition("=")[0] for word in words}
     if words and not is_option(words[0]):
+        if wrong := OF_ENVIRONMENTS & given:
+            raise ConfigError(wrong.pop(), "is of inspect env=…", f"of a run there are {' and '.join(sorted(OF_RUNS))}")
         return learned(words[0], words[1:], trust)
-    own = [word for word in words if word.partition("=")[0] in ("steps", "file")]
-    others = [word for word in words if word not in own]
-    if not any(word.startswith(("env=", "env.id=")) for word in others):
+    if not {"env", "env.id"} & given:
         raise ConfigError(
             "inspect", "needs the directory of a run, or an environment", "rlrun inspect outputs/… or env=…"
         )
+    if wrong := OF_RUNS & given:
+        hint = f"of an environment there are {' and '.join(sorted(OF_ENVIRONMENTS))}"
+        raise ConfigError(wrong.pop(), "is of inspect RUN", hint)
+    own = [word for word in words if word.partition("=")[0] in OF_ENVIRONMENTS]
     options = from_words(InspectOptions, own)
-    return look(others, options.steps, options.file)
+    return look([word for word in words if word not in own], options.steps, options.file)
 
 
 def learned(path: str, words: Sequence[str], trust: bool) -> int:

@@ -33,7 +33,7 @@ def look(words: Sequence[str], steps: int, file: str | None) -> int:
 
     Args:
         steps: how many to play.
-        file: where the picture goes; None for a place of its own under `outputs/`.
+        file: where the picture goes, `.png` or a directory; None for a place of its own under `outputs/`.
 
     Raises:
         ConfigError: there is no such environment.
@@ -49,7 +49,8 @@ def look(words: Sequence[str], steps: int, file: str | None) -> int:
             play(envs, seed, steps)
     seen = watched(environments, spec, seed, steps)
     print(f"{spec.id}\n\n{table(rows(spec, seen))}")
-    path = files.of_user(file) if file else composed.dir.parents[1] / "seen.png"  # beside the runs in it
+    path = files.of_user(file) if file else composed.dir.parents[1]  # beside the runs in it
+    path = path / "seen.png" if path.is_dir() or not file else path.with_name(path.name.removesuffix(".png") + ".png")
     title = f"{spec.id}, {steps} steps of random play"
     try:
         picture = observations.draw(title, seen, spec.obs_space)

@@ -104,8 +104,9 @@ def test_the_command_draws_an_environment(rlrun: Rlrun) -> None:
     assert "float32 [2 x 4]" in said and "2 frames, the newest last" in said and "30 steps" in said
     assert said.splitlines()[-1] == "outputs/cartpole/seen.png" and max(map(len, said.splitlines())) <= 80
     assert Path("outputs/cartpole/seen.png").read_bytes()[1:4] == b"PNG"
-    said = rlrun("inspect", "env=recall", "file=here/it.png", "steps=3", "seed=4").stdout
-    assert said.splitlines()[-1] == "here/it.png" and Path("here/it.png").is_file()
+    for file, found in {"here/it": "here/it.png", "here": "here/seen.png"}.items():
+        said = rlrun("inspect", "env=recall", f"file={file}", "steps=3", "seed=4").stdout
+        assert said.splitlines()[-1] == found and Path(found).is_file()
 
 
 def test_the_command_sees_what_training_normalises(rlrun: Rlrun) -> None:
@@ -119,6 +120,8 @@ def test_what_cannot_be_inspected(rlrun: Rlrun, monkeypatch: pytest.MonkeyPatch,
     said = rlrun("inspect", code=2).stderr
     assert said == "rlrun: inspect: needs the directory of a run, or an environment\nrlrun inspect outputs/… or env=…\n"
     assert "needs the directory" in rlrun("inspect", "steps=3", code=2).stderr
+    assert "ckpt: is of inspect RUN" in rlrun("inspect", "env=cartpole", "ckpt=3", code=2).stderr
+    assert "file: is of inspect env=…" in rlrun("inspect", "run", "file=x", code=2).stderr
     assert "steps: must be in [1, 1000]" in rlrun("inspect", "env=cartpole", "steps=0", code=2).stderr
     assert "env.id" in rlrun("inspect", "env.id=Nothing-v0", code=2).stderr
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
