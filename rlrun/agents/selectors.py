@@ -96,6 +96,7 @@ class EpsilonGreedyActionSelector(ActionSelector):
     def epsilon(self, epsilon: float | Schedule) -> None:
         self._schedule = epsilon if callable(epsilon) else Constant(epsilon)
         self._epsilon = _probability(self._schedule(0))
+        self._changes = not isinstance(self._schedule, Constant)
 
     def at(self, env_steps: float) -> float:
         """The probability of a random action at `env_steps`."""
@@ -103,7 +104,7 @@ class EpsilonGreedyActionSelector(ActionSelector):
 
     def metrics(self) -> Metrics:
         """The epsilon that was last used if it changes with time; a constant one is in the config."""
-        return {} if isinstance(self._schedule, Constant) else {"exploration_rate": self._epsilon}
+        return {"exploration_rate": self._epsilon} if self._changes else {}
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         action = self.selector(scores, env_steps)

@@ -64,6 +64,7 @@ class Rollouts:
         self.terminated = np.zeros(shape, bool)
         self.truncated = np.zeros(shape, bool)
         self.extras: dict[str, Array] = {}
+        self.final_obs: dict[tuple[int, int], Array] = {}
         self._seeds = seeds
         self._started = False
         self._t = 0  # rows of the chunk that are filled
@@ -92,13 +93,14 @@ class Rollouts:
     def _begin_chunk(self) -> None:
         self._t = 0
         self._handed_out = False  # a chunk that was handed out has been learned from
-        self.terminated[:] = self.truncated[:] = False
-        self.final_obs: dict[tuple[int, int], Array] = {}
+        if self.final_obs:  # else none ended: the rows are false already
+            self.terminated[:] = self.truncated[:] = False
+        self.final_obs = {}
         self.episodes: list[EpisodeStat] = []
 
     def _sweeps(self) -> int:
         """How many sweeps make this chunk."""
-        if self.total is None:
+        if self.total is None or self.steps == 1:
             return self.steps
         left = self.total - (self.env_steps - self._t * self.envs.num_envs)  # at the chunk's beginning
         return min(self.steps, max(1, -(-left // self.envs.num_envs)))  # rounded up

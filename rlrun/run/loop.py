@@ -29,7 +29,8 @@ def loop(run: Run, callbacks: Callbacks) -> Iterator[Chunk]:
     """
     progress = run.progress
     of_episodes, of_chunks = callbacks.listeners("on_episode_end"), callbacks.listeners("on_chunk")
-    clock, inside, outside = time.monotonic() - progress.wall_seconds, run.dir.log, speaker.get()
+    clock, outside = time.monotonic() - progress.wall_seconds, speaker.get()
+    inside = outside if outside == run.dir.log else run.dir.log  # by one name, which is quickly compared
     speaker.set(inside)
     try:
         callbacks.tell(run, "on_start")
@@ -47,10 +48,12 @@ def loop(run: Run, callbacks: Callbacks) -> Iterator[Chunk]:
                 for listener in of_chunks:
                     listener(run, chunk, metrics)
                 left = time.monotonic()
-                speaker.set(outside)
+                if outside is not inside:
+                    speaker.set(outside)
                 yield chunk
                 outside, clock = speaker.get(), clock + time.monotonic() - left
-                speaker.set(inside)
+                if outside is not inside:
+                    speaker.set(inside)
                 if progress.done or run.should_stop:
                     break
         callbacks.tell(run, "on_end")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -114,11 +115,9 @@ class Means:
 
     def _settle(self) -> None:
         for group, column in (("train/", 0), ("rollout/", 1)):
-            found: dict[str, list[Any]] = {}
-            for pair in self._pending:
-                for name, value in pair[column].items():
-                    found.setdefault(name, []).append(value)
-            for plain, values in found.items():
+            told = [pair[column] for pair in self._pending if pair[column]]
+            for plain in dict.fromkeys(itertools.chain.from_iterable(told)):
+                values = [metrics[plain] for metrics in told if plain in metrics]
                 name = plain if "/" in plain else group + plain
                 total = self._sums.get(name, 0.0)
                 for value in numbers(values):
