@@ -24,6 +24,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported
 os.environ["SDL_VIDEODRIVER"] = "dummy"
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="rlrun-tests-")  # the key that runs are signed with
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every process that a test begins compiles the package anew
 os.environ.pop("DISPLAY", None)
 os.environ.pop("RLRUN_CONF", None)
 os.environ.pop("RLRUN_DEBUG", None)

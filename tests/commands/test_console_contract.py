@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +65,6 @@ def test_runs_of_the_same_instant_share_no_directory(tmp_path: Path, nursery: Nu
     assert len(list((tmp_path / "outputs" / "toy" / "random").iterdir())) == 2
 
 
-def test_a_sweep_has_a_directory_for_each_job(rlrun: Rlrun, tmp_path: Path) -> None:
-    rlrun("-m", "algo=random,fixed", "env=toy", "+smoke=on")
-    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    configs = [path for path in sweep.iterdir() if (path / "config.yaml").exists()]
-    assert len(configs) == 2
-    assert all(json_of(path / "status.json")["state"] == "finished" for path in configs)
-
-
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
@@ -98,7 +89,3 @@ def test_a_mistake_is_answered_in_a_few_lines(rlrun: Rlrun, words: list[str], an
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def json_of(path: Path) -> dict:
-    return json.loads(path.read_text())

@@ -365,6 +365,12 @@ def test_a_job_that_another_process_has_is_left_alone(folder, fake):
     assert run.read_status()["state"] == "running"
 
 
+def test_a_sweep_goes_to_a_directory_of_its_own(folder, fake):
+    assert cli.main(["-m", *SMOKE, "seed=1,2"]) == 0
+    (path,) = (folder / "outputs" / "sweeps").iterdir()
+    assert {job.name for job in path.iterdir() if (job / "config.yaml").exists()} == {"0_s1", "1_s2"}
+
+
 def test_two_processes_never_work_on_the_same_sweep(folder, capsys):
     record = jobs(folder / "sweep", 1)
     with record.locked():
