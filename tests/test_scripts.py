@@ -54,7 +54,8 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
 
 def test_the_examples_of_own_loops_run(example: Callable[[str], ModuleType]) -> None:
-    assert example("cartpole_dqn").main(max_steps=200) > 8
+    dqn = example("cartpole_dqn")
+    assert dqn.main(max_steps=200) == dqn.main(max_steps=200) > 8  # same seed, same loop
     assert example("cartpole_a2c").main(max_steps=1000) > 8
     assert example("own_loop").main(rounds=3, envs=4) > 8
 

@@ -19,7 +19,7 @@ whose MDP ended (terminated): see `pieces`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -169,10 +169,10 @@ class ExperienceSource(_Source):
         for sweep in self._sweeps():
             step = sweep.step
             states = states or _kept(sweep.obs)
-            following = _kept(sweep.next_obs, [None if e in step.final_obs else old for e, old in enumerate(states)])
+            following = _kept(sweep.next_obs, states, step.final_obs)
             led = following.copy()
             for e, final in step.final_obs.items():
-                (led[e],) = _kept(final[None], states[e : e + 1])
+                (led[e],) = _kept(final[None], [states[e]])
             told = map(rows, (step.reward, step.terminated, step.truncated))
             steps = list(map(Experience, states, rows(sweep.action), *told, led))
             yield steps, {stat.env: stat for stat in step.episodes}
@@ -299,11 +299,11 @@ def _form(env: gym.Env) -> tuple[Any, ...]:
     return space.kind, space.shape, space.dtype, space.n, space.nvec
 
 
-def _kept(obs: Array, before: Sequence[Any] = ()) -> list[Any]:
-    """Observations [E, *obs] one by one, those of stacked pictures with the pictures of the step before."""
+def _kept(obs: Array, before: Sequence[Any] = (), begun: Container[int] = ()) -> list[Any]:
+    """Observations [E, *obs] one by one; stacks share pictures with those of the step before, where none has begun."""
     if not are_stacks(obs):
         return rows(obs)
-    return [shared(stack, old) for stack, old in zip(obs, before or [None] * len(obs), strict=True)]
+    return [shared(stack, before[e] if before and e not in begun else None) for e, stack in enumerate(obs)]
 
 
 def _folded(steps: Sequence[Experience], gamma: float) -> ExperienceFirstLast:
