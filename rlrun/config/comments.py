@@ -7,10 +7,12 @@ import functools
 import inspect
 import io
 import itertools
+import re
 import sys
 import textwrap
 import tokenize
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import is_dataclass
 
 
@@ -24,11 +26,12 @@ def field_comments(schema: type) -> Mapping[str, str]:
     return comments
 
 
-def _comments(schema: type) -> dict[str, str]:
+@functools.cache
+def _comments(schema: type) -> Mapping[str, str]:
     """Field name -> the last comment on its lines, or the lines of comment above; nothing where there is no source."""
-    lines, classes = _module(schema.__module__)
+    lines, statements = _body(schema)
     comments: dict[str, str] = {}
-    for node in classes[schema.__qualname__].body if schema.__qualname__ in classes else ():
+    for node in statements:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             above = itertools.takewhile(lambda line: line.startswith("#"), map(str.strip, lines[node.lineno - 2 :: -1]))
             said = " ".join(line.lstrip("# ") for line in reversed([*above]))
@@ -40,11 +43,21 @@ def _comments(schema: type) -> dict[str, str]:
     return comments
 
 
+def _body(schema: type) -> tuple[list[str], list[ast.stmt]]:
+    """The lines of a class and its statements; of its module, where it cannot be read without that."""
+    source = _source(schema.__module__)
+    start = rf"^class {re.escape(schema.__qualname__)}\b"
+    found = re.search(rf"{start}.*?(?=^[^\s)#]|\Z)", source, re.MULTILINE | re.DOTALL)  # to the next line not indented
+    for text in (found[0], source) if found else ():
+        with suppress(SyntaxError):
+            nodes = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+            return text.splitlines(), next(node.body for node in nodes if node.name == schema.__qualname__)
+    return [], []
+
+
 @functools.cache
-def _module(name: str) -> tuple[list[str], dict[str, ast.ClassDef]]:
-    """The lines of a module's source, and its classes."""
+def _source(module: str) -> str:
     try:
-        source = inspect.getsource(sys.modules[name])
+        return inspect.getsource(sys.modules[module])
     except (KeyError, OSError, TypeError):
-        return [], {}
-    return source.splitlines(), {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+        return ""

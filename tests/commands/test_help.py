@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -196,3 +197,30 @@ def test_comments_of_fields_are_found_on_their_lines() -> None:
     assert comments["clip_range_vf"].startswith("how far a value may gain")  # on a line of its own
     made_at_run_time = type("Made", (PPOConfig,), {"__module__": "no.such.module"})
     assert field_comments(made_at_run_time) == comments
+
+
+ASKEW = '''
+from dataclasses import dataclass
+
+@dataclass(
+    frozen=True
+)
+class Askew(
+    object,
+):
+    """Options.
+This line is not indented.
+    """
+
+    # above
+    first: int = 1
+# nobody's
+    second: int = 2  # beside
+class Next: pass
+'''
+
+
+def test_comments_are_found_however_a_class_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "askew.py").write_text(ASKEW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert field_comments(importlib.import_module("askew").Askew) == {"first": "above", "second": "beside"}
