@@ -293,6 +293,10 @@ class ReplayBuffer(Protocol):
         """`count` batches with nothing added between them, in stacks [n, B] that are gathered at once."""
         ...
 
+    def sequences(self, count: int, batch_size: int, length: int, burn_in: int) -> Iterator[Batch]:
+        """The same in sequences of up to `length` steps, for networks that remember; each batch alone, [1, L x B]."""
+        ...
+
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
         """How wrong the learner was about a batch [B] or [k, B]; news of what was overwritten meanwhile is ignored."""
         ...

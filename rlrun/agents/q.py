@@ -18,7 +18,8 @@ Forward = Callable[..., Any]  # obs [E, *obs] -> outputs of the network's heads
 class QAgent(Agent):
     """Explores with a selector on action values, plays their argmax otherwise.
 
-    A network that is noisy explores by its noise, too, which is drawn for every step and environment.
+    A network that is noisy explores by its noise, too, which is drawn for every step and environment; one that
+    remembers is given its memory.
 
     Args:
         scores: obs [E, *obs] -> action values [E, A].
@@ -39,21 +40,31 @@ class QAgent(Agent):
         self.scores, self.explorer, self.rng, self.masked = scores, explorer, explorer.rng, explorer.masked
         self.expected, self.records = expected, records
         self.network = getattr(scores, "network", None)
-        self.units = getattr(self.network, "units", 0)
+        self.units, self.memory_size = (getattr(self.network, name, 0) for name in ("units", "memory_size"))
         self.greedy = ArgmaxActionSelector()
+
+    def initial_memory(self, num_envs: int) -> Array | None:
+        return np.zeros((num_envs, self.memory_size), np.float32) if self.memory_size else None
 
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         selector = self.explorer if explore else self.greedy
-        scores = self.values(obs, noisy=explore)
+        if memory is None:
+            scores = self.values(obs, noisy=explore)
+        else:
+            outputs, memory = self.scores(obs, memory)
+            scores = self._allowed(obs, outputs)
         extras = {"value": scores.max(1)} if explore and self.records else NOTHING
         return selector(scores, env_steps), memory, extras
 
     def values(self, obs: Array, noisy: bool = False) -> Array:
         """Action values [E, A], minus infinity for actions that cannot be taken."""
         noise = [self.rng.standard_normal((len(obs), self.units), np.float32)] if noisy and self.units else []
-        scores = self.scores(obs, *noise)
+        return self._allowed(obs, self.scores(obs, *noise))
+
+    def _allowed(self, obs: Array, scores: Array) -> Array:
+        """Action values of what the network says."""
         if self.expected is not None:
             scores = self.expected(scores)
         return np.where(obs[MASK], scores, -np.inf) if self.masked else scores

@@ -136,12 +136,13 @@ class ReplayLearner(Algorithm):
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
         rounds = max(1, self.rollout_steps * env.num_envs // cfg.train_freq)  # in a chunk
         in_a_row = rounds * cfg.gradient_steps
+        self.remembers = any(getattr(getattr(nets, name), "memory_size", 0) for name in trained)
         self.optimiser = kit.update(
             self.loss if generator is None else self._loss_of_drawn,
             nets,
             trains=trained,
             cfg=cfg,
-            ahead=total_timesteps * cfg.gradient_steps // cfg.train_freq,
+            ahead=0 if self.remembers else total_timesteps * cfg.gradient_steps // cfg.train_freq,
             bursts=(min(in_a_row, buffer.ahead or in_a_row),),
             followers=list(self.targets.values()),
         )
@@ -161,6 +162,13 @@ class ReplayLearner(Algorithm):
     def _loss_of_drawn(self, nets: Nets, inputs: Drawn) -> tuple[Tensor, Aux]:
         return self.loss(nets, inputs.batch, inputs.drawn)
 
+    def _stacks(self, owed: int) -> Iterator[Batch]:
+        """Stacks of batches for so many updates; of sequences for a network that remembers."""
+        cfg = self.cfg
+        if self.remembers:
+            return self.buffer.sequences(owed, cfg.batch_size, cfg.sequence_length, cfg.burn_in)
+        return self.buffer.bursts(owed, cfg.batch_size)
+
     def _inputs(self, stack: Batch) -> Iterator[tuple[Tensor, Any]]:
         """A stack of batches as the loss takes it, behind its index: as it is, or with random numbers, in pieces."""
         if self.generator is None:
@@ -179,9 +187,10 @@ class ReplayLearner(Algorithm):
             return {}
         means, learning_rate = UpdateMeans(), self.learning_rate(progress.begun(rollout))
         owed = self.ratio.owed(rollout.reward.size)
-        for stack in self.buffer.bursts(owed, self.cfg.batch_size):
+        burst = self.optimiser.eager if self.remembers else self.optimiser.burst
+        for stack in self._stacks(owed):
             for index, inputs in self._inputs(stack):
-                for piece in self.optimiser.burst(inputs, learning_rate=learning_rate):
+                for piece in burst(inputs, learning_rate=learning_rate):
                     self.buffer.update_priorities(index[piece.rows], piece.aux.pop("td_error"))
                     means.add(piece.aux)
         progress.gradient_steps += owed

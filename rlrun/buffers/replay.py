@@ -15,16 +15,18 @@ import numpy as np
 import torch
 
 from rlrun.buffers.cells import stored_bytes
+from rlrun.buffers.paths import paths
 from rlrun.buffers.ring import NOTHING, Ring
 from rlrun.buffers.samplers import Prioritized, Sampler, Uniform
 from rlrun.checks import Bounded, Count, OneOf, Share, Within
 from rlrun.compute.device import Device
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.footprint import Need, transition
+from rlrun.ops.fields import mapped
 from rlrun.ops.nstep import fold
 from rlrun.registry import register
 from rlrun.schedules import Probability, ScheduleConfig, make
-from rlrun.types import Array, Batch, EnvSpec, Rollout, StateDict, Tensor
+from rlrun.types import MASK, Array, Batch, EnvSpec, Rollout, StateDict, Tensor
 
 BURST_BYTES = 2**26  # of transitions are gathered at once
 
@@ -169,6 +171,41 @@ class Replay:
             slots = self._draw(min(at_once, count - begun), batch_size)
             for start in range(0, len(slots), size):
                 yield self._gather(slots[start : start + size])
+
+    def sequences(self, count: int, batch_size: int, length: int, burn_in: int) -> Iterator[Batch]:
+        """`count` batches of sequences (see paths.py), for networks that remember, in stacks of one [1, L x B].
+
+        B is as many as make `batch_size` steps if none ends early. `obs` and `next_obs` are what such a network takes
+        alone: one path, and where along it they stand. Rows behind the end of a sequence weigh nothing, the others so
+        much more, and have the number -1.
+        """
+        each = max(1, batch_size // length)
+        at_once = self.ahead or max(1, count)
+        for begun in range(0, count, at_once):
+            for slots in self._draw(min(at_once, count - begun), each):
+                yield mapped(lambda x: x[None], self._unroll(slots, length, burn_in))
+
+    def _unroll(self, slots: Array, length: int, burn_in: int) -> Batch:
+        """The sequences of these slots [B], as tensors on the device."""
+        found, take, tensor = (
+            paths(self.ring, slots, length, burn_in, self.n_step),
+            self.ring.cells.take,
+            self.device.tensor,
+        )
+        path = tensor(take(found.cells))
+        shared = {"path": path, "memory": tensor(found.memory)}
+        if burn_in:
+            shared |= {"before": tensor(take(found.before)), "warm": tensor(found.warm)}
+        obs, next_obs = ({**shared, "place": tensor(place)} for place in (found.place, found.following))
+        if isinstance(path, dict) and MASK in path:
+            for seen in (obs, next_obs):
+                seen[MASK] = path[MASK][seen["place"]]
+        number = found.number.reshape(length, -1)
+        weights = self.sampler.weights(number % self.capacity, number >= 0)
+        share = found.share if weights is None else found.share * np.tile(weights, length)
+        columns = [np.ascontiguousarray(column) for column in (found.action, found.reward, found.discount, share)]
+        action, reward, discount, weight = map(tensor, columns)
+        return Batch(obs, action, next_obs, reward, discount, weight, torch.from_numpy(found.number))
 
     def _draw(self, count: int, batch_size: int) -> Array:
         if len(self) < batch_size:

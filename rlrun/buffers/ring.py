@@ -40,6 +40,8 @@ class Ring:
         in_file: its observations lie in a file, an unnamed one unless `lie_in` says where.
     """
 
+    memory: Array  # [C, M] what the agent had before each step, if it has memory
+
     def __init__(self, capacity: int, env: EnvSpec, *, gamma: float, in_file: bool = False):
         self.envs, self.gamma, self.in_file = env.num_envs, gamma, in_file
         self.rows = -(-capacity // self.envs)
@@ -63,6 +65,16 @@ class Ring:
     def steps(self) -> Array:
         """[C] records."""
         return np.zeros(self.capacity, self._step)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether an agent with memory acts."""
+        return "memory" in self.__dict__
+
+    @cached_property
+    def age(self) -> Array:
+        """[C] how many steps of its episode came before, where an agent with memory acts."""
+        return np.zeros(self.capacity, np.int32)
 
     def __len__(self) -> int:
         return min(self.added, self.capacity)
@@ -92,14 +104,16 @@ class Ring:
             raise ValueError(f"a rollout of {envs} environments, expected {self.envs}")
         first, row = self.added, self.added // envs
         skipped = max(0, steps - self.rows)  # of a rollout longer than the ring the end stays
-        known = first > 0 and self._go_on(row, rollout.obs[0])
+        same = self._go_on(row, rollout.obs[0]) if first else np.zeros(envs, bool)
+        if "memory" in rollout.extras:
+            self._remember(rollout, same)
         begin = skipped * envs
         while begin < rollout.reward.size:  # once, or twice where the ring begins anew
             slot = (first + begin) % self.capacity
             end = min(rollout.reward.size, begin + self.capacity - slot)
             self._store(slice(slot, slot + end - begin), first + begin, rollout, slice(begin, end))
             begin = end
-        begun = max(skipped, int(known))
+        begun = max(skipped, int(same.all()))
         self.cells.write(row + begun, rollout.obs[begun:])
         self.added = first + rollout.reward.size
         for (t, e), final in rollout.final_obs.items():
@@ -115,7 +129,7 @@ class Ring:
         held = self.steps[slots]
         self._vacate(held)
         held["number"] = np.arange(first, first + len(held))
-        held["after"] = self._cell(held["number"] + self.envs)
+        held["after"] = self.cell(held["number"] + self.envs)
         held["action"] = rollout.action.reshape(-1, *self._action_space.shape)[part]
         held["reward"], held["discount"] = rollout.reward.ravel()[part], self.gamma
         self._touch(slots.start, slots.stop)
@@ -126,7 +140,7 @@ class Ring:
         if (apart := after >= self.cells.in_rows).any():
             self.cells.drop(after[apart].tolist())
 
-    def _cell(self, numbers: Array) -> Array:
+    def cell(self, numbers: Array) -> Array:
         """The cells of what transitions of these numbers begin with."""
         return numbers % self.cells.in_rows
 
@@ -138,26 +152,47 @@ class Ring:
         for number in range(start // self._block, last + 1):
             self._blocks[number].seal = None
 
-    def _go_on(self, row: int, obs: Array) -> bool:
+    def _remember(self, rollout: Rollout, same: Array) -> None:
+        """Store the memory [T, E, M] that the agent had before each step, and how old episodes were.
+
+        Args:
+            same: [E] bool, whether the rollout goes on as the one before stopped.
+        """
+        memory, (steps, envs) = rollout.extras["memory"], rollout.reward.shape
+        if not self.remembers:
+            self.memory = np.zeros((self.capacity, *memory.shape[2:]), memory.dtype)
+        newest = np.arange(self.added - envs, self.added) % self.capacity
+        goes_on = same & (self.steps["after"][newest] < self.cells.in_rows)
+        age = np.where(goes_on, self.age[newest] + 1, 0)
+        ages, over = np.empty((steps, envs), np.int32), rollout.terminated | rollout.truncated
+        for t in range(steps):
+            ages[t] = age
+            age = np.where(over[t], 0, age + 1)
+        skipped = max(0, steps - self.rows) * envs
+        slots = np.arange(self.added + skipped, self.added + steps * envs) % self.capacity
+        self.memory[slots] = memory.reshape(-1, *memory.shape[2:])[skipped:]
+        self.age[slots] = ages.ravel()[skipped:]
+
+    def _go_on(self, row: int, obs: Array) -> Array:
         """The next row begins with these [E, *obs]: the newest one, where no episode ended, leads to it.
 
-        Returns whether it is known already with what it begins.
+        Returns [E] bool: whether it was known with what it begins.
         """
         same = self.cells.same(row, obs)
         if same.all():
-            return True
+            return same
         newest = np.arange(self.added - self.envs, self.added)
         for e in np.flatnonzero(~same).tolist():
             slot = int(newest[e]) % self.capacity
             if self.steps["after"][slot] < self.cells.in_rows:
-                self._keep_apart(slot, self.cells.take(self._cell(newest[e] + self.envs)))
+                self._keep_apart(slot, self.cells.take(self.cell(newest[e] + self.envs)))
                 self._touch(slot, slot + 1)
-        return False
+        return same
 
     def _keep_apart(self, slot: int, obs: Array) -> None:
         """The transition in this slot led to an observation that no row begins with."""
         step = self.steps[slot]
-        step["after"] = self.cells.put(obs, int(self._cell(step["number"])))
+        step["after"] = self.cells.put(obs, int(self.cell(step["number"])))
 
     # Reading.
 
@@ -175,7 +210,7 @@ class Ring:
 
     def observations(self, steps: Array) -> Array:
         """[..., *obs] that transitions began with."""
-        return self.cells.take(self._cell(steps["number"]))
+        return self.cells.take(self.cell(steps["number"]))
 
     def next_observations(self, steps: Array) -> Array:
         """[..., *obs] that transitions led to; at an episode's end the true last one."""
@@ -200,7 +235,7 @@ class Ring:
             return NOTHING
         self.cells.flush()
         row = self.added // self.envs
-        newest = self.cells.take(self._cell(np.arange(self.added, self.added + self.envs)))
+        newest = self.cells.take(self.cell(np.arange(self.added, self.added + self.envs)))
         found = {"stored": self.added, "newest": newest, "blocks": list(self._blocks)}
         found |= {"rows": self.cells.rows} if self.cells.stays else {}
         return found | self.cells.older(row - len(self) // self.envs)
@@ -211,7 +246,10 @@ class Ring:
         ended = held["after"] >= self.cells.in_rows
         columns = {name: np.ascontiguousarray(held[name]) for name in COLUMNS}
         columns |= {"ended": ended, "final_obs": self.cells.take(held["after"][ended])}
-        return columns | self.cells.contents(self._cell(held["number"]))
+        if self.remembers:
+            slots = slice(number * self._block, number * self._block + len(held))
+            columns |= {"memory": self.memory[slots].copy(), "age": self.age[slots].copy()}
+        return columns | self.cells.contents(self.cell(held["number"]))
 
     def load_state_dict(self, state: StateDict) -> None:
         """Put a state back; one of the time before there were rows, too."""
@@ -223,7 +261,8 @@ class Ring:
         if stored % self.envs or found != held:
             raise ValueError(f"{found} transitions of {self.envs} environments were saved of {stored}")
         self.added, self._blocks = stored, []
-        self.__dict__.pop("steps", None)
+        for column in ("steps", "memory", "age"):
+            self.__dict__.pop(column, None)
         self.cells.clear()
         if not stored:
             return
@@ -254,8 +293,14 @@ class Ring:
         for name in COLUMNS:
             held[name] = fitting(contents[name], held[name])
         fitting(contents["ended"], np.zeros(len(held), bool))
-        self.cells.restore(self._cell(held["number"]), contents)
-        held["after"] = self._cell(held["number"] + self.envs)
+        if "memory" in contents:
+            if not self.remembers:
+                self.memory = np.zeros((self.capacity, *contents["memory"].shape[1:]), contents["memory"].dtype)
+            for column in ("memory", "age"):
+                there = getattr(self, column)[start : start + len(held)]
+                there[:] = fitting(contents[column], there)
+        self.cells.restore(self.cell(held["number"]), contents)
+        held["after"] = self.cell(held["number"] + self.envs)
 
     def _from_flat(self, state: StateDict) -> StateDict:
         """The state of a ring that knew no rows and kept every next observation, as one of this kind.

@@ -31,8 +31,12 @@ class Sampler(Protocol):
         """Slots below `size` for `count` batches: [count, B] int64."""
         ...
 
-    def weights(self, slots: Array) -> Array | None:
-        """[..., B] float32: how much each of what was drawn counts; None if all count 1."""
+    def weights(self, slots: Array, there: Array | None = None) -> Array | None:
+        """[..., B] float32: how much each of what was drawn counts; None if all count 1.
+
+        Args:
+            there: of sequences, whose slots are [L, B]: [L, B] bool, which of their steps there are; [B] is returned.
+        """
         ...
 
     def weigh(self, slots: Array, td_error: Array) -> None:
@@ -69,7 +73,7 @@ class Uniform(Stateful):
             return self.rng.integers(size, size=(count, batch_size))
         return np.stack([self.rng.choice(size, batch_size, replace=False) for _ in range(count)])
 
-    def weights(self, slots: Array) -> None:
+    def weights(self, slots: Array, there: Array | None = None) -> None:
         """All count 1."""
 
     def weigh(self, slots: Array, td_error: Array) -> None:
@@ -145,8 +149,10 @@ class Prioritized:
         values *= self.tree.total / batch_size * (1 - 2**-50)  # so that no rounding makes one of them the total
         return self.tree.find(values.astype(np.int64).ravel()).reshape(count, batch_size)
 
-    def weights(self, slots: Array) -> Array:
+    def weights(self, slots: Array, there: Array | None = None) -> Array:
         masses = self.tree.masses.take(slots)
+        if there is not None:  # a step is drawn as often as those of its sequence are on average
+            masses = (masses * there).sum(0) / there.sum(0)
         least = self.tree.smallest if self.of_buffer else masses.min(-1, keepdims=True)
         return ((least / masses) ** self.beta(self.added)).astype(np.float32)
 

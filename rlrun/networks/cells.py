@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rlrun.networks.inference import TRANSLATORS, translate
+from rlrun.networks.recurrent import unrolled
 from rlrun.types import Array
 
 Step = Callable[[Array, Array], tuple[Array, Array]]  # features [B, F], memory [B, M] -> output [B, H], memory [B, M]
@@ -80,7 +81,8 @@ class RecurrentNetwork(nn.Module):
     """An encoder, torsos with memory, and one head for each output.
 
     `forward(obs [N, *obs], memory [B, M]) -> (outputs, memory [B, M])`; outputs are the head's [N, *], or a tuple with
-    one for each head. L follows from N and B: a single step has N = B.
+    one for each head. L follows from N and B: a single step has N = B. Without memory the first argument is a minibatch
+    of sequences, as `unrolled` takes it, and there are outputs alone.
 
     Args:
         encoder: obs [N, *obs] -> what all torsos read.
@@ -95,7 +97,9 @@ class RecurrentNetwork(nn.Module):
         self.sizes = [torso.cell.memory_size for torso in torsos]
         self.memory_size = sum(self.sizes)
 
-    def forward(self, obs: Tensor, memory: Tensor) -> tuple[Any, Tensor]:
+    def forward(self, obs: Any, memory: Tensor | None = None) -> Any:
+        if memory is None:
+            return unrolled(self, obs)
         features = self.encoder(obs)
         parts = memory.split(self.sizes, -1)
         hidden, memories = zip(*(torso(features, m) for torso, m in zip(self.torsos, parts, strict=True)), strict=True)

@@ -109,12 +109,14 @@ def unrolled(network: Callable[..., Any], batch: Mapping[str, Any]) -> Any:
 
     Args:
         network: (obs, memory) -> outputs, memory, as a `RecurrentNetwork`.
-        batch: as `rlrun.buffers.sequences.columns_of` has it, in tensors.
+        batch: as `rlrun.buffers.sequences.columns_of` has it, in tensors; or with all inputs as `path` in place of
+            `obs` and `grid`.
     """
     memory = batch["memory"]
     if "before" in batch:
         with torch.no_grad():
             memory = torch.where(batch["warm"], network(batch["before"], memory)[1], memory)
-    outputs, _ = network(rows(batch["obs"], batch["grid"]), memory)
+    inputs = batch["path"] if "path" in batch else rows(batch["obs"], batch["grid"])
+    outputs, _ = network(inputs, memory)
     place = batch["place"]
     return tuple(output[place] for output in outputs) if isinstance(outputs, tuple) else outputs[place]

@@ -138,7 +138,7 @@ class Noting:
     def draw(self, size: int, count: int, batch_size: int) -> np.ndarray:
         return np.arange(count * batch_size).reshape(count, batch_size) % size
 
-    def weights(self, slots: np.ndarray) -> np.ndarray:
+    def weights(self, slots: np.ndarray, there: np.ndarray | None = None) -> np.ndarray:
         return slots.astype(np.float32)
 
     def weigh(self, slots: np.ndarray, td_error: np.ndarray) -> None:

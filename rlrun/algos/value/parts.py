@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from rlrun import networks
 from rlrun.agents.q import QAgent
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.learners import ReplayConfig, replay_footprint
+from rlrun.checks import Natural, Within, within
 from rlrun.footprint import FLOAT, TRAINED, Footprint, Need, Parameters, weights
 from rlrun.ops.fields import allowed
 from rlrun.schedules import Probability, ScheduleConfig
@@ -35,6 +36,13 @@ class QConfig(ReplayConfig):
     # probability of a random action; falls from the first env step on, also before learning_starts. A noisy network
     # explores by its noise: with one it is 0, unless another value is set
     epsilon: Probability = field(default_factory=falling)
+    # with a network that remembers: steps that gradients flow back through, at most
+    sequence_length: Annotated[int, Within(1, 10**7)] = 16
+    burn_in: Natural = 0  # with a network that remembers: steps before a sequence that bring its memory up to date
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("burn_in", self.burn_in, 0, self.sequence_length)
 
 
 def passes(cfg: QConfig) -> Sequence[str]:
