@@ -24,13 +24,17 @@ Footprint = Callable[[Any, EnvSpec, "Parameters"], "list[Need]"]  # of an algori
 
 
 class Parameters(Protocol):
-    """The run's network, as an algorithm asks about it that knows its heads."""
+    """The run's network, as an algorithm asks about it that knows its heads, and what goes with its memory."""
 
     def __call__(self, *heads: HeadSpec) -> int:
         """How many parameters it has; 0 if it does not say."""
 
     def memory(self, *heads: HeadSpec) -> int:
         """How many numbers of each environment it carries from step to step."""
+
+    @property
+    def stored(self) -> int:
+        """How many transitions the run's replay keeps, each with what was remembered then."""
 
 
 class Need(NamedTuple):

@@ -46,8 +46,8 @@ def of_run(config: Any, env: EnvSpec, learns: bool = True) -> list[Need]:
     if learns and config.buffer is not None:
         footprint = registry.get("buffer", config.buffer.name).footprint
         found += footprint(config.buffer, env) if footprint else []
-    footprint = registry.get("algo", config.algo.name).footprint
-    return found + list(footprint(config.algo, env, _Parameters(config.network, env)) if footprint else [])
+    footprint, stored = registry.get("algo", config.algo.name).footprint, getattr(config.buffer, "capacity", 0)
+    return found + list(footprint(config.algo, env, _Parameters(config.network, env, stored)) if footprint else [])
 
 
 class _Parameters(NamedTuple):
@@ -55,6 +55,7 @@ class _Parameters(NamedTuple):
 
     config: Any  # of the run's network, if it has one
     env: EnvSpec
+    stored: int = 0
 
     def __call__(self, *heads: HeadSpec) -> int:
         footprint = self.config and registry.get("network", self.config.name).footprint

@@ -13,6 +13,7 @@ from transitions import Stream, Transition, spec
 from rlrun.buffers import PrioritizedConfig, UniformConfig, prioritized, uniform
 from rlrun.buffers import ring as rings
 from rlrun.buffers.cells import Cells, Frames
+from rlrun.buffers.replay import footprint
 from rlrun.buffers.ring import Ring
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.rundir.codec import decode, encode
@@ -117,6 +118,18 @@ def test_one_picture_is_stored_for_each_step_and_two_for_each_episode() -> None:
     assert ring.cells.in_rows == 40 + 2 * STACK
     ends = sum(each.stops for each in stream.transitions[-40:])
     assert ring.cells._apart - len(ring.cells._free) == ends
+
+
+def test_what_is_declared_is_what_is_stored() -> None:
+    """A picture and where the one before lies; an action, two numbers, its own number and where it goes on."""
+    for cfg, own, file in (
+        (UniformConfig(capacity=1000), 0, False),
+        (PrioritizedConfig(capacity=1000), 9, False),
+        (UniformConfig(capacity=1000, storage="memmap"), 0, True),
+    ):
+        needs = footprint(cfg, pictures(2))
+        assert [need.on_disk for need in needs] == ([False, True] if file else [False])
+        assert sum(need.bytes for need in needs) == 1000 * (6 + 8 + 8 + 2 * 4 + 2 * 8 + own)
 
 
 def test_cells_of_what_was_overwritten_are_used_again() -> None:

@@ -123,6 +123,8 @@ def test_estimates_by_hand() -> None:
     )  # an observation of 4 floats, int64, 2 floats, 2 int64
     assert dqn["network.hidden"] == 4 * 5 * ((4 + 1) * 8 + (8 + 1) * 2)  # weights, gradient, two moments, the target
     assert dqn["env.num_envs"] == 3 * 20_000
+    words = ["algo=dqn", "env=cartpole", "~tuned", "buffer.capacity=1000", "network=gru", "network.memory_size=5"]
+    assert needs(*words)["buffer.capacity"] == 1000 * (4 * 5 + 4)  # its memory, and how old the episode was
     tables = needs("algo=q_learning", "env=taxi", "~tuned")
     assert tables["env.id"] == 8 * 500 * 6
 

@@ -102,6 +102,10 @@ def footprint(head: Callable[[Any, int], HeadSpec], pairs: Callable[[Any], int] 
 
     def own(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
         needs = [weights(parameters(head(cfg, env.num_actions)), TRAINED + 1)]
+        if carried := parameters.memory(head(cfg, env.num_actions)):
+            each = FLOAT * (carried + 1)  # and how old the episode was
+            what = f"what was remembered at {parameters.stored:,} steps"
+            needs.append(Need("buffer.capacity", each * parameters.stored, what, each))
         if pairs is not None:
             each = 5 * FLOAT * pairs(cfg)  # differences, errors, their sides, and what a gradient keeps of them
             what = f"the errors of {pairs(cfg):,} pairs of quantiles in {cfg.batch_size:,} transitions"
