@@ -4,7 +4,8 @@
     python scripts/bench.py --case ppo --compile
     python scripts/bench.py --case dqn --compile --steps 50000
     python scripts/bench.py --case dqn --floor 'path/to/floor_loop.py --tech eager'
-    python scripts/bench.py --case profile | env | startup
+    python scripts/bench.py --case dqn_atari
+    python scripts/bench.py --case profile | env | env_atari | startup
     python scripts/bench.py --case uniform | prioritized | memory
 
 `dqn` and `ppo` train CartPole with RL Zoo's hyperparameters, `pqn` with its tuned ones beside the peers' DQN, on one
@@ -13,6 +14,9 @@ nor checkpointing in it on any side. rlrun writes metrics.csv and TensorBoard ev
 nothing. The peers are stable-baselines3 and, where it is installed, sbx: the same in JAX, whose DQN does not clip
 gradients. `--floor` adds an external bare loop: a script that takes `--case NAME --steps N --repeats 1 --threads 1` and
 prints a line of JSON with `steps_per_s`.
+
+`dqn_atari` trains Pong on two threads, in rlrun's environment on both sides: what differs is the library. `env_atari`
+steps ALE's own vector of 8 games, bare and as rlrun has it, and 8 single games.
 
 "steady" is the second half of the loop, where everything is compiled; "whole" is all of it, with what was compiled on
 the way. Both in steps per CPU second of the process and its children, which a busy machine moves less than steps/s of
@@ -52,7 +56,7 @@ THREADS |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelis
 Measurement = dict[str, Any]
 
 # RL Zoo's CartPole hyperparameters, in both dialects.
-STEPS = {"dqn": 20_000, "ppo": 51_200, "pqn": 50_000}
+STEPS = {"dqn": 20_000, "ppo": 51_200, "pqn": 50_000, "dqn_atari": 3_000}
 RLRUN = {
     "dqn": """
         algo=dqn env=cartpole ~tuned env.num_envs=1 network.hidden=[256,256] network.activation=relu
@@ -67,8 +71,15 @@ RLRUN = {
         algo.ent_coef=0 algo.max_grad_norm=0.5
     """,
     "pqn": "algo=pqn env=cartpole",
+    "dqn_atari": """
+        algo=dqn env=atari env.id=ALE/Pong-v5 ~tuned network=cnn_nature algo.learning_rate=1e-4 algo.batch_size=32
+        buffer.capacity=10000 algo.learning_starts=500 algo.gamma=0.99 algo.train_freq=4 algo.gradient_steps=1
+        algo.target_update_interval=1000 algo.max_grad_norm=10
+        algo.epsilon.kind=linear algo.epsilon.start=1 algo.epsilon.end=0.05 algo.epsilon.fraction=0.1
+    """,
 }
-LIKE_WITH_LIKE = "device=cpu device.threads=1 eval.freq=0 checkpoint.freq=0 logger.console=off logger.freq=1000"
+CORES = {"dqn_atari": 2}  # threads of a case, where they are more than one
+LIKE_WITH_LIKE = "device=cpu eval.freq=0 checkpoint.freq=0 logger.console=off logger.freq=1000"
 
 
 def main() -> None:
@@ -99,7 +110,7 @@ def bench_training(options: argparse.Namespace) -> list[Measurement]:
     """Speeds, ratios to the peer, and whether each of them learned."""
     case, steps = options.case, options.steps or STEPS[options.case]
     sides: dict[str, Callable[[int], Measurement]] = {"sb3": functools.partial(worker, "sb3", case, steps)}
-    if importlib.util.find_spec("sbx"):
+    if importlib.util.find_spec("sbx") and case not in CORES:
         sides["sbx"] = functools.partial(worker, "sbx", case, steps)
     sides["rlrun"] = functools.partial(worker, "rlrun", case, steps)
     with tempfile.TemporaryDirectory(prefix="rlrun-graphs-") as cache:
@@ -112,7 +123,7 @@ def bench_training(options: argparse.Namespace) -> list[Measurement]:
             sides[f"floor {' '.join(shlex.split(command)[1:])}"] = functools.partial(floor, command, case, steps)
         results = alternate(sides, options.rounds)
     table = new_table(
-        f"{case.upper()} on CartPole, {steps:,} steps, 1 thread, {options.rounds} rounds",
+        f"{case.upper()}, {steps:,} steps, {CORES.get(case, 1)} threads, {options.rounds} rounds",
         ["", "steps/s", "steady", *[f"× {peer}" for peer in results if peer in PEERS], "whole", "return", "foreign"],
     )
     for name, runs in results.items():
@@ -230,7 +241,8 @@ def train_rlrun(case: str, steps: int, seed: int, compiled: bool = False) -> Mea
                 clock.at(run.progress.env_steps)
         found = clock.end(run.progress.env_steps)
         run.close()
-        return {**found, "return": run.logger.last["rollout/ep_rew_mean"], "compile_seconds": sum(compiling)}
+        learned = run.logger.last.get("rollout/ep_rew_mean", float("nan"))
+        return {**found, "return": learned, "compile_seconds": sum(compiling)}
 
 
 def train_sb3(case: str, steps: int, seed: int) -> Measurement:
@@ -238,7 +250,7 @@ def train_sb3(case: str, steps: int, seed: int) -> Measurement:
     import stable_baselines3
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(CORES.get(case, 1))
     extra = {} if case == "ppo" else {"max_grad_norm": 10}
     return train_peer(stable_baselines3, case, steps, seed, device="cpu", **extra)
 
@@ -254,7 +266,7 @@ def train_peer(library: Any, case: str, steps: int, seed: int, **extra: Any) -> 
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
 
-    if case != "ppo":
+    if case in ("dqn", "pqn"):
         model: Any = library.DQN(
             "MlpPolicy",
             make_vec_env("CartPole-v1", n_envs=1, seed=seed),
@@ -269,6 +281,23 @@ def train_peer(library: Any, case: str, steps: int, seed: int, **extra: Any) -> 
             exploration_fraction=0.16,
             exploration_final_eps=0.04,
             policy_kwargs={"net_arch": [256, 256]},
+            seed=seed,
+            **extra,
+        )
+    elif case == "dqn_atari":
+        model = library.DQN(
+            "CnnPolicy",
+            pong_for_sb3(seed),
+            learning_rate=1e-4,
+            batch_size=32,
+            buffer_size=10_000,
+            learning_starts=500,
+            gamma=0.99,
+            target_update_interval=1000,
+            train_freq=4,
+            gradient_steps=1,
+            exploration_fraction=0.1,
+            exploration_final_eps=0.05,
             seed=seed,
             **extra,
         )
@@ -298,7 +327,25 @@ def train_peer(library: Any, case: str, steps: int, seed: int, **extra: Any) -> 
 
     model.learn(steps, callback=Tell())
     found = clock.end(model.num_timesteps)
-    return {**found, "return": statistics.mean(episode["r"] for episode in model.ep_info_buffer)}
+    returns = [episode["r"] for episode in model.ep_info_buffer]
+    return {**found, "return": statistics.mean(returns) if returns else float("nan")}
+
+
+def pong_for_sb3(seed: int) -> Any:
+    """The game that rlrun plays, stacked by stable-baselines3, whose own wrappers would need OpenCV."""
+    import gymnasium
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    from rlrun.envs.atari import AtariGame
+
+    def pong() -> gymnasium.Env:
+        game = AtariGame("pong", life_loss="terminal")
+        seen = gymnasium.spaces.Box(0, 255, (84, 84, 1), game.observation_space.dtype)  # type: ignore[arg-type]
+        shown: Any = gymnasium.wrappers.TransformObservation(game, lambda obs: obs[..., None], seen)
+        return gymnasium.wrappers.TransformReward(shown, lambda reward: max(-1.0, min(1.0, float(reward))))
+
+    return VecFrameStack(make_vec_env(pong, n_envs=1, seed=seed), 4)
 
 
 # --- profile: where rlrun's time goes --------------------------------------------------------------------------------
@@ -407,15 +454,27 @@ END = object()
 
 def bench_env(options: argparse.Namespace) -> list[Measurement]:
     """CartPole with random actions drawn beforehand, through three vectors."""
-    steps = options.steps or 50_000
     vectors = [(name, num_envs) for num_envs in (1, 8) for name in ("gymnasium", "sb3-vector", "rlrun-vector")]
+    return bench_vectors(options, "CartPole", vectors, options.steps or 50_000)
+
+
+def bench_env_atari(options: argparse.Namespace) -> list[Measurement]:
+    """Pong with random actions through ALE's own vector, bare, and as rlrun has it, and as single games."""
+    vectors = [(name, 8) for name in ("ale-vector", "rlrun-atari", "rlrun-games")]
+    return bench_vectors(options, "Pong", vectors, options.steps or 8_000)
+
+
+def bench_vectors(
+    options: argparse.Namespace, game: str, vectors: list[tuple[str, int]], steps: int
+) -> list[Measurement]:
     sides: dict[str, Callable[[int], Measurement]] = {
         f"{name}, num_envs={num_envs}": functools.partial(vector_worker, name, steps, num_envs)
         for name, num_envs in vectors
     }
     results = alternate(sides, options.rounds)
     table = new_table(
-        f"CartPole without an agent, {options.rounds} rounds", ["", "env steps/s", "min – max", "foreign"]
+        f"{game} without an agent, {options.rounds} rounds",
+        ["", "env steps/s", "min – max", "per CPU second", "foreign"],
     )
     for name, runs in results.items():
         speeds = [run["steps_per_s"] for run in runs]
@@ -423,6 +482,7 @@ def bench_env(options: argparse.Namespace) -> list[Measurement]:
             name,
             f"{statistics.median(speeds):,.0f}",
             f"{min(speeds):,.0f} – {max(speeds):,.0f}",
+            median(runs, "steady"),
             f"{max(run['foreign'] for run in runs):.2f}",
         )
     show(table)
@@ -437,11 +497,11 @@ def step_vector(step: Callable[[Any], Any], steps: int, num_envs: int) -> Measur
     import numpy as np
 
     actions = np.random.default_rng(0).integers(2, size=(steps // num_envs, num_envs))
-    load = foreign_load()
-    begun = time.perf_counter()
-    for action in actions:
+    clock = LoopClock(actions.size)
+    for t, action in enumerate(actions):
+        clock.at(t * num_envs)
         step(action)
-    return {"steps_per_s": actions.size / (time.perf_counter() - begun), "foreign": load()}
+    return clock.end(actions.size)
 
 
 def env_gymnasium(case: str, steps: int, num_envs: int) -> Measurement:
@@ -466,6 +526,24 @@ def env_sb3(case: str, steps: int, num_envs: int) -> Measurement:
 def env_rlrun(case: str, steps: int, num_envs: int) -> Measurement:
     with tempfile.TemporaryDirectory() as folder:
         run, _ = make_run([*words("dqn", steps, 0), f"env.num_envs={num_envs}"], Path(folder) / "run")
+        vector: Any = run.source.envs
+        vector.reset(list(range(num_envs)))
+        return step_vector(vector.step, steps, num_envs)
+
+
+def env_ale(case: str, steps: int, num_envs: int) -> Measurement:
+    from ale_py.vector_env import AtariVectorEnv
+    from gymnasium.vector import AutoresetMode
+
+    vector = AtariVectorEnv("pong", num_envs, num_threads=2, autoreset_mode=AutoresetMode.SAME_STEP)
+    vector.reset(seed=0)
+    return step_vector(vector.step, steps, num_envs)
+
+
+def env_rlrun_atari(case: str, steps: int, num_envs: int, way: str = "native") -> Measurement:
+    with tempfile.TemporaryDirectory() as folder:
+        how = [f"env.num_envs={num_envs}", f"env.vector={way}", "env.threads=2"]
+        run, _ = make_run([*words("dqn_atari", steps, 0), *how], Path(folder) / "run")
         vector: Any = run.source.envs
         vector.reset(list(range(num_envs)))
         return step_vector(vector.step, steps, num_envs)
@@ -714,7 +792,8 @@ def a_rollout(obs: Any, ends: bool = False) -> Any:
 
 def words(case: str, steps: int, seed: int) -> list[str]:
     """The overrides of one measurement."""
-    return [*RLRUN[case].split(), *LIKE_WITH_LIKE.split(), f"total_timesteps={steps}", f"seed={seed}"]
+    threads = f"device.threads={CORES.get(case, 1)}"
+    return [*RLRUN[case].split(), *LIKE_WITH_LIKE.split(), threads, f"total_timesteps={steps}", f"seed={seed}"]
 
 
 def make_run(overrides: Sequence[str], folder: Path) -> tuple[Any, Any]:
@@ -801,6 +880,7 @@ def show(table: Any) -> None:
 
 CASES: dict[str, Callable[[argparse.Namespace], list[Measurement]]] = {
     "env": bench_env,
+    "env_atari": bench_env_atari,
     "startup": bench_startup,
     "profile": bench_profile,
     "uniform": bench_uniform,
@@ -819,6 +899,9 @@ WORKERS: dict[str, Callable[[str, int, int], Measurement]] = {
     "replay": replay_rlrun,
     "cpprb": replay_cpprb,
     **{f"stored-{e}-{n}": functools.partial(replay_stored, e, n) for e in (1, 8) for n in (1, 3)},
+    "ale-vector": env_ale,
+    "rlrun-atari": env_rlrun_atari,
+    "rlrun-games": functools.partial(env_rlrun_atari, way="in_process"),
 }
 
 if __name__ == "__main__":

@@ -270,7 +270,8 @@ class AtariVector(gym.vector.VectorEnv):
         self._rules = Rules(life_loss, life_penalty, fire_reset and Action.FIRE in buttons)
         self._max_steps = max(1, max_num_frames_per_episode // frameskip)
         self._steps, self._lives = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
-        self._life_began = np.zeros(num_envs, bool)
+        self._life_began, self._begun = np.zeros(num_envs, bool), False  # whether any did
+        self._uncut = np.zeros(num_envs, bool)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -289,30 +290,37 @@ class AtariVector(gym.vector.VectorEnv):
         self._steps[mask] = 0
         self._lives[mask] = info["lives"][mask]
         self._life_began[mask] = False
+        self._begun = bool(self._life_began.any())
         return obs[:, 0], {"lives": info["lives"]}
 
     def step(self, action: Array) -> tuple[Array, Array, Array, Array, Info]:
-        rules, began = self._rules, self._life_began
-        if rules.fire and began.any():
-            action = np.where(began, self._fire, action)
+        if self._begun and self._rules.fire:
+            action = np.where(self._life_began, self._fire, action)
         obs, reward, over, _, told = self._games.step(action)
-        obs, reward, lives, last = obs[:, 0], reward.astype(np.float64), told["lives"], told.get("final_obs", obs)
+        lives = told["lives"]
         self._steps += 1
+        if not (self._begun or over.any() or (lives != self._lives).any() or self._steps.max() >= self._max_steps):
+            return obs[:, 0], reward, over, self._uncut, {"lives": lives}
+        return self._eventful(obs[:, 0], reward.astype(np.float64), over, lives, told.get("final_obs", obs)[:, 0])
+
+    def _eventful(
+        self, obs: Array, reward: Array, over: Array, lives: Array, last: Array
+    ) -> tuple[Array, Array, Array, Array, Info]:
+        """A step in which a life or a game may have ended; `last` has the last pictures of games that are over."""
+        rules, began = self._rules, self._life_began
         cut = (self._steps >= self._max_steps) & ~over
         lost = (lives < self._lives) & ~over
         began[:] = lost & (lives > 0)
         reward[lost | (over & (self._lives > 0))] -= rules.penalty
-        ends = over | cut | began if rules.terminal else over | cut
-        info: Info = {"lives": lives}
-        if ends.any():
-            final = obs.copy()
-            if over.any():
-                final[over] = last[over, 0]
-            info |= {"final_obs": final, GOES_ON: ends & ~over & ~cut}
         terminated = over | began if rules.terminal else over
+        info: Info = {"lives": lives}
+        if (terminated | cut).any():
+            info |= {"final_obs": np.where(over.reshape(-1, *[1] * (obs.ndim - 1)), last, obs)}
+            info |= {GOES_ON: terminated & ~over & ~cut}
         self._steps[over], self._lives = 0, np.array(lives)
         if cut.any():
             obs, _ = self.reset(options={"reset_mask": cut})
+        self._begun = bool(began.any())
         return obs, reward, terminated, cut & ~terminated, info
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -108,7 +108,8 @@ class FrameStack(VectorWrapper):
     def step(self, action: Array) -> Step:
         step = self.env.step(action)
         for stacks in self._stacks(self.obs):
-            stacks[:, :-1] = stacks[:, 1:]
+            for place in range(stacks.shape[1] - 1):  # one by one they do not overlap, and are copied once
+                stacks[:, place] = stacks[:, place + 1]
         final_obs = {}
         for e, last in step.final_obs.items():
             stack = self.obs[e : e + 1].copy()
