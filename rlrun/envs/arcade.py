@@ -6,6 +6,7 @@ import dataclasses
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun.custom import Custom
@@ -26,6 +27,10 @@ class AtariEnvs(GymEnvs):
     @cached_property
     def recipe(self) -> Recipe:
         catalogue.register_atari()
+        name = self._cfg.id
+        game = f"ALE/{name.removeprefix('ALE/').partition('-')[0]}-v5"
+        if name not in gym.registry and game in gym.registry:
+            raise ConfigError("env.id", f"there is no environment {name!r}", f"did you mean {game!r}?")
         return super().recipe
 
     @property

@@ -24,14 +24,15 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
+from rlrun.envs import catalogue
 from rlrun.envs.resize import Resize
 from rlrun.envs.vector.base import GOES_ON
 from rlrun.errors import ConfigError
 from rlrun.types import Array, StateDict
 
 Info = dict[str, Any]
+catalogue.register_atari()  # in a child process, too: it keeps the emulator from talking
 NEVER = 2**30  # frames of an episode: the limit is kept here, where the last picture is the true one
-ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # no banner
 
 
 class AtariGame(gym.Env):

@@ -95,9 +95,10 @@ def _import(module: str) -> None:
 def register_atari() -> None:
     """Have the Atari games registered with Gymnasium; ConfigError if ale-py is missing."""
     try:
-        importlib.import_module("ale_py")
+        ale: Any = importlib.import_module("ale_py")
     except ImportError as error:
         raise ConfigError("env.id", "Atari games need ale-py", "pip install 'rlrun[atari]'") from error
+    ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)  # no banner for every game
 
 
 def _newest(name: str) -> str | None:

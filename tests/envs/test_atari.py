@@ -161,6 +161,7 @@ def test_a_run_is_resumed_exactly(rlrun: Rlrun, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["env.id=CartPole-v1"], "env.id: CartPole-v1 is no Atari game"),
+        (["env.id=Breakout"], "did you mean 'ALE/Breakout-v5'"),
         (["env.id=ALE/Brekout-v5"], "did you mean 'ALE/Breakout-v5'"),
         (["env.life_loss=death"], "env.life_loss: there is no 'death'"),
         (["network=mlp"], "network: mlp cannot read pictures"),
