@@ -269,7 +269,7 @@ def test_the_commands_name_their_files(rlrun: Rlrun) -> None:
     pytest.importorskip("moviepy")
     rlrun(*TRAINING, "hydra.run.dir=run", "eval.freq=0")
     report = json.loads(rlrun("eval", "run", "episodes=1", "video=true", "max_steps=4", "json=true").stdout)
-    assert report["video"].endswith("step_000000300_greedy_1_return_4.mp4") and Path(report["video"]).is_file()
+    assert report["video"].endswith("step_000000300_greedy_1_cut4_return_4.mp4") and Path(report["video"]).is_file()
     said = rlrun("play", "run", "max_steps=4").stdout.splitlines()
     assert said[0] == "no display: episodes are filmed"
     assert said[1].startswith("return 4 in 4 steps (cut there) run/videos/step_000000300_greedy_0_return_4.mp4")
