@@ -177,7 +177,8 @@ class Cells:
         if "obs" in contents:
             self.kept[cells] = fitting(contents["obs"], np.zeros((len(cells), *self.shape), self.dtype))
         elif not self.stays or contents["checksum"] != self._checksum(cells):
-            raise ValueError("the run's replay.bin has gone on too far since then, or is another one")
+            gone = "the run's replay.bin has gone on too far since then, or is another one"
+            raise ValueError(f"{gone}; a new run can begin with the weights: init_from=RUN")
 
     def older(self, row: int) -> dict[str, Array]:
         """What a checkpoint holds beside, of what belongs to this row and came before it."""
