@@ -79,7 +79,7 @@ RLRUN = {
     """,
 }
 CORES = {"dqn_atari": 2}  # threads of a case, where they are more than one
-LIKE_WITH_LIKE = "device=cpu eval.freq=0 checkpoint.freq=0 logger.console=off logger.freq=1000"
+LIKE_WITH_LIKE = "device=cpu eval.freq=0 eval.episodes=0 checkpoint.freq=0 logger.console=off logger.freq=1000"
 
 
 def main() -> None:
