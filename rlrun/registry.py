@@ -197,5 +197,9 @@ def kinds() -> list[str]:
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """'did you mean X?' for a near miss, otherwise the list of choices."""
     choices = sorted(choices)
-    near = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(choices)}"
+    near = difflib.get_close_matches(word.lower(), choices, n=5, cutoff=0.6)
+    if not near:
+        return f"choose one of: {', '.join(choices)}"
+    likeness = {name: difflib.SequenceMatcher(None, name, word.lower()).ratio() for name in near}
+    best = max(near, key=lambda name: (likeness[name], name[:1] == word[:1].lower()))  # few mistype the first letter
+    return f"did you mean {best!r}?"

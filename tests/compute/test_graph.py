@@ -276,7 +276,7 @@ def test_where_a_run_is_cut_makes_no_difference(algo: str, untouched: list[int])
         "algo=bootstrap env=bandit/wine algo.dropout=0.1",
         "algo=ppo env=pendulum",
         "algo=c51 network.noisy=factorised network.dueling=true algo.double=true",
-        "algo=iqn network.noisy=independent algo.munchausen=true",
+        "algo=iqn network.noisy=independent algo.munchausen=true algo.double=false",
     ],
 )
 def test_updates_of_every_kind_can_be_traced(words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_an_old_run_keeps_its_seeds_and_its_unscaled_bytes() -> None:
     assert older.config({"seed": 3, "network": {"name": "mlp"}}) == {
         "seed_tree": 1,
         "seed": 3,
-        "network": {"name": "mlp", "scale": False},
+        "network": {"name": "mlp", "conv": "flat", "scale": False},
     }
     assert older.config({"seed": 3, "network": None})["network"] is None
     new = {"seed_tree": 2, "network": {"name": "mlp"}}

@@ -213,9 +213,9 @@ def test_an_environment_without_a_time_limit_is_evaluated_all_the_same(
     assert (report["cut"], report["mean_length"]) == (2, 50.0)
     assert cli.main(["eval", "run", "episodes=2", "max_steps=50", "epsilon=0.5"]) == 0
     assert "2 of 2 episodes were cut at 50 steps" in capsys.readouterr().out
-    greedy, noisy = (
-        json.loads(next(Path("run/evaluations").glob(f"*_2{end}.json")).read_text()) for end in ("", "_epsilon0.5")
-    )
+    (greedy,) = map(Path.read_text, Path("run/evaluations").glob("*_2_cut50.json"))
+    (noisy,) = map(Path.read_text, Path("run/evaluations").glob("*_2_epsilon0.5_cut50.json"))
+    greedy, noisy = json.loads(greedy), json.loads(noisy)
     assert (noisy["epsilon"], "epsilon" in greedy) == (0.5, False)
     assert greedy["returns"] != noisy["returns"]
 
