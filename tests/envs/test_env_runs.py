@@ -282,7 +282,7 @@ def test_an_old_run_keeps_its_seeds_and_its_unscaled_bytes() -> None:
         "network": {"name": "mlp", "conv": "flat", "scale": False},
     }
     assert older.config({"seed": 3, "network": None})["network"] is None
-    new = {"seed_tree": 2, "network": {"name": "mlp"}}
+    new = {"seed_tree": 2, "network": {"name": "mlp", "conv": "none"}}
     assert older.config(new) == new
 
 

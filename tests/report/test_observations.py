@@ -90,7 +90,7 @@ RECORD = np.dtype([("eye", np.uint8, (4, 8, 9)), ("far", np.float32, (20,)), ("a
     ],
     ids=["discrete", "infinite", "many", "dict"],
 )
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::ResourceWarning")  # these are of whatever is collected meanwhile
 def test_every_kind_can_be_drawn(space: Space, obs: Array) -> None:
     image = pytest.importorskip("matplotlib.image")
     drawn = {} if space.kind == "box" else {0: np.zeros((6, 7, 3), np.uint8)}

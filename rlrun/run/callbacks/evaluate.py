@@ -95,6 +95,7 @@ class Evaluate(Callback):
         how = {"policy": self.cfg.policy, "time_seconds": time.perf_counter() - start}
         how |= {} if self.cfg.epsilon is None else {"epsilon": self.cfg.epsilon}
         self._table.append({"env_steps": env_steps, "kind": kind, **outcome, **how})
+        self._table.close()  # until the next one: runs end in many ways
         metrics = {
             "eval/mean_reward": result.mean,
             "eval/std_reward": result.std,
