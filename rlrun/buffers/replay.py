@@ -187,11 +187,8 @@ class Replay:
 
     def _unroll(self, slots: Array, length: int, burn_in: int) -> Batch:
         """The sequences of these slots [B], as tensors on the device."""
-        found, take, tensor = (
-            paths(self.ring, slots, length, burn_in, self.n_step),
-            self.ring.cells.take,
-            self.device.tensor,
-        )
+        found = paths(self.ring, slots, length, burn_in, self.n_step)
+        take, tensor = self.ring.cells.take, self.device.tensor
         path = tensor(take(found.cells))
         shared = {"path": path, "memory": tensor(found.memory)}
         if burn_in:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rlrun.networks.inference import TRANSLATORS, translate
 from rlrun.networks.noisy import units
+from rlrun.ops.quantiles import midpoints
 from rlrun.types import Array
 
 COSINES = 64
@@ -40,7 +41,7 @@ class Quantiles(nn.Module):
 
     def forward(self, features: Tensor, noise: Tensor | None = None, tau: Tensor | None = None) -> Tensor:
         if tau is None:
-            tau = ((torch.arange(self.fractions, device=features.device) + 0.5) / self.fractions).unsqueeze(0)
+            tau = midpoints(self.fractions, like=features).unsqueeze(0)
         waves = torch.arange(COSINES, device=tau.device) * math.pi
         embedded = torch.relu(self.embedding((tau.unsqueeze(-1) * waves).cos()))  # [B or 1, N, H]
         x = features.unsqueeze(1) * embedded
