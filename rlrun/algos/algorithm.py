@@ -22,7 +22,9 @@ from rlrun.buffers.replay import UniformConfig, uniform
 from rlrun.compute.device import Device
 from rlrun.compute.rules import OptimizerConfig, rule
 from rlrun.compute.update import Follower, LossFn, Update
+from rlrun.errors import ConfigError
 from rlrun.networks import NetworkBuilder, NetworkConfig
+from rlrun.ops.distributions import Distribution, distribution
 from rlrun.schedules import ScheduleConfig, WarmUp, make
 from rlrun.state import Stateful
 from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, ReplayBuffer
@@ -74,6 +76,17 @@ class Kit:
         schedule = make(epsilon, self.total_timesteps)
         chance = WarmUp(random_steps, schedule) if random_steps else schedule
         return EpsilonGreedyActionSelector(chance, self.rng, greedy, masked=self.env.obs_space.masked)
+
+    def policy(self, squash: bool = False, **gaussian: Any) -> Distribution:
+        """What a policy's head says of actions (see ops/distributions.py).
+
+        Raises:
+            ConfigError: it is to be squashed into bounds that are none.
+        """
+        try:
+            return distribution(self.env.action_space, squash, **gaussian)
+        except ValueError as error:
+            raise ConfigError("env.id", f"{error}, as {self.env.id} declares them", "wrap the environment") from None
 
     def nets(self, **heads: HeadSpec | Sequence[HeadSpec]) -> Any:
         """New networks by name (see networks/nets.py), each with one head or several."""

@@ -1,8 +1,11 @@
 """What the numbers of a policy mean: one distribution for every kind of action space.
 
-    distribution(space)            size, log_stds: the head that a network needs
-    sample, mode, uniform          in NumPy, for acting
-    log_prob, entropy              in torch, for losses
+    distribution(space)                    size, log_stds: the head that a network needs
+    sample, mode, uniform, action          in NumPy, for acting
+    log_prob, entropy, kl                  in torch, for losses
+
+What is drawn is the action, but for a squashed Gaussian: there it is the number before it is squashed, `action` makes
+an action of it, and a loss is given what was drawn, as the way back would lose digits near the bounds.
 
 A distribution has no state; its methods take the head's output. The NumPy half calls ufunc methods, as rows are few and
 the cost of a call is what counts. Letters: B samples, E environments, A actions or numbers of one action.
@@ -31,7 +34,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray
 
-LOG_2PI = math.log(2 * math.pi)
+LOG_2, LOG_2PI = math.log(2), math.log(2 * math.pi)
+LOG_STD = -20.0, 2.0  # bounds of a log standard deviation that is computed from the state
+NODES = 16  # at which a quadrature looks: within 0.002 for standard deviations up to 2, 0.04 up to 4
 
 
 class Distribution(Protocol):
@@ -39,29 +44,47 @@ class Distribution(Protocol):
 
     size: int  # numbers that the network computes from an observation
     log_stds: int  # learned numbers that do not depend on it; they stand behind the others
+    squashes: bool  # what is drawn is not the action yet
 
     def sample(self, output: Array, rng: np.random.Generator, mask: Array | None = None) -> tuple[Array, Array]:
-        """An action per row of the head's output [E, size + log_stds], and their log-probabilities [E]."""
+        """A draw per row of the head's output [E, size + log_stds], and the log-probabilities [E] of their actions."""
+        ...
+
+    def action(self, drawn: Array) -> Array:
+        """The actions that were drawn."""
         ...
 
     def mode(self, output: Array, mask: Array | None = None) -> Array:
-        """The likeliest action of each row."""
+        """The likeliest action of each row; squashed, that of the mean."""
         ...
 
     def uniform(self, count: int, rng: np.random.Generator, mask: Array | None = None) -> Array:
         """`count` actions, all of the space equally likely."""
         ...
 
-    def log_prob(self, output: Tensor, action: Any, mask: Tensor | None = None) -> Tensor:
-        """[B], of one action per row of the output; of a Dict a dict of tensors."""
+    def log_prob(self, output: Tensor, drawn: Any, mask: Tensor | None = None) -> Tensor:
+        """[B], of the action of one draw per row of the output; of a Dict a dict of tensors."""
         ...
 
     def entropy(self, output: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B]."""
         ...
 
+    def kl(self, old: Tensor, new: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Kullback-Leibler divergences [B] from what one output says to what another does, KL(old || new)."""
+        ...
 
-class Categorical:
+
+class AsDrawn:
+    """What is drawn is the action."""
+
+    squashes = False
+
+    def action(self, drawn: Array) -> Array:
+        return drawn
+
+
+class Categorical(AsDrawn):
     """One of n actions, int64 [.], with probabilities softmax(output [., n])."""
 
     log_stds = 0
@@ -85,8 +108,12 @@ class Categorical:
         log_p = allowed(output, mask).log_softmax(-1)
         return -(log_p.exp() * log_p).sum(-1)
 
+    def kl(self, old: Tensor, new: Tensor, mask: Tensor | None = None) -> Tensor:
+        before, after = allowed(old, mask).log_softmax(-1), allowed(new, mask).log_softmax(-1)
+        return (before.exp() * (before - after)).sum(-1)
 
-class MultiCategorical:
+
+class MultiCategorical(AsDrawn):
     """Several choices at once, int64 [., *shape]: element i is one of nvec[i]; logits and masks stand side by side."""
 
     log_stds = 0
@@ -120,11 +147,16 @@ class MultiCategorical:
         each = zip(self.choices, self.slices, strict=True)
         return torch.stack([choice.entropy(output[:, part]) for choice, part in each]).sum(0)
 
+    def kl(self, old: Tensor, new: Tensor, mask: Tensor | None = None) -> Tensor:
+        old, new = allowed(old, mask), allowed(new, mask)
+        each = zip(self.choices, self.slices, strict=True)
+        return torch.stack([choice.kl(old[:, part], new[:, part]) for choice, part in each]).sum(0)
+
     def _joined(self, actions: Sequence[Array]) -> Array:
         return np.stack(actions, 1).reshape(-1, *self.shape)
 
 
-class Bernoulli:
+class Bernoulli(AsDrawn):
     """Independent bits, int8 [., *shape], each 1 with probability sigmoid(output)."""
 
     log_stds = 0
@@ -149,31 +181,49 @@ class Bernoulli:
     def entropy(self, output: Tensor, mask: Tensor | None = None) -> Tensor:
         return (torch.nn.functional.softplus(output) - output * output.sigmoid()).sum(-1)
 
+    def kl(self, old: Tensor, new: Tensor, mask: Tensor | None = None) -> Tensor:
+        return (
+            old.sigmoid() * (old - new) + torch.nn.functional.softplus(new) - torch.nn.functional.softplus(old)
+        ).sum(-1)
+
     def _shaped(self, ones: Array) -> Array:
         return ones.astype(np.int8).reshape(-1, *self.shape)
 
 
-class Gaussian:
+class Gaussian(AsDrawn):
     """N(mean, diag(exp(log_std))^2), float32 [., *shape], from both side by side in [., 2A]: means come first.
 
     Args:
         shape: of one action.
         low, high: bounds [*shape] of the space. They bound no sample, only `uniform`, which is a standard normal,
             clipped, in a dimension that has not both.
+        log_std: free: learned, and the same in all states; state: computed from the state like the means, and kept
+            within LOG_STD.
+        log_std_init: is added to what is learned.
     """
 
-    def __init__(self, shape: tuple[int, ...], low: Array | None = None, high: Array | None = None):
-        self.size = self.log_stds = math.prod(shape)
-        self.shape = shape
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        low: Array | None = None,
+        high: Array | None = None,
+        *,
+        log_std: str = "free",
+        log_std_init: float = 0.0,
+    ):
+        self.shape, self.dims = shape, math.prod(shape)
+        self.by_state, self.log_std_init = log_std == "state", log_std_init
+        self.size, self.log_stds = (2 * self.dims, 0) if self.by_state else (self.dims, self.dims)
         self._bounds = low, high
         self._is_vector = len(shape) == 1
 
     def sample(self, output: Array, rng: np.random.Generator, mask: Array | None = None) -> tuple[Array, Array]:
-        action, log_prob = sample_gaussian(output[:, : self.size], output[:, self.size :], rng)
-        return self._shaped(action), log_prob
+        mean, log_std = output[:, : self.dims], self._log_std(output[:, self.dims :])
+        drawn, log_prob = sample_gaussian(mean, log_std, rng)
+        return self._shaped(drawn), log_prob
 
     def mode(self, output: Array, mask: Array | None = None) -> Array:
-        return self._shaped(output[:, : self.size])
+        return self._shaped(output[:, : self.dims])
 
     def uniform(self, count: int, rng: np.random.Generator, mask: Array | None = None) -> Array:
         low, high = (np.asarray(bound, np.float32) for bound in self._bounds)
@@ -183,16 +233,95 @@ class Gaussian:
             action = np.where(bounded, action, np.clip(rng.standard_normal(shape), low, high))
         return action.astype(np.float32)
 
-    def log_prob(self, output: Tensor, action: Tensor, mask: Tensor | None = None) -> Tensor:
-        mean, log_std = output.chunk(2, -1)
-        standardised = ((action if self._is_vector else action.reshape(mean.shape)) - mean) * (-log_std).exp()
+    def log_prob(self, output: Tensor, drawn: Tensor, mask: Tensor | None = None) -> Tensor:
+        mean, log_std = self.parameters(output)
+        standardised = ((drawn if self._is_vector else drawn.reshape(mean.shape)) - mean) * (-log_std).exp()
         return (-0.5 * standardised.square() - log_std - 0.5 * LOG_2PI).sum(-1)
 
     def entropy(self, output: Tensor, mask: Tensor | None = None) -> Tensor:
-        return (output[..., self.size :] + 0.5 * (1 + LOG_2PI)).sum(-1)
+        return (self._log_std(output[..., self.dims :]) + 0.5 * (1 + LOG_2PI)).sum(-1)
+
+    def kl(self, old: Tensor, new: Tensor, mask: Tensor | None = None) -> Tensor:
+        (mean, log_std), (new_mean, new_log_std) = self.parameters(old), self.parameters(new)
+        squares = (2 * log_std).exp() + (mean - new_mean).square()
+        return (new_log_std - log_std + 0.5 * squares * (-2 * new_log_std).exp() - 0.5).sum(-1)
+
+    def parameters(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log standard deviations, both [B, A]."""
+        mean, log_std = output.chunk(2, -1)
+        return mean, self._log_std(log_std)
+
+    def _log_std(self, learned: Any) -> Any:
+        """Of an array or a tensor."""
+        if self.log_std_init:
+            learned = learned + self.log_std_init
+        return learned.clip(*LOG_STD) if self.by_state else learned
 
     def _shaped(self, action: Array) -> Array:
         return action if self._is_vector else action.reshape(len(action), *self.shape)
+
+
+class SquashedGaussian(Gaussian):
+    """Actions a = (low + high) / 2 + (high - low) / 2 tanh(u) within their bounds, u ~ N(mean, diag(exp(log_std))^2).
+
+    u is what is drawn. The density of an action takes the slope of the squashing into account, per dimension
+    (Haarnoja et al. 2018, arXiv:1801.01290, appendix C):
+
+        log p(a) = log N(u) - log(da / du),   da / du = (high - low) / 2 (1 - tanh(u)^2)
+
+    Raises:
+        ValueError: a dimension has not both bounds.
+    """
+
+    squashes = True
+
+    def __init__(self, shape: tuple[int, ...], low: Array, high: Array, **options: Any):
+        super().__init__(shape, low, high, **options)
+        self._low, self._high = low, high
+        if not (np.isfinite(low) & np.isfinite(high)).all():
+            raise ValueError("an action dimension has no bounds to squash a policy into")
+        self._middle, self._half = low / 2 + high / 2, high / 2 - low / 2
+        self._log_half = float(np.log(np.maximum(self._half, np.finfo(np.float32).tiny)).sum())
+
+    def sample(self, output: Array, rng: np.random.Generator, mask: Array | None = None) -> tuple[Array, Array]:
+        drawn, log_prob = super().sample(output, rng)
+        flat = drawn.reshape(len(drawn), -1)
+        slope = 2 * (LOG_2 - flat - np.logaddexp(0, -2 * flat))
+        return drawn, log_prob - np.add.reduce(slope, 1) - np.float32(self._log_half)
+
+    def action(self, drawn: Array) -> Array:
+        return np.minimum(np.maximum(self._middle + self._half * np.tanh(drawn), self._low), self._high)
+
+    def mode(self, output: Array, mask: Array | None = None) -> Array:
+        return self.action(super().mode(output))
+
+    def log_prob(self, output: Tensor, drawn: Tensor, mask: Tensor | None = None) -> Tensor:
+        return super().log_prob(output, drawn) - log_slope(drawn).reshape(len(drawn), -1).sum(-1) - self._log_half
+
+    def entropy(self, output: Tensor, mask: Tensor | None = None) -> Tensor:
+        """H(u) + E[log(da / du)], the mean by Gauss-Hermite quadrature: there is no closed form."""
+        mean, log_std = self.parameters(output)
+        std, slope = math.sqrt(2) * log_std.exp(), torch.zeros_like(mean)
+        for node, weight in zip(*(x.tolist() for x in np.polynomial.hermite.hermgauss(NODES)), strict=True):
+            slope = slope + weight / math.sqrt(math.pi) * log_slope(mean + std * node)
+        return super().entropy(output) + slope.sum(-1) + self._log_half
+
+    def rsample(self, output: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions [B, *shape] of u = mean + std * noise [B, A], and their log-probabilities [B], with gradients."""
+        mean, log_std = self.parameters(output)
+        drawn = mean + log_std.exp() * noise
+        drawn = drawn if self._is_vector else drawn.reshape(-1, *self.shape)
+        return self.squash(drawn), self.log_prob(output, drawn)
+
+    def squash(self, drawn: Tensor) -> Tensor:
+        """The actions [B, *shape] of what was drawn."""
+        middle, half = drawn.new_tensor(self._middle.tolist()), drawn.new_tensor(self._half.tolist())
+        return middle + half * drawn.tanh()
+
+
+def log_slope(drawn: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2), whatever the size of u."""
+    return 2 * (LOG_2 - drawn - torch.nn.functional.softplus(-2 * drawn))
 
 
 class Joint:
@@ -205,6 +334,7 @@ class Joint:
         self.parts, self.dtype = parts, dtype
         self.size = sum(part.size for part in parts.values())
         self.log_stds = sum(part.log_stds for part in parts.values())
+        self.squashes = any(part.squashes for part in parts.values())
         computed = _side_by_side([part.size for part in parts.values()])
         learned = _side_by_side([part.log_stds for part in parts.values()], self.size)
         self.slices = dict(zip(parts, zip(computed, learned, strict=True), strict=True))
@@ -215,6 +345,14 @@ class Joint:
             action[name], own = part.sample(self._own(np.concatenate, name, output), rng)
             log_prob += own
         return action, log_prob
+
+    def action(self, drawn: Array) -> Array:
+        if not self.squashes:
+            return drawn
+        action = np.zeros(len(drawn), self.dtype)
+        for name, part in self.parts.items():
+            action[name] = part.action(drawn[name])
+        return action
 
     def mode(self, output: Array, mask: Array | None = None) -> Array:
         action = np.zeros(len(output), self.dtype)
@@ -228,12 +366,19 @@ class Joint:
             action[name] = part.uniform(count, rng)
         return action
 
-    def log_prob(self, output: Tensor, action: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
-        own = (part.log_prob(self._own(torch.cat, name, output), action[name]) for name, part in self.parts.items())
+    def log_prob(self, output: Tensor, drawn: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        own = (part.log_prob(self._own(torch.cat, name, output), drawn[name]) for name, part in self.parts.items())
         return torch.stack(list(own)).sum(0)
 
     def entropy(self, output: Tensor, mask: Tensor | None = None) -> Tensor:
         own = (part.entropy(self._own(torch.cat, name, output)) for name, part in self.parts.items())
+        return torch.stack(list(own)).sum(0)
+
+    def kl(self, old: Tensor, new: Tensor, mask: Tensor | None = None) -> Tensor:
+        own = (
+            part.kl(self._own(torch.cat, name, old), self._own(torch.cat, name, new))
+            for name, part in self.parts.items()
+        )
         return torch.stack(list(own)).sum(0)
 
     def _own(self, join: Callable[..., Any], name: str, output: Any) -> Any:
@@ -242,8 +387,20 @@ class Joint:
         return join([output[:, computed], output[:, learned]], 1) if self.parts[name].log_stds else output[:, computed]
 
 
-def distribution(space: Space) -> Distribution:
-    """The distribution of an action space."""
+def distribution(space: Space, squash: bool = False, **gaussian: Any) -> Distribution:
+    """The distribution of an action space.
+
+    Args:
+        squash: continuous actions are squashed Gaussian.
+        gaussian: `log_std` and `log_std_init` of a Gaussian.
+    """
+    if space.kind == "dict":
+        parts = {name: distribution(part, squash, **gaussian) for name, part in space.fields.items()}
+        return Joint(parts, space.dtype)
+    if space.kind == "box":
+        kind: Any = SquashedGaussian if squash else Gaussian
+        made: Gaussian = kind(space.shape, space.low, space.high, **gaussian)
+        return made
     return KINDS[space.kind](space)
 
 
@@ -251,8 +408,6 @@ KINDS: dict[str, Callable[[Any], Distribution]] = {
     "discrete": lambda space: Categorical(space.n),
     "multi_discrete": lambda space: MultiCategorical(space.nvec, space.shape),
     "multi_binary": lambda space: Bernoulli(space.shape),
-    "box": lambda space: Gaussian(space.shape, space.low, space.high),
-    "dict": lambda space: Joint({name: distribution(part) for name, part in space.fields.items()}, space.dtype),
 }
 
 

@@ -17,6 +17,7 @@ from rlrun.ops.distributions import (
     Distribution,
     Gaussian,
     MultiCategorical,
+    SquashedGaussian,
     distribution,
     sample_categorical,
     sample_gaussian,
@@ -34,11 +35,24 @@ PARTS = {"n": Space("discrete", (), INT, n=4), "x": SCALAR, "bits": BITS, "box":
 RECORD = np.dtype([(name, part.dtype, part.shape) for name, part in PARTS.items()])
 DICT = Space("dict", (), RECORD, fields=PARTS)
 SPACES = {**PARTS, "choices": CHOICES, "dict": DICT}
+GAUSSIANS: list[dict[str, Any]] = [
+    {"log_std": "state", "log_std_init": -0.5},
+    {"squash": True, "log_std_init": -0.5},
+    {"squash": True, "log_std": "state", "log_std_init": -1.0},
+]
+POLICIES = {name: distribution(space) for name, space in SPACES.items()} | {
+    f"{name} {options}": distribution(SPACES[name], **options) for name in ("x", "box", "dict") for options in GAUSSIANS
+}
 
 
 @pytest.fixture(params=SPACES)
 def space(request: pytest.FixtureRequest) -> Space:
     return SPACES[request.param]
+
+
+@pytest.fixture(params=POLICIES)
+def policy(request: pytest.FixtureRequest) -> Distribution:
+    return POLICIES[request.param]
 
 
 def outputs(policy: Distribution, rows: int, seed: int = 0) -> Array:
@@ -58,16 +72,23 @@ def masks(policy: Categorical | MultiCategorical, rows: int, seed: int = 0) -> A
     return mask
 
 
-def test_what_is_drawn_carries_the_log_probability_that_the_loss_sees(space: Space) -> None:
-    policy = distribution(space)
+def test_what_is_drawn_carries_the_log_probability_that_the_loss_sees(policy: Distribution) -> None:
     output = np.random.default_rng(1).normal(size=(50, policy.size + policy.log_stds)).astype(np.float32)
-    action, log_prob = policy.sample(output, np.random.default_rng(0))
-    assert action.shape == (50, *space.shape)
-    assert action.dtype == space.dtype
+    drawn, log_prob = policy.sample(output, np.random.default_rng(0))
     assert log_prob.shape == (50,)
     assert log_prob.dtype == np.float32
-    seen = policy.log_prob(torch.from_numpy(output), tensors(action))
+    seen = policy.log_prob(torch.from_numpy(output), tensors(drawn))
     assert log_prob == pytest.approx(seen.numpy(), abs=1e-4)
+
+
+@pytest.mark.parametrize("squash", [False, True])
+def test_what_is_drawn_is_of_the_space(space: Space, squash: bool) -> None:
+    policy = distribution(space, squash)
+    drawn, _ = policy.sample(outputs(policy, 50), np.random.default_rng(0))
+    action = policy.action(drawn)
+    assert action.shape == drawn.shape == (50, *space.shape)
+    assert action.dtype == space.dtype
+    assert policy.squashes or action is drawn
 
 
 def test_no_action_is_likelier_than_the_mode(space: Space) -> None:
@@ -82,15 +103,79 @@ def test_no_action_is_likelier_than_the_mode(space: Space) -> None:
     assert (highest > log_prob + 0.01).any()
 
 
-def test_the_entropy_is_the_mean_surprise(space: Space) -> None:
-    policy, output = distribution(space), outputs(distribution(space), 40_000)
+def test_the_entropy_is_the_mean_surprise(policy: Distribution) -> None:
+    output = outputs(policy, 40_000)
     _, log_prob = policy.sample(output, np.random.default_rng(0))
     entropy = policy.entropy(torch.from_numpy(output[:3])).numpy()
     assert entropy == pytest.approx(np.full(3, -log_prob.mean()), abs=0.03)
 
 
-def test_gradients_are_those_of_finite_differences(space: Space) -> None:
-    policy = distribution(space)
+def test_the_divergence_is_the_mean_difference_of_log_probabilities(policy: Distribution) -> None:
+    old, new = outputs(policy, 40_000), 0.7 * outputs(policy, 40_000) + 0.1
+    drawn, log_prob = policy.sample(old, np.random.default_rng(0))
+    later = policy.log_prob(torch.from_numpy(new), tensors(drawn)).numpy()
+    found = policy.kl(torch.from_numpy(old[:2]), torch.from_numpy(new[:2])).numpy()
+    assert found == pytest.approx((log_prob - later).mean(), abs=0.02)
+    assert found.min() > 0.002
+    assert policy.kl(torch.from_numpy(old[:2]), torch.from_numpy(old[:2])).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", ["n", "choices", "grid"])
+def test_masked_actions_count_in_no_divergence(name: str) -> None:
+    """Whatever their scores are: it is that of the choices that are left."""
+    policy: Any = POLICIES[name]
+    mask = torch.from_numpy(masks(policy, 1, seed=3))
+    old, new = (torch.from_numpy(outputs(policy, 1, seed)).requires_grad_() for seed in (0, 1))
+    found = policy.kl(old, new, mask)
+    odd = policy.kl(old.masked_fill(~mask, 7.0), new.masked_fill(~mask, -3.0), mask)
+    assert found.item() == pytest.approx(odd.item(), abs=1e-6) and found.item() > 0.01
+    assert all(g[~mask].abs().max() == 0 for g in torch.autograd.grad(found.sum(), [old, new]))
+
+
+@pytest.mark.parametrize("log_std", ["free", "state"])
+def test_a_squashed_gaussian_is_that_of_torch(log_std: str) -> None:
+    """Bounds that differ by dimension. What lies beyond three standard units torch has no way back from."""
+    low, high = np.array([-2, 0], np.float32), np.array([3, 0.5], np.float32)
+    policy = SquashedGaussian((2,), low, high, log_std=log_std)
+    output = outputs(policy, 1).repeat(100, 0) * np.linspace(-2, 2, 100, dtype=np.float32)[:, None]
+    drawn, log_prob = policy.sample(output, np.random.default_rng(0))
+    action = policy.action(drawn)
+    mean, log_std_ = policy.parameters(torch.from_numpy(output).double())
+    normal = torch.distributions.Normal(mean, log_std_.exp())
+    middle, half = (torch.from_numpy(x).double() for x in ((low + high) / 2, (high - low) / 2))
+    transforms = [torch.distributions.TanhTransform(), torch.distributions.AffineTransform(middle, half)]
+    peer = torch.distributions.TransformedDistribution(normal, transforms)  # type: ignore[no-untyped-call]
+    exact = middle + half * torch.from_numpy(drawn).double().tanh()
+    inside = (np.abs(drawn) < 3).all(1)
+    assert 20 < inside.sum() < 100
+    assert log_prob[inside] == pytest.approx(peer.log_prob(exact).sum(-1)[inside].numpy(), abs=1e-4)
+    assert action == pytest.approx(exact.numpy(), abs=1e-6)
+
+    made, its = policy.rsample(torch.from_numpy(output).double(), (torch.from_numpy(drawn) - mean) / log_std_.exp())
+    assert made.numpy() == pytest.approx(action, abs=1e-6)
+    assert its.numpy() == pytest.approx(log_prob, abs=1e-4)
+
+
+def test_far_out_a_squashed_action_is_its_bound_and_its_density_finite() -> None:
+    low, high = np.array([-2, 0], np.float32), np.array([3, 0.7], np.float32)
+    policy, output = SquashedGaussian((2,), low, high), np.array([[50.0, -50.0, 0.0, 0.0]], np.float32)
+    drawn, log_prob = policy.sample(output, np.random.default_rng(0))
+    assert policy.action(drawn).tolist() == [[3.0, 0.0]] == policy.mode(output).tolist()
+    slopes = 2 * math.log(2) - 2 * np.abs(drawn) + np.log((high - low) / 2)  # of 1 - tanh(u)^2 = 4 exp(-2 |u|)
+    noise = drawn - output[:, :2]
+    expected = (-0.5 * noise**2 - 0.5 * math.log(2 * math.pi) - slopes).sum()
+    assert log_prob == pytest.approx(expected, abs=1e-3)
+    assert policy.log_prob(torch.from_numpy(output), torch.from_numpy(drawn)).item() == pytest.approx(
+        expected, abs=1e-3
+    )
+
+
+def test_what_has_no_bounds_is_not_squashed() -> None:
+    with pytest.raises(ValueError, match="no bounds to squash a policy into"):
+        distribution(BOX._replace(high=np.full((2, 2), np.inf, np.float32)), squash=True)
+
+
+def test_gradients_are_those_of_finite_differences(policy: Distribution) -> None:
     start = outputs(policy, 2)
     action = tensors(policy.sample(start, np.random.default_rng(0))[0])
     output = torch.from_numpy(start).double().requires_grad_()
