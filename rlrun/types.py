@@ -105,11 +105,13 @@ class EnvSpec:
 class HeadSpec(NamedTuple):
     """One output of a network: what it means and how wide it is."""
 
-    kind: str  # "q" | "policy" | "value"
+    kind: str  # "q" | "policy" | "value" | "critic"
     size: int
     log_stds: int = 0  # learned numbers that do not depend on the observation and stand behind the others
     atoms: int = 1  # q: numbers that make up the value of one action, side by side; `size` counts them all
     fractions: int = 0  # q: K quantiles that it gives where none are asked for, [B, K, size]; 0 for values [B, size]
+    critics: int = 0  # critic: N of one shape that are asked at once, [N, B, size]; see networks/critics.py
+    action: Space | None = None  # critic: what each is shown beside the observation; None for nothing
 
 
 class EpisodeStat(NamedTuple):

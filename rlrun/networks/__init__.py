@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rlrun.networks.builder import NetworkBuilder, NetworkConfig, encoder
     from rlrun.networks.cells import Gru, Lstm, RecurrentNetwork, Torso
     from rlrun.networks.conv import NATURE_SIDE, can_be_read, convolutional, is_picture
+    from rlrun.networks.critics import Critics, build_critics
     from rlrun.networks.dropout import Dropout, DropoutInference
     from rlrun.networks.ensemble import Ensemble
     from rlrun.networks.heads import build_head
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 HOME = {
     "NATURE_SIDE": "conv",
     "BayesianNetwork": "bayesian",
+    "Critics": "critics",
     "Dropout": "dropout",
     "DropoutInference": "dropout",
     "Ensemble": "ensemble",
@@ -48,6 +50,7 @@ HOME = {
     "Scaled": "layers",
     "TargetNet": "target",
     "Torso": "cells",
+    "build_critics": "critics",
     "build_head": "heads",
     "build_streams": "streams",
     "can_be_read": "conv",
@@ -64,6 +67,7 @@ HOME = {
 __all__ = [
     "NATURE_SIDE",
     "BayesianNetwork",
+    "Critics",
     "Dropout",
     "DropoutInference",
     "Ensemble",
@@ -84,6 +88,7 @@ __all__ = [
     "Scaled",
     "TargetNet",
     "Torso",
+    "build_critics",
     "build_head",
     "build_streams",
     "can_be_read",

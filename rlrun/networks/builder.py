@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -17,7 +17,7 @@ from rlrun.registry import register
 from rlrun.types import MASK, HeadSpec, Space
 
 if TYPE_CHECKING:
-    from rlrun.networks import Network
+    from rlrun.networks import Critics, Network
 
 NetworkBuilder = Callable[..., "Network"]  # (obs_space, *heads) -> Network
 ACTIVATIONS = ("relu", "tanh", "elu", "silu", "gelu")
@@ -81,6 +81,10 @@ class CnnConfig(NetworkConfig):
 
 def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
     """How many parameters a network has."""
+    if heads and heads[0].critics:
+        with torch.device("meta"):
+            critics = networks.build_critics(replace(cfg, init="default"), obs_space, *heads)
+        return sum(parameter.numel() for parameter in critics.parameters())
     seen = obs_space.unmasked
     inputs, encoding = seen.n or sum(seen.nvec) or seen.size, 0
     if seen.fields or cfg.convolves:
@@ -102,8 +106,10 @@ def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
 
 
 @register("network", NetworkConfig, smoke={"hidden": [16, 16]}, footprint=footprint)
-def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network:
+def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network | Critics:
     """Multi-layer perceptron on flattened or one-hot observations; of a Dict, on its fields, each encoded by itself."""
+    if heads and heads[0].critics:
+        return networks.build_critics(cfg, obs_space, *heads)
     encoded, inputs = encoder(cfg, obs_space)
     in_common = cfg.shared or next(encoded.parameters(), None) is None
     streams = networks.in_streams(cfg, heads)
@@ -130,7 +136,7 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
 
 
 @register("network", CnnConfig, smoke={"hidden": [16]}, footprint=footprint)
-def build_cnn(cfg: CnnConfig, obs_space: Space, *heads: HeadSpec) -> Network:
+def build_cnn(cfg: CnnConfig, obs_space: Space, *heads: HeadSpec) -> Network | Critics:
     """Convolutions, then a multi-layer perceptron, for pictures; of a Dict, every field is encoded by itself."""
     return build_mlp(cfg, obs_space, *heads)
 
