@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec as GymSpec
@@ -28,6 +28,25 @@ GYMNASIUM_EXTRAS = {"jax", "torch"}
 EXTRAS = {"box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari", "pixels": "video"}
 
 
+class Package(NamedTuple):
+    """What has to be imported for its ids to be known to Gymnasium."""
+
+    ids: str  # a pattern of their beginnings
+    needs: str  # what they are, and what of
+    modules: tuple[str, ...]  # the last registers them
+    extra: str  # of ours, which installs it
+
+
+ATARI = Package(r"ALE/|\w+(NoFrameskip|Deterministic)-v", "Atari games need ale-py", ("ale_py",), "atari")
+SUITE = Package("dm_control/", "tasks of dm_control need dm-control and shimmy", ("dm_control", "shimmy"), "dm_control")
+ROBOTS = Package(
+    "Fetch|Hand|AdroitHand|PointMaze|AntMaze|FrankaKitchen",
+    "robots and mazes need gymnasium-robotics",
+    ("gymnasium_robotics",),
+    "robotics",
+)
+
+
 def find(env_id: str) -> GymSpec:
     """The Gymnasium spec of an id; `module:Id` imports the module first.
 
@@ -41,8 +60,8 @@ def find(env_id: str) -> GymSpec:
     module, _, name = env_id.rpartition(":")
     if module:
         _import(module)
-    elif name not in gym.registry and re.match(r"ALE/|\w+(NoFrameskip|Deterministic)-v", name):
-        register_atari()
+    elif name not in gym.registry:
+        _register(name)
     newest = _newest(name)
     if name not in gym.registry:
         raise ConfigError("env.id", f"there is no environment {name!r}", _nearest(name, newest))
@@ -94,11 +113,22 @@ def _import(module: str) -> None:
 
 def register_atari() -> None:
     """Have the Atari games registered with Gymnasium; ConfigError if ale-py is missing."""
-    try:
-        ale: Any = importlib.import_module("ale_py")
-    except ImportError as error:
-        raise ConfigError("env.id", "Atari games need ale-py", "pip install 'rlrun[atari]'") from error
+    ale = _imported(ATARI)
     ale.ALEInterface.setLoggerMode(ale.LoggerMode.Error)  # no banner for every game
+
+
+def _register(env_id: str) -> None:
+    """Have ids like this one registered, where it is known who does that; ConfigError if it is missing."""
+    for package in (ATARI, SUITE, ROBOTS):
+        if re.match(package.ids, env_id):
+            register_atari() if package is ATARI else _imported(package)
+
+
+def _imported(package: Package) -> Any:
+    try:
+        return [importlib.import_module(module) for module in package.modules][-1]
+    except ImportError as error:
+        raise ConfigError("env.id", package.needs, f"pip install 'rlrun[{package.extra}]'") from error
 
 
 def _newest(name: str) -> str | None:

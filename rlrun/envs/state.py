@@ -24,7 +24,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec as GymSpec
 
-from rlrun.envs import faults
+from rlrun.envs import faults, physics
 from rlrun.envs.contact import Contact
 from rlrun.envs.spaces import action_map
 from rlrun.ops.distributions import distribution
@@ -68,14 +68,16 @@ class _Static(Exception):
 
 
 def tables(env: gym.Env) -> Tables:
-    """What of a new environment `capture` leaves out unless it has changed since: large containers, and texts that it
-    was given as arguments, which the next one is given as well and which may be secret."""
+    """What of a new environment `capture` leaves out unless it has changed since: large containers, physical models,
+    and texts that it was given as arguments, which the next one is given as well and which may be secret."""
     arguments = {text for value in (env.spec.kwargs if env.spec else {}).values() for text in _texts(value)}
     return [
         {
             name: _fingerprint(value)
             for name, value in vars(layer).items()
-            if _leaves(value, TABLE) > TABLE or not arguments.isdisjoint(_texts(value))
+            if _leaves(value, TABLE) > TABLE
+            or not arguments.isdisjoint(_texts(value))
+            or physics.kind(value) == physics.MADE_OF
         }
         for layer in _layers(env)
     ]
@@ -107,6 +109,8 @@ def restore(env: gym.Env, state: StateDict) -> None:
             current = vars(layer).get(name)
             if isinstance(current, np.random.Generator) and isinstance(value, dict):
                 restore_generator(current, value["state"])  # in place: others may hold the same generator
+            elif physics.kind(current):
+                physics.restore(current, value)
             else:
                 setattr(layer, name, _decode(value))
 
@@ -250,7 +254,7 @@ def _layer_state(layer: Any, known: dict[str, bytes]) -> StateDict:
         if _leaves(value, MAX_LEAVES) > MAX_LEAVES:
             raise Unsaveable(f"`{name}` of {_name(layer)} has grown beyond {MAX_LEAVES:,} items")
         try:
-            state[name] = _encode(value)
+            state[name] = physics.capture(value) if physics.kind(value) else _encode(value)
         except _Static:
             continue
         except Unsaveable as error:
@@ -301,7 +305,7 @@ def _encode(value: Any) -> Any:
         return {"type": "generator", "state": generator_state(value)}
     if type(value) in CONTAINERS:
         return _encode_container(value)
-    if isinstance(value, STATIC) or callable(value):
+    if isinstance(value, STATIC) or callable(value) or physics.is_static(value):
         raise _Static
     raise Unsaveable(f"is a {type(value).__name__}, which may hide anything")
 
@@ -342,6 +346,8 @@ def _encode_all(values: Iterable[Any]) -> list[Any]:
 
 def _fingerprint(value: Any) -> bytes:
     """A digest of nested containers that changes with anything in them, but for the insides of unknown objects."""
+    if physics.kind(value) == physics.MADE_OF:
+        return physics.fingerprint(value)
     digest = hashlib.blake2b()
     rest, seen = [value], set()
     while rest:

@@ -38,10 +38,13 @@ FILES = {
 
 # Who learns where: by the environment's spaces.
 TABLES = ("identity", "frozenlake", "cliffwalking", "taxi", "blackjack", "maze")
+BODIES = ("mujoco", "halfcheetah", "hopper", "walker2d", "ant", "humanoid")
+WALKERS = ("lunarlander_continuous", "bipedalwalker")
+CONTINUOUS = ("pendulum", "mountaincar_continuous", *WALKERS, *BODIES, "dm_control", "robotics")
 LEARNERS = {
     "bandit/bernoulli": "ucb",
     "bandit/gaussian": "ucb",
-    "pendulum": "ppo",
+    **dict.fromkeys(CONTINUOUS, "ppo"),
     **dict.fromkeys(TABLES, "q_learning"),
 }
 # What only the user can know, or what makes it small.
@@ -50,9 +53,18 @@ NEEDS = {
     "atari": GAME,
     "atari_machado": GAME,
     "gym": ["env.id=CartPole-v1"],
+    "mujoco": ["env.id=HalfCheetah-v5"],
+    "dm_control": ["env.id=dm_control/cheetah-run-v0"],
+    "robotics": ["env.id=FetchReach-v4"],
     "bandit/csv": ["env.path=table.csv", "env.label=arm"],
 }
-MODULES = {"lunarlander": "Box2D", "atari": "ale_py", "atari_machado": "ale_py"}
+MODULES = {
+    **dict.fromkeys(("lunarlander", *WALKERS), "Box2D"),
+    **dict.fromkeys(BODIES, "mujoco"),
+    **dict.fromkeys(("atari", "atari_machado"), "ale_py"),
+    "dm_control": "dm_control",
+    "robotics": "gymnasium_robotics",
+}
 SMALLEST = {"cnn_nature": 36, "cnn_nips": 20, "cnn_impala": 4}  # pictures that they can read
 OWN_DATA = {f"bandit/{name}" for name in ("adult", "census", "covertype", "magic", "mushroom", "shuttle")}
 

@@ -154,6 +154,9 @@ def test_every_algorithm_composes_and_smoke_shrinks_it(algo, env):
 
 NEEDS = {f"bandit/{name}": [f"env.path={DATA}"] for name in UCI} | {
     "gym": ["env.id=CartPole-v1"],
+    "mujoco": ["env.id=HalfCheetah-v5"],
+    "dm_control": ["env.id=dm_control/cheetah-run-v0"],
+    "robotics": ["env.id=FetchReach-v4"],
     "bandit/csv": [f"env.path={DATA / 'adult.data'}", "env.header=false"],
 }
 
@@ -168,11 +171,17 @@ def test_every_environment_composes(env):
         assert cfg.env.num_envs >= 1
 
 
+EXTRAS = {
+    **dict.fromkeys(("lunarlander", "lunarlander_continuous", "bipedalwalker"), "Box2D"),
+    **dict.fromkeys(("halfcheetah", "hopper", "walker2d", "ant", "humanoid"), "mujoco"),
+}
+
+
 @pytest.mark.parametrize("name", [name for name in yaml_files("tuned") if "-" in name])
 def test_every_tuned_file_fits_its_algorithm_and_environment(name):
     algo, _, env = name.partition("-")
-    if env == "lunarlander":
-        pytest.importorskip("Box2D")
+    if env in EXTRAS:
+        pytest.importorskip(EXTRAS[env])
     found = composed(f"algo={algo}", f"env={env}")
     parts(validate(found.data)).close()
     assert found.hydra.runtime.choices.tuned == name
@@ -236,7 +245,7 @@ def test_every_option_has_a_line_of_help():
         ),
         (["polyak=0.995"], "polyak", "tau = 1 - polyak"),
         (["device=gpu"], "device", "write device=cuda"),
-        (["env=HalfCheetah-v5"], "env", "write env.id=HalfCheetah-v5"),
+        (["env=Swimmer-v5"], "env", "write env.id=Swimmer-v5"),
         # wrong type
         (["algo.gamma=abc"], "algo.gamma", "'abc' is not a number"),
         (["seed=1.5"], "seed", "1.5 is not a whole number"),

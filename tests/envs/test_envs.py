@@ -70,6 +70,23 @@ def test_an_environment_whose_package_is_missing_names_our_extra(monkeypatch):
         factory("tests/Lander-v0").spec(1)
 
 
+@pytest.mark.parametrize(
+    ("env_id", "module", "extra"),
+    [
+        ("ALE/Breakout-v5", "ale_py", "atari"),
+        ("dm_control/cheetah-run-v0", "dm_control", "dm_control"),
+        ("FetchReach-v4", "gymnasium_robotics", "robotics"),
+        ("PointMaze_UMaze-v3", "gymnasium_robotics", "robotics"),
+    ],
+)
+def test_ids_of_a_package_that_is_missing_name_our_extra(env_id, module, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    for known in [known for known in gym.registry if known.startswith(("ALE/", "dm_control/", "Fetch", "PointMaze"))]:
+        monkeypatch.delitem(gym.registry, known)
+    with pytest.raises(ConfigError, match=rf"env.id: .* needs? .*\npip install 'rlrun\[{extra}\]'"):
+        factory(env_id).spec(1)
+
+
 def test_an_environment_whose_module_is_missing_says_how_to_get_it(monkeypatch):
     def missing(**kwargs):
         raise ModuleNotFoundError("No module named 'jax'", name="jax")
