@@ -30,6 +30,7 @@ StateDict = dict[str, Any]  # nested dicts and lists of plain data, numpy arrays
 
 
 MASK = "action_mask"  # the field of an observation that says which actions can be taken
+ACHIEVED, DESIRED = "achieved_goal", "desired_goal"  # the fields of a goal environment's that say what is and should be
 
 
 class Space(NamedTuple):
@@ -77,6 +78,19 @@ class Space(NamedTuple):
         return next(iter(parts.values())) if len(parts) == 1 else self._replace(fields=parts)
 
 
+class Goals(NamedTuple):
+    """What a goal environment tells of steps that led to what was achieved, whatever was desired.
+
+    Both functions take goals [N, *goal], achieved and desired ones.
+    """
+
+    reward: Callable[[Array, Array], Array]  # float32 [N], as training sees it
+    terminated: Callable[[Array, Array], Array] | None = None  # bool [N]; None if it does not tell
+    obstacle: str = (
+        ""  # the option that makes of goals or rewards what these functions do not know; "" if there is none
+    )
+
+
 @dataclass(frozen=True)
 class EnvSpec:
     """What an algorithm may know about the environment it is built for."""
@@ -90,6 +104,7 @@ class EnvSpec:
     model: TransitionModel | None = None  # the MDP itself, where the environment tells it
     render_modes: tuple[str, ...] = ()  # how it can be looked at: human, rgb_array, ...
     reward_range: tuple[float, float] | None = None  # bounds of every reward, infinite where there are none, if known
+    goals: Goals | None = None  # what other goals would have been worth, where it is a goal environment
 
     @property
     def num_actions(self) -> int:

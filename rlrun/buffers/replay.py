@@ -1,5 +1,5 @@
-"""Experience replay (Lin 1992): a ring of the newest transitions, a sampler that chooses among them, and n steps that
-are folded into one when they are drawn.
+"""Experience replay (Lin 1992): a ring of the newest transitions, a sampler that chooses among them, goals that they
+are given in hindsight, and n steps that are folded into one when they are drawn.
 
 A burst of batches is gathered and copied to the device at once.
 """
@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from rlrun.buffers.cells import stored_bytes
+from rlrun.buffers.hindsight import STRATEGIES, Given, Hindsight, hindsight
 from rlrun.buffers.paths import paths
 from rlrun.buffers.ring import NOTHING, Ring
 from rlrun.buffers.samplers import Prioritized, Sampler, Uniform
-from rlrun.checks import Bounded, Count, OneOf, Share, Within
+from rlrun.checks import Bounded, Count, OneOf, Positive, Share, Within
 from rlrun.compute.device import Device
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.footprint import Need, transition
@@ -26,7 +27,7 @@ from rlrun.ops.fields import mapped
 from rlrun.ops.nstep import fold
 from rlrun.registry import register
 from rlrun.schedules import Probability, ScheduleConfig, make
-from rlrun.types import MASK, Array, Batch, EnvSpec, Rollout, StateDict, Tensor
+from rlrun.types import DESIRED, MASK, Array, Batch, EnvSpec, Rollout, StateDict, Tensor
 
 BURST_BYTES = 2**26  # of transitions are gathered at once
 
@@ -41,6 +42,14 @@ class RingConfig(Bounded):
     )
     # ram | memmap: where observations are kept; in a file of the run directory, of which memory holds what is at hand
     storage: Annotated[str, OneOf("ram", "memmap")] = "ram"
+    # none | future | final | episode: give transitions of a goal environment a goal that was achieved in their episode
+    hindsight: Annotated[str, OneOf("none", *STRATEGIES)] = "none"
+    k: Positive = 4.0  # with hindsight: so many are given one for each that keeps its own
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hindsight == "none" and self.k != 4:
+            raise ConfigError("k", "has no meaning with hindsight=none", "leave it out, or write hindsight=future")
 
 
 @dataclass
@@ -72,6 +81,8 @@ def footprint(cfg: RingConfig, env: EnvSpec) -> list[Need]:
     what = f"a replay of {cfg.capacity:,} transitions"
     if isinstance(cfg, PrioritizedConfig):
         each += 9  # its mass, and its share in the sums
+    if cfg.hindsight != "none":
+        each += 2 * 8  # where its episode begins and ends
     if cfg.storage == "ram":
         return [Need("buffer.capacity", cfg.capacity * (each + seen), what, each + seen)]
     on_disk = Need("buffer.capacity", cfg.capacity * seen, "its file", seen, on_disk=True)
@@ -89,7 +100,7 @@ def uniform(
     total_timesteps: int = 0,
 ) -> Replay:
     """Replay of the newest transitions, all equally likely."""
-    return Replay(ring_of(cfg, env, gamma), Uniform(rng, replacement=cfg.replacement), n_step=cfg.n_step, device=device)
+    return replay_of(cfg, env, ring_of(cfg, env, gamma), Uniform(rng, replacement=cfg.replacement), rng, device)
 
 
 @register("buffer", PrioritizedConfig, smoke={"capacity": 1000}, footprint=footprint)
@@ -109,7 +120,16 @@ def prioritized(
     """
     ring, beta = ring_of(cfg, env, gamma), make(cfg.beta, total_timesteps)
     sampler = Prioritized(ring.capacity, rng, alpha=cfg.alpha, beta=beta, normalize=cfg.normalize, ahead=cfg.ahead)
-    return Replay(ring, sampler, n_step=cfg.n_step, device=device)
+    return replay_of(cfg, env, ring, sampler, rng, device)
+
+
+def replay_of(
+    cfg: RingConfig, env: EnvSpec, ring: Ring, sampler: Sampler, rng: np.random.Generator, device: Device
+) -> Replay:
+    """What draws from a ring as the config says; ConfigError if the environment has no goals to be given."""
+    strategy = cfg.hindsight
+    given = None if strategy == "none" else hindsight(ring, env, rng, strategy=strategy, k=cfg.k)
+    return Replay(ring, sampler, n_step=cfg.n_step, hindsight=given, device=device)
 
 
 def ring_of(cfg: RingConfig, env: EnvSpec, gamma: float) -> Ring:
@@ -125,10 +145,15 @@ class Replay:
     """Transitions of up to `n_step` steps.
 
     A transition stops before at an episode's end, or where nothing newer is known yet; its discount tells.
+
+    Args:
+        hindsight: gives goals to some of what is drawn; it draws from the sampler's stream.
     """
 
-    def __init__(self, ring: Ring, sampler: Sampler, *, n_step: int = 1, device: Device):
-        self.ring, self.sampler, self.n_step, self.device = ring, sampler, n_step, device
+    def __init__(
+        self, ring: Ring, sampler: Sampler, *, n_step: int = 1, hindsight: Hindsight | None = None, device: Device
+    ):
+        self.ring, self.sampler, self.n_step, self.hindsight, self.device = ring, sampler, n_step, hindsight, device
         self._weight = torch.ones(0)  # of what is drawn uniformly: the same tensor again and again
 
     @property
@@ -151,7 +176,10 @@ class Replay:
 
     def add(self, rollout: Rollout) -> None:
         """Store T x E transitions."""
-        self.sampler.add(self.ring.add(rollout))
+        numbers = self.ring.add(rollout)
+        self.sampler.add(numbers)
+        if self.hindsight:
+            self.hindsight.add(numbers)
 
     def sample(self, batch_size: int) -> Batch:
         """One batch [B]; RlrunError if fewer transitions are stored."""
@@ -212,28 +240,38 @@ class Replay:
     def _gather(self, slots: Array) -> Batch:
         """The transitions in these slots [..., B], as tensors on the device."""
         ring, tensor = self.ring, self.device.tensor
-        if self.n_step == 1:
+        given = self.hindsight.draw(slots) if self.hindsight else None
+        if self.n_step == 1 and given is None:
             first = last = ring.take(slots)
             reward, discount = first["reward"], first["discount"]
         else:
             steps = ring.windows(slots, self.n_step)
-            reward, discount, count = fold(steps["reward"], steps["discount"], ring.stops(steps[:-1]))
+            reward, discount, count = fold(*self._worth(steps, given))
             at = (count - 1) * slots.size + np.arange(slots.size).reshape(slots.shape)
             first, last = steps[0], steps.ravel().take(at)
+        obs, next_obs = ring.observations(first), ring.next_observations(last)
+        if given is not None:
+            obs[DESIRED][given.to] = next_obs[DESIRED][given.to] = given.goal
         weights = self.sampler.weights(slots)
         if weights is not None:
             self._weight = tensor(weights)
         elif self._weight.shape != slots.shape:
             self._weight = torch.ones(slots.shape, device=self.device.torch)
         return Batch(
-            tensor(ring.observations(first)),
+            tensor(obs),
             tensor(np.ascontiguousarray(first["action"])),
-            tensor(ring.next_observations(last)),
+            tensor(next_obs),
             tensor(np.ascontiguousarray(reward)),
             tensor(np.ascontiguousarray(discount)),
             self._weight,
             torch.from_numpy(np.ascontiguousarray(first["number"])),
         )
+
+    def _worth(self, steps: Array, given: Given | None) -> tuple[Array, Array, Array]:
+        """Rewards and discounts of steps [n, ..., B], and behind which of all but the last of them none follows."""
+        if given is not None and self.hindsight:
+            return self.hindsight.judge(steps, given)
+        return steps["reward"], steps["discount"], self.ring.stops(steps[:-1])
 
     def update_priorities(self, index: Tensor, td_error: Tensor) -> None:
         """How wrong the learner was about a batch [B] or [k, B]; news of what was overwritten meanwhile is ignored."""
@@ -249,3 +287,5 @@ class Replay:
     def load_state_dict(self, state: StateDict) -> None:
         self.ring.load_state_dict(state)
         self.sampler.load_state_dict({"added": self.ring.added} | state)  # older ones did not count
+        if self.hindsight:
+            self.hindsight.episodes.clear()

@@ -39,6 +39,7 @@ DIALECT = {
     "exploration_fraction": "epsilon.fraction",
     "exploration_initial_eps": "epsilon.start",
     "gae_lam": "gae_lambda",
+    "goal_selection_strategy": "buffer.hindsight",
     "hidden_sizes": "network.hidden",
     "lam": "gae_lambda",
     "lambda": "trace_decay",
@@ -48,6 +49,7 @@ DIALECT = {
     "lr": "learning_rate",
     "n_envs": "env.num_envs",
     "n_eval_episodes": "eval.episodes",
+    "n_sampled_goal": "buffer.k",
     "n_timesteps": "total_timesteps",
     "net_arch": "network.hidden",
     "norm_adv": "normalize_advantage",
@@ -89,6 +91,7 @@ OPTIONS = {
     "algo=ddqn": "algo=dqn algo.double=true",
     "algo=qlearning": "algo=q_learning",
     "device=gpu": "device=cuda",
+    "buffer=her": "buffer=hindsight",
     "buffer=replay": "buffer=uniform",
     **older.CHOICES,
 }

@@ -38,6 +38,14 @@ def check_buffer(algo: str, buffer: str | None) -> None:
         raise ConfigError("algo.gamma", problem, "add a field: gamma: float = 0.99  # discount factor per step")
 
 
+def check_hindsight(config: RunConfig) -> None:
+    """Goals are given to single steps; a network that remembers learns from sequences."""
+    name = config.network and config.network.name
+    if getattr(config.buffer, "hindsight", "none") != "none" and name and registry.get("network", name).remembers:
+        problem = f"gives goals to single steps, and {name} learns from sequences of them"
+        raise ConfigError("buffer.hindsight", problem, "write network=mlp, or buffer=uniform")
+
+
 def check_epsilon(key: str, epsilon: float | None, env: EnvSpec) -> None:
     """Random actions in evaluation need some to draw from."""
     if epsilon is not None and env.action_space.kind != "discrete":

@@ -13,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun import custom
 from rlrun.custom import Custom
-from rlrun.envs import catalogue, gridworlds, partial, pixels, toy
+from rlrun.envs import catalogue, goaltoys, gridworlds, partial, pixels, toy
 from rlrun.envs.environments import Environments
 from rlrun.envs.gridworlds import Grid
 from rlrun.envs.normalize import NormalizeObs, NormalizeReward, RunningFields, RunningMeanStd, running
@@ -22,15 +22,15 @@ from rlrun.envs.recorded import NotRecorded, Record, StandIn
 from rlrun.envs.spaces import mask_source
 from rlrun.envs.vector.ways import build
 from rlrun.envs.view import View
-from rlrun.envs.wrappers import FrameStack, TransformReward
+from rlrun.envs.wrappers import FrameStack, TransformReward, transformed
 from rlrun.errors import ConfigError
 from rlrun.seeding import SeedTree
-from rlrun.types import Array, EnvSpec, StateDict, VectorEnv
+from rlrun.types import Array, EnvSpec, Goals, StateDict, VectorEnv
 
 if TYPE_CHECKING:
     from rlrun.envs.options import EnvConfig
 
-OURS = (gridworlds, partial, pixels, toy)  # register their ids with Gymnasium when they are imported
+OURS = (goaltoys, gridworlds, partial, pixels, toy)  # register their ids with Gymnasium when they are imported
 
 
 class GymEnvs(Environments):
@@ -70,8 +70,21 @@ class GymEnvs(Environments):
         if self._spec is None:
             first = self._first() if self._record is None else self._together([StandIn(self._record)])
             with closing(self._transformed(first, training=False)) as vector:
-                self._spec = vector.spec
+                self._spec = dataclasses.replace(vector.spec, goals=self._goals(vector.spec.goals))
         return dataclasses.replace(self._spec, num_envs=num_envs)
+
+    def _goals(self, told: Goals | None) -> Goals | None:
+        """What is told of goals, with rewards as training sees them."""
+        if told is None:
+            return None
+        cfg = self._cfg
+        changes = {"frame_stack": cfg.frame_stack > 1, "normalize.obs": cfg.normalize.obs}
+        changes |= {"normalize.reward": cfg.normalize.reward}
+        obstacle = next((f"env.{name}" for name, is_on in changes.items() if is_on), "")
+        return told._replace(
+            reward=lambda *goals: transformed(told.reward(*goals), cfg.reward_scale, cfg.reward_clip),
+            obstacle=obstacle,
+        )
 
     def _first(self) -> VectorEnv:
         """A vector of one environment, and from now on it is known where such environments tell masks."""

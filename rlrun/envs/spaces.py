@@ -24,6 +24,7 @@ from gymnasium.envs.registration import EnvSpec as GymSpec
 
 from rlrun.envs import faults
 from rlrun.envs.faults import Nonsense
+from rlrun.envs.goals import goals_of
 from rlrun.errors import ConfigError
 from rlrun.seeding import aside
 from rlrun.types import MASK, Array, EnvSpec, Space, TransitionModel
@@ -321,6 +322,7 @@ def read_spec(
         reward_threshold=spec.reward_threshold if spec else None,
         model=_model(env, obs_space, actions.space),
         render_modes=tuple(env.metadata.get("render_modes") or ()),
+        goals=goals_of(env, seen),
     )
 
 

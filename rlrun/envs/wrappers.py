@@ -63,14 +63,17 @@ class TransformReward(VectorWrapper):
 
     def __init__(self, env: VectorEnv, scale: float, clip: float | None):
         super().__init__(env)
-        self._scale, self._clip = np.float32(scale), clip
+        self._scale, self._clip = scale, clip
 
     def step(self, action: Array) -> Step:
         step = self.env.step(action)
-        reward = step.reward * self._scale
-        if self._clip is not None:
-            np.clip(reward, -self._clip, self._clip, out=reward)
-        return step._replace(reward=reward)
+        return step._replace(reward=transformed(step.reward, self._scale, self._clip))
+
+
+def transformed(reward: Array, scale: float, clip: float | None) -> Array:
+    """Rewards [...] float32, scaled and then limited."""
+    reward = reward * np.float32(scale)
+    return reward if clip is None else np.clip(reward, -clip, clip, out=reward)
 
 
 class FrameStack(VectorWrapper):

@@ -40,7 +40,7 @@ FILES = {
 TABLES = ("identity", "frozenlake", "cliffwalking", "taxi", "blackjack", "maze")
 BODIES = ("mujoco", "halfcheetah", "hopper", "walker2d", "ant", "humanoid")
 WALKERS = ("lunarlander_continuous", "bipedalwalker")
-CONTINUOUS = ("pendulum", "mountaincar_continuous", *WALKERS, *BODIES, "dm_control", "robotics")
+CONTINUOUS = ("pendulum", "mountaincar_continuous", *WALKERS, *BODIES, "dm_control", "robotics", "reach")
 LEARNERS = {
     "bandit/bernoulli": "ucb",
     "bandit/gaussian": "ucb",
@@ -94,7 +94,8 @@ def plan() -> Iterator[list[str]]:
     for group in ("buffer", "experience", "device", "logger", "eval", "checkpoint"):
         columns.append([f"{group}={name}" for name in folders.options(group) if name != "cuda"])
     for row in itertools.zip_longest(*columns):  # what has no say in each other shares a run
-        yield ["algo=dqn", *filter(None, row), "env.num_envs=2", "buffer.n_step=3"]
+        goals = ["env=bit_flip"] if "buffer=hindsight" in row else []
+        yield ["algo=dqn", *goals, *filter(None, row), "env.num_envs=2", "buffer.n_step=3"]
 
 
 RUNS = list(plan())
