@@ -127,6 +127,9 @@ class HeadSpec(NamedTuple):
     fractions: int = 0  # q: K quantiles that it gives where none are asked for, [B, K, size]; 0 for values [B, size]
     critics: int = 0  # critic: N of one shape that are asked at once, [N, B, size]; see networks/critics.py
     action: Space | None = None  # critic: what each is shown beside the observation; None for nothing
+    hidden: tuple[int, ...] | None = None  # critic: widths of its hidden layers; None for those of the network
+    layer_norm: bool = False  # critic: LayerNorm also where the network has none
+    dropout: float = 0.0  # critic: share of hidden units that is dropped, by noise that is an input
 
 
 class EpisodeStat(NamedTuple):

@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from rlrun.compute.libraries import Call, load_or_compile
 from rlrun.compute.rules import clip_share
-from rlrun.compute.update import Aux, Piece, Update
+from rlrun.compute.update import Aux, Piece, Update, length
 from rlrun.ops.fields import leaves, mapped, rows
 from rlrun.types import Tensor
 
@@ -140,6 +140,8 @@ class Graph:
                 share = clip_share(grads, update.max_grad_norm)
                 grads = tuple(g * share for g in grads)
             new, moments = update.rule.step(params, grads, slots, numbers)
+            for place, axis in update.unit:
+                new[place] = new[place] / length(new[place], axis)
             overwrite(params, new)
             for key in slots:
                 overwrite(slots[key], moments[key])

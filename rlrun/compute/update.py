@@ -73,6 +73,9 @@ class Update:
         max_grad_norm: gradients are scaled so that their global norm is at most this; None for no clipping.
         followers: networks in `nets` that take in a share of the new weights after every update.
 
+    A module that has a `unit_dim` wants its `weight` to have length 1 along this axis: it is brought back to it after
+    every step.
+
     Raises:
         ValueError: nothing in `nets` goes by one of the names.
     """
@@ -98,6 +101,8 @@ class Update:
                 raise ValueError(f"there are no parameters to train in {part!r}")
             trained |= found
         self.names, self.params = list(trained), list(trained.values())
+        axes = {f"{name}.weight": m.unit_dim for name, m in nets.named_modules() if hasattr(m, "unit_dim")}
+        self.unit = [(place, axes[name]) for place, name in enumerate(self.names) if name in axes]
         self.slots = {key: [torch.zeros_like(p, requires_grad=False) for p in self.params] for key in rule.slots}
         self.step = torch.zeros((), device=self.params[0].device)
 
@@ -130,6 +135,9 @@ class Update:
             divisor = None if self.max_grad_norm is None else clip_divisor(grads, self.max_grad_norm)
             self.step += 1
             self.rule.update(self.params, grads, self.slots, self.step, learning_rate, divisor)
+            if self.unit:
+                weights = [self.params[place] for place, _ in self.unit]
+                torch._foreach_div_(weights, [length(self.params[place], axis) for place, axis in self.unit])
         for follower in self.followers:
             follower.follow()
 
@@ -138,3 +146,8 @@ class Update:
 
     def load_state_dict(self, state: StateDict) -> None:
         put_back({**self.slots, "step": self.step}, state)
+
+
+def length(weight: Tensor, axis: int) -> Tensor:
+    """The length of a weight along an axis, which stays as one of size 1."""
+    return torch.linalg.vector_norm(weight, dim=axis, keepdim=True)

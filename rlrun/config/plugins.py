@@ -24,7 +24,7 @@ from rlrun.registry import Entry
 
 # The modules that register our components, in the order in which they are tried; algorithms have one each.
 MODULES = {
-    "network": ["networks.builder", "networks.recurrent"],
+    "network": ["networks.builder", "networks.recurrent", "networks.simba"],
     "buffer": ["buffers.replay"],
     "env": ["envs.options", "envs.bandits.arms", "envs.bandits.tables"],
     "device": ["compute.device"],

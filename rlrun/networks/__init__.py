@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from rlrun.networks.layers import Field, Flat, Joined, OfField, OneHot, OneHots, Scaled
     from rlrun.networks.nets import Nets
     from rlrun.networks.network import Network, chain
+    from rlrun.networks.norms import BatchNorm, RunningNorm, batch_statistics, gather, unit_rows
     from rlrun.networks.recurrent import unrolled
+    from rlrun.networks.residual import residuals
     from rlrun.networks.streams import build_streams, in_streams, outputs
     from rlrun.networks.target import TargetNet
     from rlrun.networks.torsos import mlp
 
 HOME = {
     "NATURE_SIDE": "conv",
+    "BatchNorm": "norms",
     "BayesianNetwork": "bayesian",
     "Critics": "critics",
     "Dropout": "dropout",
@@ -47,9 +50,11 @@ HOME = {
     "OneHot": "layers",
     "OneHots": "layers",
     "RecurrentNetwork": "cells",
+    "RunningNorm": "norms",
     "Scaled": "layers",
     "TargetNet": "target",
     "Torso": "cells",
+    "batch_statistics": "norms",
     "build_critics": "critics",
     "build_head": "heads",
     "build_streams": "streams",
@@ -57,15 +62,19 @@ HOME = {
     "chain": "network",
     "convolutional": "conv",
     "encoder": "builder",
+    "gather": "norms",
     "in_streams": "streams",
     "is_picture": "conv",
     "mlp": "torsos",
     "outputs": "streams",
+    "residuals": "residual",
+    "unit_rows": "norms",
     "unrolled": "recurrent",
 }
 
 __all__ = [
     "NATURE_SIDE",
+    "BatchNorm",
     "BayesianNetwork",
     "Critics",
     "Dropout",
@@ -85,9 +94,11 @@ __all__ = [
     "OneHot",
     "OneHots",
     "RecurrentNetwork",
+    "RunningNorm",
     "Scaled",
     "TargetNet",
     "Torso",
+    "batch_statistics",
     "build_critics",
     "build_head",
     "build_streams",
@@ -95,10 +106,13 @@ __all__ = [
     "chain",
     "convolutional",
     "encoder",
+    "gather",
     "in_streams",
     "is_picture",
     "mlp",
     "outputs",
+    "residuals",
+    "unit_rows",
     "unrolled",
 ]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
 
 from rlrun import networks
-from rlrun.checks import Bounded, OneOf, Within
+from rlrun.checks import Bounded, Natural, OneOf, Within
 from rlrun.errors import ConfigError
 from rlrun.registry import register
 from rlrun.types import MASK, HeadSpec, Space
@@ -33,6 +33,12 @@ class NetworkConfig(Bounded):
     hidden: list[Annotated[int, Within(1, 10**6)]] = field(default_factory=lambda: [64, 64])
     activation: Annotated[str, OneOf(*ACTIVATIONS)] = "relu"  # relu | tanh | elu | silu | gelu
     layer_norm: bool = False  # LayerNorm before each activation
+    # none | before | after: batch normalisation of the inputs, and before or after each activation
+    batch_norm: Annotated[str, OneOf("none", "before", "after")] = "none"
+    # batch_norm: batches after which it goes by the running statistics ("batch renormalisation"); null: never
+    renorm_after: Natural | None = None
+    weight_norm: bool = False  # the weights of every unit have length 1, and are brought back to it after each update
+    normalize_obs: bool = False  # observations of floats less their running mean, over their running deviation
     shared: bool = False  # one torso for all heads; otherwise each head has its own
     # of a Dict observation: numbers that each of its fields becomes, before they are joined
     features: Annotated[int, Within(1, 10**6)] = 64
@@ -56,10 +62,29 @@ class NetworkConfig(Bounded):
         for key in ("conv_width", "spectral_norm", "max_pool"):
             if self.conv != "impala" and getattr(self, key) != type(self).__dataclass_fields__[key].default:
                 raise ConfigError(key, f"has no meaning with conv={self.conv}", "leave it out, or write conv=impala")
+        if self.batch_norm != "none" and self.layer_norm:
+            raise ConfigError("batch_norm", "cannot stand beside layer_norm=true", "write layer_norm=false")
+        if self.batch_norm == "none" and self.renorm_after is not None:
+            raise ConfigError("renorm_after", "has no meaning with batch_norm=none", "leave it out")
         if self.noisy != "factorised" and self.sigma0 != 0.5:
             raise ConfigError("sigma0", f"has no meaning with noisy={self.noisy}", "leave it out")
         if len(self.hidden) > 1000:
             raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
+
+    def torso(self, inputs: int, hidden: Sequence[int], dropout: float = 0.0) -> torch.nn.Sequential:
+        """Hidden layers [B, inputs] -> [B, hidden[-1]]."""
+        norms: Any = {"batch_norm": self.batch_norm, "renorm_after": self.renorm_after}
+        return networks.mlp(inputs, hidden, self.activation, self.layer_norm, **norms, dropout=dropout)
+
+    @property
+    def plain(self) -> bool:
+        """Whether hidden layers are linear, with a LayerNorm or none."""
+        return self.batch_norm == "none"
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether a network keeps running statistics, which a learner has to gather."""
+        return self.batch_norm != "none" or self.normalize_obs
 
     @property
     def convolves(self) -> bool:
@@ -81,10 +106,10 @@ class CnnConfig(NetworkConfig):
 
 def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
     """How many parameters a network has."""
-    if heads and heads[0].critics:
+    if (heads and heads[0].critics) or not cfg.plain:
         with torch.device("meta"):
-            critics = networks.build_critics(replace(cfg, init="default"), obs_space, *heads)
-        return sum(parameter.numel() for parameter in critics.parameters())
+            network = build_mlp(replace(cfg, init="default"), obs_space, *heads)
+        return sum(parameter.numel() for parameter in network.parameters())
     seen = obs_space.unmasked
     inputs, encoding = seen.n or sum(seen.nvec) or seen.size, 0
     if seen.fields or cfg.convolves:
@@ -117,7 +142,7 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
     width = hidden[-1] if hidden else inputs
 
     def torso() -> torch.nn.Sequential:
-        return networks.mlp(inputs, hidden, cfg.activation, cfg.layer_norm)
+        return cfg.torso(inputs, hidden)
 
     def output(head: HeadSpec) -> torch.nn.Module:
         if streams:
@@ -132,6 +157,8 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
     branches = [torch.nn.Sequential(*own(), output(head)) for head in heads]
     network = networks.Network(trunk, branches)
     initialise(cfg.init, network, heads, [networks.outputs(branch[-1]) for branch in branches])
+    if cfg.weight_norm:
+        networks.unit_rows(network)
     return network
 
 
@@ -153,12 +180,10 @@ def encoder(cfg: NetworkConfig, obs_space: Space) -> tuple[torch.nn.Module, int]
     seen = obs_space.unmasked
     require_fit(cfg, seen)
     if not seen.fields:
-        module, width = networks.convolutional(cfg, seen) if cfg.convolves else _flat(cfg, seen)
-        if obs_space.masked:
-            (name,) = obs_space.fields.keys() - {MASK}
-            module = torch.nn.Sequential(networks.Field(name), module)
-        return module, width
-    fields = {name: _of_field(cfg, space) for name, space in seen.fields.items()}
+        name = next(iter(obs_space.fields.keys() - {MASK}), None)  # of the only field beside a mask
+        module, width = networks.convolutional(cfg, seen) if cfg.convolves else _flat(cfg, seen, name)
+        return module if name is None else torch.nn.Sequential(networks.Field(name), module), width
+    fields = {name: _of_field(cfg, space, name) for name, space in seen.fields.items()}
     return networks.Joined(fields), cfg.features * len(fields)
 
 
@@ -175,23 +200,25 @@ def require_fit(cfg: NetworkConfig, seen: Space) -> None:
         raise ConfigError("network", problem, hint)
 
 
-def _of_field(cfg: NetworkConfig, space: Space) -> torch.nn.Module:
+def _of_field(cfg: NetworkConfig, space: Space, name: str) -> torch.nn.Module:
     """[B, *field] -> [B, cfg.features]."""
     if networks.is_picture(space):
         convolutions, width = networks.convolutional(cfg, space)
         return torch.nn.Sequential(*convolutions, torch.nn.Linear(width, cfg.features), torch.nn.ReLU())
-    module, width = _flat(cfg, space)
+    module, width = _flat(cfg, space, name)
     return torch.nn.Sequential(module, *networks.mlp(width, [cfg.features], cfg.activation, cfg.layer_norm))
 
 
-def _flat(cfg: NetworkConfig, space: Space) -> tuple[torch.nn.Module, int]:
-    """Observations of one kind as float [B, width], without parameters."""
+def _flat(cfg: NetworkConfig, space: Space, name: str | None) -> tuple[torch.nn.Module, int]:
+    """Observations of one kind, or the field of a name, as float [B, width], without parameters."""
     if space.n:
         return networks.OneHot(space.n), space.n
     if space.nvec:
         return networks.OneHots(space.nvec), sum(space.nvec)
     if cfg.scale and space.dtype == np.uint8 and space.low is not None and space.high is not None:
         return networks.Scaled(space.low, space.high), space.size
+    if cfg.normalize_obs and space.dtype.kind == "f":
+        return torch.nn.Sequential(networks.Flat(), networks.RunningNorm(space.size, name)), space.size
     return networks.Flat(), space.size
 
 

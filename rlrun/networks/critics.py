@@ -1,6 +1,8 @@
 """Critics: N networks Q(s, a) of one shape, asked at once.
 
     critics(obs [B, *obs], action [B, *action]) -> [N, B, K]
+    critics(..., among=index [n]) -> [n, B, K]
+    critics(..., noise=critics.noise(updates, B, generator)[i]) -> [N, B, K] of networks whose units are dropped
 
 K numbers make up a value: one, or quantiles or atoms; critics of discrete actions are shown none and answer for all of
 them side by side. Each layer holds the N layers of its members and multiplies once for all; what turns observations
@@ -10,8 +12,9 @@ bounds: what the environment counts in makes no difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rlrun.networks.builder import encoder, initialise
-from rlrun.networks.torsos import mlp
+from rlrun.networks.layers import Drop
+from rlrun.networks.norms import BatchNorm, unit_rows
+from rlrun.networks.residual import Residual
 from rlrun.types import HeadSpec, Space
 
 if TYPE_CHECKING:
@@ -41,19 +46,56 @@ class Critics(nn.Module):
     def __init__(self, encoder: nn.Module, members: Sequence[nn.Sequential], action: Space | None = None):
         super().__init__()
         self.encoder, self.count = encoder, len(members)
-        self.layers = nn.ModuleList(_stacked(same) for same in zip(*members, strict=True))
+        self.layers = Chain(members)
+        self.units = sum(layer.units for layer in self.layers if isinstance(layer, Drop))  # that may be dropped
         middle, factor = in_half_ranges(action) if action else (np.zeros(0), np.zeros(0))
         for name, value in {"middle": middle, "factor": factor}.items():  # known from the space
             self.register_buffer(name, torch.from_numpy(value.astype(np.float32)), persistent=False)
 
-    def forward(self, obs: Tensor, action: Tensor | None = None, among: slice | Tensor | None = None) -> Tensor:
-        """Values [N, B, K], or [n, B, K] of n among the critics: a slice of them, or their numbers int64 [n]."""
+    def forward(
+        self,
+        obs: Tensor,
+        action: Tensor | None = None,
+        among: slice | Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Values [N, B, K], or [n, B, K] of n among the critics: a slice of them, or their numbers int64 [n].
+
+        Args:
+            noise: uniform in [0, 1), [N or n, B, units]; without it no units are dropped.
+        """
         x = self.encoder(obs)
         if action is not None:
             x = torch.cat([x, (action.reshape(len(action), -1) - self.middle) * self.factor], -1)
-        x = x.unsqueeze(0)
-        for layer in self.layers:
-            x = layer(x, among) if isinstance(layer, Stack) else layer(x)
+        return self.layers(x.unsqueeze(0), among, noise)
+
+    def noise(self, passes: int, rows: int, generator: torch.Generator) -> Tensor:
+        """Uniform noise [passes, N, rows, units] for as many passes of batches of so many rows."""
+        shape = (passes, self.count, rows, self.units)
+        return torch.rand(shape, generator=generator, device=generator.device)
+
+
+class Chain(nn.ModuleList):
+    """Layers of N critics in a row, [N or 1, B, *] -> [N, B, *].
+
+    Args:
+        members: as many layers in a row for each of them. What has no parameters is the same for all.
+    """
+
+    def __init__(self, members: Sequence[nn.Sequential]):
+        super().__init__(
+            STACKS[type(same[0])](same) if type(same[0]) in STACKS else same[0] for same in zip(*members, strict=True)
+        )
+
+    def forward(self, x: Tensor, among: slice | Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """Some may be chosen; noise [N, B, units] is shared out among the layers that drop units."""
+        for layer in self:
+            if isinstance(layer, OF_MANY):
+                x = layer(x, among)
+            elif noise is not None and isinstance(layer, Drop):
+                x, noise = layer(x, noise[..., : layer.units]), noise[..., layer.units :]
+            else:
+                x = layer(x)
         return x
 
 
@@ -75,6 +117,8 @@ class Linears(Stack):
 
     def __init__(self, layers: Sequence[nn.Linear]):
         super().__init__([layer.weight.T for layer in layers], [layer.bias for layer in layers])
+        if hasattr(layers[0], "unit_dim"):
+            self.unit_dim = 1  # a unit's weights stand in a column
 
     def forward(self, x: Tensor, among: slice | Tensor | None = None) -> Tensor:
         weight, bias = self.chosen(among)
@@ -95,12 +139,29 @@ class LayerNorms(Stack):
         return torch.addcmul(bias, functional.layer_norm(x, x.shape[-1:], eps=self.eps), weight)
 
 
-STACKS: dict[type[nn.Module], type[Stack]] = {nn.Linear: Linears, nn.LayerNorm: LayerNorms}
+class Residuals(nn.Module):
+    """N residual blocks: x + layers(x)."""
+
+    def __init__(self, blocks: Sequence[Residual]):
+        super().__init__()
+        self.layers = Chain([block.layers for block in blocks])
+
+    def forward(self, x: Tensor, among: slice | Tensor | None = None) -> Tensor:
+        return x + self.layers(x, among)
 
 
-def _stacked(layers: Sequence[nn.Module]) -> nn.Module:
-    """N layers as one; what has no parameters is the same for all."""
-    return STACKS[type(layers[0])](layers) if type(layers[0]) in STACKS else layers[0]  # type: ignore[arg-type,call-arg]
+def _batch_norms(layers: Sequence[BatchNorm]) -> BatchNorm:
+    """N batch norms at their beginning."""
+    return BatchNorm(len(layers[0].mean), len(layers), layers[0].renorm_after)
+
+
+STACKS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    nn.Linear: Linears,
+    nn.LayerNorm: LayerNorms,
+    BatchNorm: _batch_norms,
+    Residual: Residuals,
+}
+OF_MANY = (Stack, BatchNorm, Residuals)  # layers of all critics, of which some may be chosen
 
 
 def in_half_ranges(action: Space) -> tuple[np.ndarray, np.ndarray]:
@@ -113,15 +174,18 @@ def in_half_ranges(action: Space) -> tuple[np.ndarray, np.ndarray]:
 
 def build_critics(cfg: NetworkConfig, obs_space: Space, head: HeadSpec) -> Critics:
     """Critics as a network config describes each of them: its encoder, its hidden layers, then one that is linear."""
+    cfg = replace(cfg, layer_norm=cfg.layer_norm or head.layer_norm)
     encoded, features = encoder(cfg, obs_space)
     inputs = features + (head.action.size if head.action else 0)
-    width = cfg.hidden[-1] if cfg.hidden else inputs
-
-    def member() -> nn.Sequential:
-        return nn.Sequential(*mlp(inputs, cfg.hidden, cfg.activation, cfg.layer_norm), nn.Linear(width, head.size))
-
-    members = [member() for _ in range(head.critics)]
+    hidden = cfg.hidden if head.hidden is None else head.hidden
+    width = hidden[-1] if hidden else inputs
+    members = [
+        nn.Sequential(*cfg.torso(inputs, hidden, head.dropout), nn.Linear(width, head.size))
+        for _ in range(head.critics)
+    ]
     initialise(cfg.init, encoded, [], [])
     for network in members:
         initialise(cfg.init, network, [head], [network[-1]])
+    if cfg.weight_norm:
+        unit_rows(nn.ModuleList([encoded, *members]))
     return Critics(encoded, members, head.action)

@@ -48,6 +48,20 @@ class Tanh(nn.Module):
         return 2 * torch.sigmoid(2 * x) - 1
 
 
+class Drop(nn.Module):
+    """Hidden features [..., H] that are 0 where uniform noise [..., H] is below `rate`, otherwise / (1 - rate).
+
+    Without noise nothing is dropped.
+    """
+
+    def __init__(self, rate: float, units: int):
+        super().__init__()
+        self.rate, self.units = rate, units
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        return x if noise is None else x * ((noise >= self.rate) / (1 - self.rate))
+
+
 class Flat(nn.Module):
     """Box observations [B, *obs] of any type -> float [B, features]."""
 

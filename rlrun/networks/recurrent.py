@@ -78,6 +78,9 @@ def _build(
 ) -> RecurrentNetwork:
     if cfg.noisy != "none":
         raise ConfigError("network.noisy", f"{cfg.name} has no noisy layers", "write network.noisy=none")
+    for key, off in (("batch_norm", "none"), ("weight_norm", False)):
+        if getattr(cfg, key) != off:
+            raise ConfigError(f"network.{key}", f"{cfg.name} has none", f"write network.{key}={str(off).lower()}")
     encoded, inputs = encoder(cfg, obs_space)
     in_common = cfg.shared or next(encoded.parameters(), None) is None
     width = cfg.hidden[-1] if cfg.hidden else inputs

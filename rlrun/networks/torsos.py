@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from rlrun.networks.layers import Tanh
+from rlrun.networks.layers import Drop, Tanh
+from rlrun.networks.norms import BatchNorm
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -23,10 +24,26 @@ def mlp(
     activation: str,
     layer_norm: bool,
     linear: Callable[[int, int], nn.Module] = nn.Linear,
+    *,
+    batch_norm: str = "none",
+    renorm_after: int | None = None,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Fully connected layers [B, inputs] -> [B, hidden[-1]], each with an optional LayerNorm and the activation."""
-    layers: list[nn.Module] = []
+    """Fully connected layers [B, inputs] -> [B, hidden[-1]], each with an optional LayerNorm and the activation.
+
+    Args:
+        batch_norm: none, or "before" or "after" the activations; then there is one of the inputs, too.
+        renorm_after: see `BatchNorm`.
+        dropout: share of the outputs of every layer that is dropped, by noise that these layers are given.
+    """
+
+    def norm(width: int, *places: str) -> list[nn.Module]:
+        return [BatchNorm(width, renorm_after=renorm_after)] if batch_norm in places else []
+
+    layers = norm(inputs, "before", "after")
     for width in hidden:
-        layers += [linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), ACTIVATIONS[activation]()]
+        layers += [linear(inputs, width), *([Drop(dropout, width)] if dropout else [])]
+        layers += [nn.LayerNorm(width)] if layer_norm else norm(width, "before")
+        layers += [ACTIVATIONS[activation](), *norm(width, "after")]
         inputs = width
     return nn.Sequential(*layers)

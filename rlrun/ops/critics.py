@@ -16,7 +16,8 @@ with a probability p, and that is what targets are made of:
     pooled         those of all critics, equally likely
     truncated      pooled, without the highest                    Kuznetsov et al. 2020, "TQC", arXiv:2005.04269
 
-Letters: C critics, B transitions, K numbers of a critic, S values of a return.
+Letters: C critics, B transitions (or more axes: B and the actions that are asked about), K numbers of a critic, S
+values of a return.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def lowest(returns: Returns, some: Tensor | None = None) -> Returns:
     if returns.values.shape[-1] == 1:
         return Returns(returns.values.amin(0))
     values, p = returns
-    which = returns.mean.argmin(0)[None, :, None].expand(1, *values.shape[1:])  # [1, B, S]
+    which = returns.mean.argmin(0)[None, ..., None].expand(1, *values.shape[1:])  # [1, B, S]
     return Returns(values.gather(0, which)[0], p if p is None else p.gather(0, which)[0])
 
 
