@@ -34,6 +34,7 @@ class Needs:
     model: bool = False  # plans on the environment's model
     one_step: bool = False  # is for bandits, whose episodes are one step
     recurrent: bool = False  # can learn with a network that remembers, from sequences of steps
+    statistics: Set[str] = frozenset()  # running statistics of its networks that it gathers: of "obs", of a "batch"
 
     def __post_init__(self) -> None:
         for kind in (*self.action, *self.obs):

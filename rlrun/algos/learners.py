@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
+from rlrun import networks
 from rlrun.algos.algorithm import Algorithm, Kit
 from rlrun.buffers.replay import BURST_BYTES
 from rlrun.checks import Above0, Count, Natural, Positive, Share, Within
@@ -118,6 +119,7 @@ class ReplayLearner(Algorithm):
         for name, target in self.targets.items():
             setattr(nets, name, target.module)
             setattr(self, name, target)
+        self.normalizes = any(isinstance(layer, networks.RunningNorm) for layer in nets.modules())
         self.generator = generator
         if generator is not None:
             self.state = (*self.state, "generator")
@@ -182,6 +184,8 @@ class ReplayLearner(Algorithm):
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
         for target in self.targets.values():
             target.sync(progress.env_steps)
+        if self.normalizes:
+            networks.gather(self.nets, rollout.obs[:-1].reshape(-1, *rollout.obs.shape[2:]))
         self.buffer.add(rollout)
         if len(self.buffer) < self.warm:
             return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from rlrun import registry
 from rlrun.config.schema import RunConfig
@@ -22,6 +23,23 @@ def check_network(algo: str, network: str | None) -> None:
         able = ", ".join(name for name in registry.names("algo") if registry.get("algo", name).needs.recurrent)
         problem = f"{algo} cannot learn with {network}, whose memory takes sequences of steps; {able} can"
         raise ConfigError("network", problem, f"these fit: {', '.join(fitting)}")
+
+
+def check_statistics(algo: str, network: Any) -> None:
+    """An algorithm gathers the running statistics that its network goes by; without them they would stay as they are.
+
+    Args:
+        network: its config object.
+    """
+    for key, what in (("batch_norm", "batch"), ("normalize_obs", "obs")):
+        asked = getattr(network, key, None)
+        if asked in (None, False, "none") or what in registry.get("algo", algo).needs.statistics:
+            continue
+        able = [name for name in registry.names("algo") if what in registry.get("algo", name).needs.statistics]
+        off = "none" if what == "batch" else "false"
+        instead = ", and perhaps env.normalize.obs=true" if what == "obs" else ""
+        problem = f"{algo} gathers no statistics of {'batches' if what == 'batch' else 'observations'} for its network"
+        raise ConfigError(f"network.{key}", f"{problem}; {', '.join(able)} do", f"write network.{key}={off}{instead}")
 
 
 def check_buffer(algo: str, buffer: str | None) -> None:

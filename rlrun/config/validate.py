@@ -13,7 +13,14 @@ from typing import Any
 
 from rlrun import custom, registry
 from rlrun.config import memory, plugins
-from rlrun.config.fit import check_buffer, check_epsilon, check_hindsight, check_network, check_spaces
+from rlrun.config.fit import (
+    check_buffer,
+    check_epsilon,
+    check_hindsight,
+    check_network,
+    check_spaces,
+    check_statistics,
+)
 from rlrun.config.schema import KINDS, OPTIONAL, RunConfig
 from rlrun.config.values import _load_components, flat, typed
 from rlrun.errors import ConfigError
@@ -33,6 +40,7 @@ def validate(data: Mapping[str, Any]) -> RunConfig:
     for item in config.callbacks:
         callback_factory(item)
     check_network(config.algo.name, config.network and config.network.name)
+    check_statistics(config.algo.name, config.network)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
     check_hindsight(config)
     memory.check(config, memory.of_environments(config), share=0.5)  # before one is opened; more will be needed

@@ -63,6 +63,15 @@ def test_an_algorithm_chooses_its_buffer_and_network_but_the_user_has_the_last_w
     assert data("algo=random", "network=mlp")["network"]["name"] == "mlp"
 
 
+def test_a_network_with_running_statistics_takes_an_algorithm_that_gathers_them():
+    error = str(refused("algo=ppo", "env=cartpole", "network=simba"))
+    assert "network.normalize_obs: ppo gathers no statistics of observations" in error
+    assert "dqn" in error and "env.normalize.obs=true" in error
+    error = str(refused("algo=dqn", "network.batch_norm=before"))
+    assert "network.batch_norm: dqn gathers no statistics of batches" in error
+    assert data("algo=dqn", "network=simba")["network"]["normalize_obs"] is True
+
+
 def test_tuned_values_lose_against_the_command_line_and_can_be_left_out():
     tuned = data("algo=dqn", "env=cartpole")["algo"]
     paper = data("algo=dqn", "env=cartpole", "~tuned")["algo"]

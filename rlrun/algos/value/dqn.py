@@ -49,7 +49,7 @@ def head(cfg: DQNConfig, actions: int) -> HeadSpec:
 @register(
     "algo",
     DQNConfig,
-    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay", recurrent=True),
+    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay", recurrent=True, statistics={"obs"}),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
     footprint=parts.footprint(head),
