@@ -71,20 +71,10 @@ class NetworkConfig(Bounded):
         if len(self.hidden) > 1000:
             raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
 
-    def torso(self, inputs: int, hidden: Sequence[int], dropout: float = 0.0) -> torch.nn.Sequential:
-        """Hidden layers [B, inputs] -> [B, hidden[-1]]."""
-        norms: Any = {"batch_norm": self.batch_norm, "renorm_after": self.renorm_after}
-        return networks.mlp(inputs, hidden, self.activation, self.layer_norm, **norms, dropout=dropout)
-
     @property
-    def plain(self) -> bool:
-        """Whether hidden layers are linear, with a LayerNorm or none."""
-        return self.batch_norm == "none"
-
-    @property
-    def has_statistics(self) -> bool:
-        """Whether a network keeps running statistics, which a learner has to gather."""
-        return self.batch_norm != "none" or self.normalize_obs
+    def residual(self) -> bool:
+        """Whether hidden layers are residual blocks (see residual.py)."""
+        return False
 
     @property
     def convolves(self) -> bool:
@@ -106,7 +96,7 @@ class CnnConfig(NetworkConfig):
 
 def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
     """How many parameters a network has."""
-    if (heads and heads[0].critics) or not cfg.plain:
+    if (heads and heads[0].critics) or cfg.residual or cfg.batch_norm != "none":
         with torch.device("meta"):
             network = build_mlp(replace(cfg, init="default"), obs_space, *heads)
         return sum(parameter.numel() for parameter in network.parameters())
@@ -142,7 +132,7 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
     width = hidden[-1] if hidden else inputs
 
     def torso() -> torch.nn.Sequential:
-        return cfg.torso(inputs, hidden)
+        return hidden_layers(cfg, inputs, hidden)
 
     def output(head: HeadSpec) -> torch.nn.Module:
         if streams:
@@ -166,6 +156,24 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
 def build_cnn(cfg: CnnConfig, obs_space: Space, *heads: HeadSpec) -> Network | Critics:
     """Convolutions, then a multi-layer perceptron, for pictures; of a Dict, every field is encoded by itself."""
     return build_mlp(cfg, obs_space, *heads)
+
+
+def hidden_layers(cfg: NetworkConfig, inputs: int, widths: Sequence[int], dropout: float = 0.0) -> torch.nn.Sequential:
+    """[B, inputs] -> [B, widths[-1]], with dropout of as large a share.
+
+    Raises:
+        ConfigError: they are residual blocks, and not all of one width, or units are to be dropped.
+    """
+    if not cfg.residual:
+        norms: Any = {"batch_norm": cfg.batch_norm, "renorm_after": cfg.renorm_after}
+        return networks.mlp(inputs, widths, cfg.activation, cfg.layer_norm, **norms, dropout=dropout)
+    if len(set(widths)) != 1:
+        raise ConfigError(
+            "algo.critics.hidden", f"blocks are of one width, got {list(widths)}", "write such as [256, 256]"
+        )
+    if dropout:
+        raise ConfigError("algo.critics.dropout", f"{cfg.name} has no units that are dropped", "write dropout=0")
+    return networks.residuals(inputs, widths[0], len(widths), cfg.activation)
 
 
 def encoder(cfg: NetworkConfig, obs_space: Space) -> tuple[torch.nn.Module, int]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rlrun.networks.builder import encoder, initialise
+from rlrun.networks.builder import encoder, hidden_layers, initialise
 from rlrun.networks.layers import Drop
 from rlrun.networks.norms import BatchNorm, unit_rows
 from rlrun.networks.residual import Residual
@@ -180,7 +180,7 @@ def build_critics(cfg: NetworkConfig, obs_space: Space, head: HeadSpec) -> Criti
     hidden = cfg.hidden if head.hidden is None else head.hidden
     width = hidden[-1] if hidden else inputs
     members = [
-        nn.Sequential(*cfg.torso(inputs, hidden, head.dropout), nn.Linear(width, head.size))
+        nn.Sequential(*hidden_layers(cfg, inputs, hidden, head.dropout), nn.Linear(width, head.size))
         for _ in range(head.critics)
     ]
     initialise(cfg.init, encoded, [], [])

@@ -5,11 +5,9 @@ Lee et al. 2025, "SimBa: simplicity bias for scaling up parameters in deep reinf
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
-from rlrun import networks
 from rlrun.checks import Within
 from rlrun.errors import ConfigError
 from rlrun.networks.builder import NetworkConfig, build_mlp, footprint
@@ -17,8 +15,6 @@ from rlrun.registry import register
 from rlrun.types import HeadSpec, Space
 
 if TYPE_CHECKING:
-    import torch
-
     from rlrun.networks import Critics, Network
 
 
@@ -36,23 +32,12 @@ class SimbaConfig(NetworkConfig):
         for key, off in (("layer_norm", False), ("batch_norm", "none"), ("dueling", False), ("noisy", "none")):
             if getattr(self, key) != off:
                 raise ConfigError(key, "simba has none of its own choice", f"write network.{key}={str(off).lower()}")
-        require_blocks("hidden", self.hidden)
-
-    def torso(self, inputs: int, hidden: Sequence[int], dropout: float = 0.0) -> torch.nn.Sequential:
-        if dropout:
-            raise ConfigError("algo.critics.dropout", "simba has no units that are dropped", "write dropout=0")
-        require_blocks("algo.critics.hidden", hidden)
-        return networks.residuals(inputs, hidden[0], len(hidden), self.activation)
+        if len(set(self.hidden)) != 1:
+            raise ConfigError("hidden", f"blocks are of one width, got {self.hidden}", "write such as [256, 256]")
 
     @property
-    def plain(self) -> bool:
-        return False
-
-
-def require_blocks(key: str, hidden: Sequence[int]) -> None:
-    """ConfigError unless there is a block, and all are of one width."""
-    if len(set(hidden)) != 1:
-        raise ConfigError(key, f"blocks of one width are needed, got {list(hidden)}", "write such as [256, 256]")
+    def residual(self) -> bool:
+        return True
 
 
 @register("network", SimbaConfig, smoke={"hidden": [16]}, footprint=footprint)

@@ -16,7 +16,7 @@ from rlrun.compute.rules import Adam
 from rlrun.compute.update import Update
 from rlrun.errors import ConfigError
 from rlrun.networks import BatchNorm, Inference, Nets, NetworkConfig, RunningNorm, batch_statistics, gather, mlp
-from rlrun.networks.builder import build_mlp, footprint
+from rlrun.networks.builder import build_mlp, footprint, hidden_layers
 from rlrun.networks.inference import translate
 from rlrun.networks.recurrent import GruConfig, build_gru
 from rlrun.networks.residual import Residual
@@ -138,7 +138,7 @@ def build(cfg: Any, *heads: HeadSpec) -> Any:
 
 def alone(cfg: Any, critics: Any, n: int) -> nn.Sequential:
     """A network of its own with the weights of the nth critic."""
-    network = nn.Sequential(*cfg.torso(5, cfg.hidden), nn.Linear(cfg.hidden[-1], 2))
+    network = nn.Sequential(*hidden_layers(cfg, 5, cfg.hidden), nn.Linear(cfg.hidden[-1], 2))
     rows = dict(critics.layers.named_parameters()) | dict(critics.layers.named_buffers())
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         stacked = rows[name]
@@ -193,7 +193,7 @@ def test_dropped_units_by_hand() -> None:
 
 def alone_with(cfg: NetworkConfig, critics: Any, n: int) -> nn.Sequential:
     """The nth critic as layers in a row, without those that drop units."""
-    network = nn.Sequential(*cfg.torso(5, cfg.hidden), nn.Linear(cfg.hidden[-1], 2))
+    network = nn.Sequential(*hidden_layers(cfg, 5, cfg.hidden), nn.Linear(cfg.hidden[-1], 2))
     with_weights = [layer for layer in critics.layers if next(layer.parameters(), None) is not None]
     mine = [layer for layer in network if next(layer.parameters(), None) is not None]
     for layer, stack in zip(mine, with_weights, strict=True):
