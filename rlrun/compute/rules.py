@@ -1,10 +1,14 @@
-"""How a step follows from a gradient: Adam, AdamW, RMSProp and SGD, and the options that choose among them.
+"""How a step follows from a gradient: Adam, AdamW, RAdam, RMSProp and SGD, and the options that choose among them.
 
 Letters: g gradient, r learning rate, t steps made, this one included; all else is an option of the rule.
 
     Adam     m <- b1 m + (1 - b1) g     v <- b2 v + (1 - b2) g^2        Kingma & Ba 2015, arXiv:1412.6980, algorithm 1
              w <- w - r m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps)
     AdamW    the same after w <- w - r decay w                          Loshchilov & Hutter 2019, arXiv:1711.05101
+    RAdam    m, v as Adam    n = 2 / (1 - b2) - 1    p = n - 2 t b2^t / (1 - b2^t)
+             w <- w - r m / (1 - b1^t)                   while p <= 5   Liu et al. 2020, arXiv:1908.03265, algorithm 2
+             w <- w - r m / (1 - b1^t) c / (sqrt(v) + eps)    after that,
+             c^2 = (1 - b2^t) (p - 4) (p - 2) n / ((n - 4) (n - 2) p)
     RMSProp  v <- alpha v + (1 - alpha) g^2                             Tieleman & Hinton 2012, lecture 6.5
              u <- momentum u + g / (sqrt(v) + eps),  w <- w - r u
              centered: v - m^2 in place of v, m <- alpha m + (1 - alpha) g     Graves 2013, arXiv:1308.0850, eq. 38-41
@@ -35,8 +39,8 @@ class OptimizerConfig(Bounded):
     """Options of every algorithm that descends a gradient: the step, and the rule that makes it."""
 
     learning_rate: Positive = 1e-3  # step size
-    optimizer: Annotated[str, OneOf("adam", "adamw", "rmsprop", "sgd")] = "adam"  # how a step follows from a gradient
-    adam_eps: Positive = 1e-8  # adam, adamw: added to the root of the second moment
+    optimizer: Annotated[str, OneOf("adam", "adamw", "radam", "rmsprop", "sgd")] = "adam"  # how a step follows
+    adam_eps: Positive = 1e-8  # adam, adamw, radam: added to the root of the second moment
     weight_decay: NotNegative = 0.0  # adamw: times the learning rate, the share of each weight that a step takes off
     rmsprop_alpha: Share = 0.99  # rmsprop: share of the old mean square that a step keeps
     rmsprop_eps: Positive = 1e-8  # rmsprop: added to the root of the mean square
@@ -69,6 +73,7 @@ class GradientConfig(OptimizerConfig):
 OPTIONS = {
     "adam": ("adam_eps",),
     "adamw": ("adam_eps", "weight_decay"),
+    "radam": ("adam_eps",),
     "rmsprop": ("rmsprop_alpha", "rmsprop_eps", "rmsprop_centered", "momentum"),
     "sgd": ("momentum",),
 }
@@ -130,8 +135,7 @@ class Adam:
         self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, numbers: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         size, root, kept = numbers
-        mean = [m.lerp(g, 1 - BETA1) for m, g in zip(slots["mean"], grads, strict=True)]
-        square = [(v * BETA2).addcmul(g, g, value=1 - BETA2) for v, g in zip(slots["square"], grads, strict=True)]
+        mean, square = _moments(grads, slots)
         params = [p * kept for p in params] if self.decay else params
         moved = [p - size * m / (v.sqrt() * root + self.eps) for p, m, v in zip(params, mean, square, strict=True)]
         return moved, {"mean": mean, "square": square}
@@ -162,6 +166,54 @@ class Adam:
             maximize=False,
             grad_scale=divisor,  # the kernel divides by it
         )
+
+
+@dataclass(frozen=True)
+class RAdam:
+    """Adam whose first steps leave out the division, while the second moment is of too few gradients to divide by."""
+
+    eps: float = 1e-8
+    slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+
+    def numbers(self, count: Tensor, rate: float) -> list[Tensor]:
+        """Of the factor a + b / (sqrt(v) + eps) of m, a and b, one of which is 0."""
+        t, limit = count.double(), 2 / (1 - BETA2) - 1  # in single precision p is off by a tenth when it comes to 5
+        left = 1 - BETA2**t
+        length = limit - 2 * t * BETA2**t / left
+        size, divides = rate / (1 - BETA1**t), length > 5
+        shorter = length.clamp(min=5)
+        share = (shorter - 4) * (shorter - 2) * limit / ((limit - 4) * (limit - 2) * shorter)
+        return [(size * ~divides).to(count.dtype), (size * divides * (share * left).sqrt()).to(count.dtype)]
+
+    def step(
+        self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, numbers: Sequence[Tensor]
+    ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
+        plain, divided = numbers
+        mean, square = _moments(grads, slots)
+        factor = [plain + divided / (v.sqrt() + self.eps) for v in square]
+        return [p - f * m for p, f, m in zip(params, factor, mean, strict=True)], {"mean": mean, "square": square}
+
+    def update(
+        self,
+        params: list[Tensor],
+        grads: list[Tensor],
+        slots: Mapping[str, list[Tensor]],
+        count: Tensor,
+        rate: float,
+        divisor: Tensor | None,
+    ) -> None:
+        plain, divided = self.numbers(count, rate)
+        _divide(grads, divisor)
+        torch._foreach_lerp_(slots["mean"], grads, 1 - BETA1)
+        torch._foreach_mul_(slots["square"], BETA2)
+        torch._foreach_addcmul_(slots["square"], grads, grads, 1 - BETA2)
+        factor = torch._foreach_sqrt(slots["square"])
+        torch._foreach_add_(factor, self.eps)
+        torch._foreach_reciprocal_(factor)
+        torch._foreach_mul_(factor, divided)
+        torch._foreach_add_(factor, plain)
+        torch._foreach_mul_(factor, slots["mean"])
+        torch._foreach_sub_(params, factor)
 
 
 @dataclass(frozen=True)
@@ -252,6 +304,13 @@ class SGD:
         _descend(params, grads, slots.get("velocity"), self.momentum, rate)
 
 
+def _moments(grads: Sequence[Tensor], slots: Slots) -> tuple[list[Tensor], list[Tensor]]:
+    """m and v of Adam."""
+    mean = [m.lerp(g, 1 - BETA1) for m, g in zip(slots["mean"], grads, strict=True)]
+    square = [(v * BETA2).addcmul(g, g, value=1 - BETA2) for v, g in zip(slots["square"], grads, strict=True)]
+    return mean, square
+
+
 def _carried_on(velocity: Sequence[Tensor], steps: Sequence[Tensor], momentum: float) -> list[Tensor]:
     return [u * momentum + step for u, step in zip(velocity, steps, strict=True)]
 
@@ -274,6 +333,7 @@ def _descend(
 RULES: dict[str, Callable[[OptimizerConfig], Rule]] = {
     "adam": lambda cfg: Adam(cfg.adam_eps),
     "adamw": lambda cfg: Adam(cfg.adam_eps, cfg.weight_decay),
+    "radam": lambda cfg: RAdam(cfg.adam_eps),
     "rmsprop": lambda cfg: RMSProp(cfg.rmsprop_alpha, cfg.rmsprop_eps, cfg.rmsprop_centered, cfg.momentum),
     "sgd": lambda cfg: SGD(cfg.momentum),
 }

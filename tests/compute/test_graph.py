@@ -20,7 +20,7 @@ from rlrun.algos.value.dqn import DQN, DQNConfig
 from rlrun.compute import graph, libraries
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.compute.graph import GraphUpdate, longest
-from rlrun.compute.rules import Adam
+from rlrun.compute.rules import Adam, RAdam, Rule
 from rlrun.compute.update import Update
 from rlrun.errors import ConfigError
 from rlrun.networks import Nets, NetworkConfig
@@ -62,12 +62,12 @@ def stack(n: int, size: int = 4) -> dict[str, Tensor]:
     return {key: torch.randn(n, size, width, generator=generator) for key, width in (("x", 3), ("y", 2))}
 
 
-def update(kind: type[Update], tau: float = 1.0, **options: Any) -> Update:
+def update(kind: type[Update], tau: float = 1.0, rule: Rule = Adam(), **options: Any) -> Update:  # noqa: B008
     torch.manual_seed(0)
     nets = Nets(net=nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
     target = TargetNet(nets.net, tau)
     nets.target = target.module
-    return kind(loss, nets, "net", Adam(), max_grad_norm=0.5, followers=[target], **options)
+    return kind(loss, nets, "net", rule, max_grad_norm=0.5, followers=[target], **options)
 
 
 def said(made: Update, n: int, rate: float = 0.01) -> tuple[list[Any], dict[str, Tensor]]:
@@ -101,9 +101,11 @@ def test_the_cuts_follow_from_the_numbers_alone(untouched: list[int], cache: Pat
     assert untouched == [4, 4, 1]
 
 
-@pytest.mark.parametrize("tau", [1.0, 0.3])
-def test_one_graph_makes_the_steps_of_many_eager_updates(untouched: list[int], cache: Path, tau: float) -> None:
-    eager, made = update(Update, tau), update(GraphUpdate, tau, bursts=(3,), cache=cache)
+@pytest.mark.parametrize(("tau", "rule"), [(1.0, Adam()), (0.3, Adam()), (1.0, RAdam())])
+def test_one_graph_makes_the_steps_of_many_eager_updates(
+    untouched: list[int], cache: Path, tau: float, rule: Rule
+) -> None:
+    eager, made = update(Update, tau, rule), update(GraphUpdate, tau, rule, bursts=(3,), cache=cache)
     for n, rate in ((3, 0.01), (6, 0.02), (5, 0.005)):
         torch.testing.assert_close(said(made, n, rate)[1], said(eager, n, rate)[1])
     torch.testing.assert_close(state(made), state(eager))
@@ -125,21 +127,22 @@ def test_a_state_goes_over_from_one_way_to_the_other(untouched: list[int], cache
 @compiles
 @pytest.mark.slow
 @pytest.mark.compiler
-def test_compiled_it_is_the_same(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rule", [Adam(), RAdam()])
+def test_compiled_it_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: Rule) -> None:
     """Batches that lie in memory in several ways; then another update of the kind finds the library."""
 
     def compare(made: Update) -> None:
-        eager, columns = update(Update, 0.3), stack(4)
-        columns["y"] = columns["y"][:1].expand(4, -1, -1)
+        eager, columns = update(Update, 0.3, rule), stack(8)
+        columns["y"] = columns["y"][:1].expand(8, -1, -1)
         columns["x"] = columns["x"].transpose(1, 2).contiguous().transpose(1, 2)
         for one in (made, eager):
             list(one.burst(columns, 0.5, learning_rate=0.01))
         torch.testing.assert_close(state(made), state(eager))
 
-    compare(update(GraphUpdate, 0.3, bursts=(2,), cache=cache))
+    compare(update(GraphUpdate, 0.3, rule, bursts=(2,), cache=tmp_path))
     monkeypatch.setattr(libraries, "_compile", lambda *_: pytest.fail("it is there already"))
-    compare(update(GraphUpdate, 0.3, bursts=(2,), cache=cache))
-    assert len(list(cache.iterdir())) == 1
+    compare(update(GraphUpdate, 0.3, rule, bursts=(2,), cache=tmp_path))
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def name(made: Update, n: int = 2, size: int = 4, scale: float = 1.0) -> str:

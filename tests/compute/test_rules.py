@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlrun.compute.rules import SGD, Adam, GradientConfig, OptimizerConfig, RMSProp, Rule, rule
+from rlrun.compute.rules import SGD, Adam, GradientConfig, OptimizerConfig, RAdam, RMSProp, Rule, rule
 from rlrun.errors import ConfigError
 
 RATE = 0.01
 PAIRS: dict[str, tuple[Rule, Callable[[Iterable[Tensor]], torch.optim.Optimizer]]] = {
     "adam": (Adam(eps=1e-5), lambda p: torch.optim.Adam(p, RATE, eps=1e-5)),
     "adamw": (Adam(eps=1e-6, decay=0.1), lambda p: torch.optim.AdamW(p, RATE, eps=1e-6, weight_decay=0.1)),
+    "radam": (RAdam(eps=1e-3), lambda p: torch.optim.RAdam(p, RATE, eps=1e-3)),  # divides from the sixth step on
     "rmsprop": (RMSProp(0.95, 1e-3), lambda p: torch.optim.RMSprop(p, RATE, alpha=0.95, eps=1e-3)),
     "nature": (
         RMSProp(0.95, 0.01, centered=True, momentum=0.95),
@@ -81,6 +82,7 @@ def test_pure(name: str) -> None:
         ({}, Adam(1e-8)),
         ({"adam_eps": 1e-5}, Adam(1e-5)),
         ({"optimizer": "adamw", "weight_decay": 0.1}, Adam(1e-8, 0.1)),
+        ({"optimizer": "radam", "adam_eps": 1e-5}, RAdam(1e-5)),
         (
             {"optimizer": "rmsprop", "rmsprop_alpha": 0.95, "rmsprop_eps": 0.01, "rmsprop_centered": True},
             RMSProp(0.95, 0.01, True),

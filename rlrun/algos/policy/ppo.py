@@ -51,7 +51,7 @@ class PPOConfig(GradientConfig):
 
     name: str = "ppo"  # registered name of the algorithm
     learning_rate: Positive = 3e-4  # step size
-    adam_eps: Positive = 1e-5  # adam, adamw: added to the root of the second moment
+    adam_eps: Positive = 1e-5  # adam, adamw, radam: added to the root of the second moment
     max_grad_norm: Positive | None = 0.5  # gradients are scaled down to this global norm; null leaves them
     gamma: Share = 0.99  # discount factor per step
     gae_lambda: Share = 0.95  # 0: one-step advantages, 1: Monte Carlo

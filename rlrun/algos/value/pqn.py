@@ -8,7 +8,7 @@ backwards with the network that acted, Peng's Q(lambda) (algorithm 1 of the pape
     R_t = r_t + gamma [ lambda R_{t+1} + (1 - lambda) max_a Q(s_{t+1}, a) ],      L = E[ (R_t - Q(s_t, a_t))^2 ]
 
 where the episode goes on; nothing follows its end, and max_a Q of the last observation where it or the rollout is cut.
-Then some epochs of minibatch descent. Differs from the paper: Adam in place of RAdam.
+Then some epochs of minibatch descent. Differs from the paper: Adam unless `optimizer=radam`.
 
 The highest action value of every step is recorded when acting, so a rollout costs no further pass through the network
 but for its ends. `network.layer_norm` is on by `algo=pqn`; by hand it has to be asked for.
