@@ -1,8 +1,21 @@
-"""`python -m rlrun` is the same as `rlrun`."""
+"""The command `rlrun`, and `python -m rlrun`, which is the same.
+
+Ctrl-C ends it with one line from here on: all that it is made of is imported where that is caught.
+"""
 
 import sys
 
-from rlrun.cli import main
+
+def main() -> int:
+    """What `rlrun.cli.main` does, its import included."""
+    try:
+        from rlrun.cli import main as command
+
+        return command()
+    except KeyboardInterrupt:
+        print("rlrun: stopped by SIGINT", file=sys.stderr)
+        return 130
+
 
 if __name__ == "__main__":
     sys.exit(main())

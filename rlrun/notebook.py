@@ -22,7 +22,7 @@ from rlrun.rundir.layout import LIMIT, RunDir
 class TrainedRun:
     """A run that has come to its end."""
 
-    path: Path  # its directory, which every command takes
+    path: Path  # its directory, absolute, which every command takes
 
     @property
     def results(self) -> dict[str, Any]:
@@ -59,5 +59,6 @@ def train(words: Sequence[str] | str, *, config_dirs: Sequence[str] = ()) -> Tra
         raise ConfigError("hydra.mode", "a sweep is many runs", "train them one by one, or use the command: rlrun -m")
     compose.refuse_options_of_sweeps(given)
     composed = compose.compose(given)
+    path = composed.dir.absolute()  # wherever the notebook goes afterwards
     train_composed(composed, given)
-    return TrainedRun(Path(composed.dir))
+    return TrainedRun(path)

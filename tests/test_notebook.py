@@ -21,9 +21,11 @@ def test_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     table = rlrun.runs("outputs")
     assert table["seed"].tolist() == [0, 1]
-    assert table["run"].tolist() == [str(run.path) for run in runs]
+    assert [tmp_path / name for name in table["run"]] == [run.path for run in runs]
     assert table["final_eval.mean"].tolist() == [run.results["final_eval"]["mean"] for run in runs]
-    own = table.metrics["run"] == str(runs[1].path)
+    own = table.metrics["run"] == table["run"][1]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     assert np.array_equal(table.metrics["rollout/ep_rew_mean"][own], runs[1].metrics["rollout/ep_rew_mean"], True)
 
     policy, env = runs[0].load("last"), gym.make("CliffWalking-v1")
@@ -32,6 +34,7 @@ def test_a_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         action, state = policy.predict(obs, deterministic=False)
         obs, _, _, _, _ = env.step(action)
     assert state is None and policy.env_steps == runs[0].results["env_steps"]
+    monkeypatch.chdir(tmp_path)
     assert rlrun.load("last", "last").checkpoint.parent.parent.name == runs[1].path.name
 
 

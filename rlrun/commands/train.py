@@ -60,7 +60,7 @@ def check(words: Sequence[str]) -> int:
 def _made(composed: Composed) -> Iterator[Prepared]:
     """All of a run but its directory. A signal ends it at once: nothing is begun that would be worth waiting for."""
     with Interrupt(grace=0) as interrupt:
-        cfg = validate(composed.data)
+        cfg = validate(composed.data, new=True)
         with prepared(cfg, interrupt, cfg.init_from) as made:
             yield made
 

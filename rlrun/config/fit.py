@@ -42,6 +42,13 @@ def check_statistics(algo: str, network: Any) -> None:
         raise ConfigError(f"network.{key}", f"{problem}; {', '.join(able)} do", f"write network.{key}={off}{instead}")
 
 
+def check_unused(algo: str, network: str | None) -> None:
+    """No network is asked for that nobody would build. Another's algorithm may build one and not have declared it."""
+    entry = registry.get("algo", algo)
+    if network is not None and entry.network is None and entry.ours:
+        raise ConfigError("network", f"{algo} builds none, {network} would not be used", "leave it out")
+
+
 def check_buffer(algo: str, buffer: str | None) -> None:
     """There is a replay if the algorithm learns from one."""
     entry = registry.get("algo", algo)

@@ -20,6 +20,7 @@ from rlrun.config.fit import (
     check_network,
     check_spaces,
     check_statistics,
+    check_unused,
 )
 from rlrun.config.schema import KINDS, OPTIONAL, RunConfig
 from rlrun.config.values import _load_components, flat, typed
@@ -27,11 +28,12 @@ from rlrun.errors import ConfigError
 from rlrun.types import EnvSpec
 
 
-def validate(data: Mapping[str, Any]) -> RunConfig:
+def validate(data: Mapping[str, Any], new: bool = False) -> RunConfig:
     """Check a config as a whole and return it as objects. Whether it fits the environment is seen when one is opened.
 
     Args:
         data: nested plain data with the keys of RunConfig; each node has its component's `name` or a `_target_`.
+        new: of a run that is to begin, in which nothing may be in vain; older ones are as they are.
 
     Raises:
         ConfigError: the first thing that is wrong, with the nearest valid choice.
@@ -41,6 +43,8 @@ def validate(data: Mapping[str, Any]) -> RunConfig:
         callback_factory(item)
     check_network(config.algo.name, config.network and config.network.name)
     check_statistics(config.algo.name, config.network)
+    if new:
+        check_unused(config.algo.name, config.network and config.network.name)
     check_buffer(config.algo.name, config.buffer and config.buffer.name)
     check_hindsight(config)
     memory.check(config, memory.of_environments(config), share=0.5)  # before one is opened; more will be needed

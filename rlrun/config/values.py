@@ -271,7 +271,7 @@ def _check_keys(schema: type, data: Mapping[str, Any], prefix: str, known: Any) 
 
 
 def _construct(schema: type[C], data: Any, prefix: str) -> C:
-    """Bottom up, so that every refusal can be prefixed with the node it came from."""
+    """Bottom up, so that every refusal, and every word that it advises, can be prefixed with the node it came from."""
     types = types_of(schema)
     values = {}
     for name in (f.name for f in fields(schema)):  # type: ignore[arg-type]
@@ -284,7 +284,8 @@ def _construct(schema: type[C], data: Any, prefix: str) -> C:
         check_bounds(made)  # of a dataclass that does not do it itself, too
         return made
     except ConfigError as error:
-        raise ConfigError(_join(prefix, error.key), error.problem, error.hint) from error
+        hint = re.sub(rf"(?<![\w.])({'|'.join(values)})=", lambda found: _join(prefix, found[0]), error.hint)
+        raise ConfigError(_join(prefix, error.key), error.problem, hint) from error
 
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}

@@ -113,7 +113,7 @@ def _check(number: int, words: Sequence[str]) -> Iterator[Finding]:
         if composed.hydra.mode == RunMode.MULTIRUN:  # its own YAML says so
             finding.extra.append("hydra.mode=RUN")
         yield finding
-        checked = validate(composed.data)
+        checked = validate(composed.data, new=True)
         with Interrupt(grace=0) as interrupt, prepared(checked, interrupt, checked.init_from):
             finding.seed, finding.total_timesteps = checked.seed, checked.total_timesteps
             finding.grace = checked.checkpoint.grace

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from rlrun import __version__, cli
+from rlrun import __main__, __version__, cli
 from rlrun.cli import CommandLine, take_apart
 from rlrun.commands import train
 from rlrun.errors import ConfigError, Interrupted
@@ -65,6 +66,18 @@ def test_ctrl_c_before_anything_is_begun_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "rlrun: stopped by SIGINT\n"
 
 
+def test_ctrl_c_while_the_command_is_imported_is_that_line_too(monkeypatch, capsys):
+    class Pressed:
+        def find_spec(self, name, *args):
+            if name == "rlrun.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "rlrun.cli")
+    monkeypatch.setattr(sys, "meta_path", [Pressed(), *sys.meta_path])
+    assert __main__.main() == 130
+    assert capsys.readouterr().err == "rlrun: stopped by SIGINT\n"
+
+
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"rlrun {__version__}\n"
@@ -84,6 +97,8 @@ def test_version(capsys):
         (["algo.gama=1"], "did you mean algo.gamma?"),
         (["algo=dqn", "env=pendulum"], "these fit"),
         (["algo.batch_size=2000", "buffer.capacity=1000"], "algo.batch_size"),
+        (["algo.munchausen=true"], "write algo.double=false"),  # tuned values have switched it on
+        (["algo=q_learning", "env=taxi", "network=mlp"], "network: q_learning builds none"),
         (["-m", "seed=1,2", "algo=dqn,dqnn"], "did you mean 'dqn'?"),
         (["-m", "seed=1,2", "algo.gama=1"], "did you mean algo.gamma?"),
         (["-m", "algo.gamma=0.5,x"], "'x' is not a number"),
