@@ -7,6 +7,7 @@ once on copies of the tensors while its operations are listened to: some millise
 imported.
 
 The libraries lie in the user's own cache folder, where torch keeps its own; one that others may write to is not used.
+The 200 that were used last are kept, half a gigabyte at most.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 Function = Callable[..., list[Tensor]]  # of tensors; changes some of them in place
 Call = Callable[[list[Tensor]], Sequence[Tensor]]
 LIBRARY = "graph.so"
+NAME = 40  # characters of a library's name
+KEPT = 200  # libraries, of some 2 MB each
 OPTIONS = {"size_asserts": False, "alignment_asserts": False}
 
 
@@ -58,10 +61,14 @@ def load_or_compile(
     private, place = _private(cache), cache / _name(function, one, inputs)
     if private and place.exists():
         try:
-            return _load(place)
+            call = _load(place)
         except RuntimeError as error:  # half of one, after a power cut
             log.warning("%s cannot be loaded and is made anew: %s", place, str(error).split("\n")[0])
             shutil.rmtree(place, ignore_errors=True)
+        else:
+            with suppress(FileNotFoundError):  # another process makes room
+                os.utime(place)
+            return call
     with tempfile.TemporaryDirectory(dir=cache if private else None) as work:
         made = Path(work) / place.name
         try:
@@ -72,7 +79,20 @@ def load_or_compile(
         if private:
             with suppress(OSError):  # another process was quicker
                 made = made.rename(place)
+            _make_room(cache)
         return _load(made)
+
+
+def _make_room(cache: Path) -> None:
+    """Remove the libraries that were not used for longest. A process that has one loaded keeps it, as files are kept
+    that are open; one that comes for it makes it anew."""
+    last_used = []
+    for folder in cache.iterdir():
+        with suppress(FileNotFoundError):  # another process makes room, too
+            if len(folder.name) == NAME:  # the others are being made
+                last_used.append((folder.stat().st_mtime, folder))
+    for _, folder in sorted(last_used, reverse=True)[KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _name(function: Function, one: Sequence[Tensor], inputs: Sequence[Tensor]) -> str:
@@ -87,7 +107,7 @@ def _name(function: Function, one: Sequence[Tensor], inputs: Sequence[Tensor]) -
         f"{torch.__version__} {torch.version.git_version} {OPTIONS}",
         f"{torch.get_num_threads()} threads {_processor()}",
     ]
-    return hashlib.sha256("\n".join(determined_by).encode()).hexdigest()[:40]
+    return hashlib.sha256("\n".join(determined_by).encode()).hexdigest()[:NAME]
 
 
 class Operations(TorchDispatchMode):

@@ -82,7 +82,8 @@ class RecurrentNetwork(nn.Module):
 
     `forward(obs [N, *obs], memory [B, M]) -> (outputs, memory [B, M])`; outputs are the head's [N, *], or a tuple with
     one for each head. L follows from N and B: a single step has N = B. Without memory the first argument is a minibatch
-    of sequences, as `unrolled` takes it, and there are outputs alone.
+    of sequences, as `unrolled` takes it, and there are outputs alone. Heads that can be asked for quantiles are asked
+    for those of `tau` [P, K], at the rows `place` [P].
 
     Args:
         encoder: obs [N, *obs] -> what all torsos read.
@@ -97,13 +98,16 @@ class RecurrentNetwork(nn.Module):
         self.sizes = [torso.cell.memory_size for torso in torsos]
         self.memory_size = sum(self.sizes)
 
-    def forward(self, obs: Any, memory: Tensor | None = None) -> Any:
+    def forward(
+        self, obs: Any, memory: Tensor | None = None, tau: Tensor | None = None, place: Tensor | None = None
+    ) -> Any:
         if memory is None:
-            return unrolled(self, obs)
+            return unrolled(self, obs, tau)
         features = self.encoder(obs)
         parts = memory.split(self.sizes, -1)
         hidden, memories = zip(*(torso(features, m) for torso, m in zip(self.torsos, parts, strict=True)), strict=True)
-        outputs = tuple(head(h) for head, h in zip(self.heads, each(hidden, len(self.heads)), strict=True))
+        pairs = zip(self.heads, each(hidden, len(self.heads)), strict=True)
+        outputs = tuple(head(h) if tau is None else head(h[place], tau=tau) for head, h in pairs)
         return outputs if len(outputs) > 1 else outputs[0], torch.cat(memories, -1)
 
 

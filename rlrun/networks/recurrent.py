@@ -20,7 +20,7 @@ from rlrun.networks import builder
 from rlrun.networks.builder import NetworkConfig, encoder, initialise
 from rlrun.ops.fields import rows
 from rlrun.registry import register
-from rlrun.types import HeadSpec, Space
+from rlrun.types import HeadSpec, Space, Tensor
 
 if TYPE_CHECKING:
     from rlrun.networks.cells import Gru, Lstm, RecurrentNetwork, Torso
@@ -50,7 +50,12 @@ def footprint(gates: int) -> Callable[..., int]:
         units, torsos = cfg.memory_size, 1 if cfg.shared else len(heads)
         plain = dataclasses.replace(cfg, dueling=False)
         inwards = builder.footprint(plain, obs_space, *[HeadSpec("gates", gates * units)] * torsos)
-        outwards = sum((units + 1) * head.size + head.log_stds for head in heads)
+        if networks.in_streams(cfg, heads):
+            with torch.device("meta"):
+                streams = [networks.build_streams(cfg, head, units, []) for head in heads]
+            outwards = sum(parameter.numel() for stream in streams for parameter in stream.parameters())
+        else:
+            outwards = sum((units + 1) * head.size + head.log_stds for head in heads)
         return inwards + torsos * gates * units * (units + 1) + outwards
 
     return parameters
@@ -104,7 +109,7 @@ def _build(
     return network
 
 
-def unrolled(network: Callable[..., Any], batch: Mapping[str, Any]) -> Any:
+def unrolled(network: Callable[..., Any], batch: Mapping[str, Any], tau: Tensor | None = None) -> Any:
     """The outputs [N, *] of a network that remembers for the N rows of a minibatch of sequences.
 
     The steps of burn-in bring the memory up to date with the weights of now, and no gradient flows back through them
@@ -114,12 +119,15 @@ def unrolled(network: Callable[..., Any], batch: Mapping[str, Any]) -> Any:
         network: (obs, memory) -> outputs, memory, as a `RecurrentNetwork`.
         batch: as `rlrun.buffers.sequences.columns_of` has it, in tensors; or with all inputs as `path` in place of
             `obs` and `grid`.
+        tau: [N, K] the quantiles that each row is asked for, of a network that can be (see quantiles.py).
     """
     memory = batch["memory"]
     if "before" in batch:
         with torch.no_grad():
             memory = torch.where(batch["warm"], network(batch["before"], memory)[1], memory)
     inputs = batch["path"] if "path" in batch else rows(batch["obs"], batch["grid"])
-    outputs, _ = network(inputs, memory)
     place = batch["place"]
+    if tau is not None:
+        return network(inputs, memory, tau, place)[0]
+    outputs, _ = network(inputs, memory)
     return tuple(output[place] for output in outputs) if isinstance(outputs, tuple) else outputs[place]

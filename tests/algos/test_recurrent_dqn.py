@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import closing
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 from rlrun.algos.algorithm import Kit
+from rlrun.algos.value import parts
 from rlrun.algos.value.dqn import DQN, DQNConfig
+from rlrun.algos.value.parts import PLAIN
 from rlrun.buffers import UniformConfig, uniform
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.config import compose
@@ -21,9 +25,11 @@ from rlrun.envs.vector.in_process import InProcess
 from rlrun.experience.rollouts import Rollouts
 from rlrun.networks.recurrent import GruConfig, LstmConfig, build_gru, build_lstm
 from rlrun.ops.fields import rows
+from rlrun.ops.losses import gather
+from rlrun.ops.quantiles import midpoints
 from rlrun.run import build
-from rlrun.testing import check_algorithm
-from rlrun.types import Progress
+from rlrun.testing import check_algorithm, learner
+from rlrun.types import MASK, Progress
 
 CPU = Device(DeviceConfig(accelerator="cpu"))
 KINDS: dict[str, Any] = {"gru": (build_gru, GruConfig), "lstm": (build_lstm, LstmConfig)}
@@ -97,9 +103,93 @@ def test_what_weighs_nothing_moves_nothing() -> None:
     assert loss.item() == pytest.approx(errors[there].mean().item(), rel=1e-5)
 
 
-def test_it_is_held_to_the_contract() -> None:
+@pytest.mark.parametrize("burn_in", [0, 3])
+def test_what_was_seen_and_what_came_next_lie_on_one_way(burn_in: int) -> None:
+    """The values of both, and the gradient of the first alone, as two passes have them."""
+    algo, source = made("gru", n_step=3, double=True)
+    for chunk in itertools.islice(source, 1):
+        algo.buffer.add(chunk.data)
+    for stack in algo.buffer.sequences(3, 64, 8, burn_in):
+        batch = rows(stack, 0)
+        now, then = parts.online(algo.q, batch, PLAIN, chooses=True)
+        assert then is not None and not then.requires_grad
+        torch.testing.assert_close((now, then), (algo.q(batch.obs), algo.q(batch.next_obs).detach()), rtol=0, atol=0)
+        both = [torch.autograd.grad(x.square().mean(), algo.q.parameters()) for x in (now, algo.q(batch.obs))]
+        torch.testing.assert_close(*both)
+
+
+@pytest.mark.parametrize("options", [{}, {"double": True}, {"munchausen": True}])
+def test_masks_stay_with_their_steps(options: dict[str, Any]) -> None:
+    """Where all actions can be taken the loss is that without masks; where one cannot, targets do without it.
+
+    Munchausen's policy is certain of an only action, and adds nothing.
+    """
+    algo, source = made("gru", n_step=2, **options)
+    for chunk in itertools.islice(source, 1):
+        algo.buffer.add(chunk.data)
+    (stack,) = algo.buffer.sequences(1, 64, 8, 3)
+    plain = rows(stack, 0)
+
+    def masked(path: torch.Tensor) -> Any:
+        """The same batch with masks along the path."""
+
+        def seen(obs: Any) -> Any:
+            return {**obs, MASK: path[obs["place"]]}
+
+        return plain._replace(obs=seen(plain.obs), next_obs=seen(plain.next_obs))
+
+    expected, aux = algo.loss(algo.nets, plain)
+    algo.masked = True
+    everything = torch.ones(len(plain.obs["path"]), 2, dtype=torch.bool)
+    loss, also = algo.loss(algo.nets, masked(everything))
+    torch.testing.assert_close((loss, also), (expected, aux), rtol=0, atol=0)
+    first = everything.clone()
+    first[:, 1] = False
+    with torch.no_grad():
+        target = plain.reward + plain.discount * algo.nets.q_target(plain.next_obs)[:, 0]
+        error = (target - gather(algo.q(plain.obs), plain.action)).abs()
+    there = (plain.index >= 0) & (plain.action == 0)
+    found = algo.loss(algo.nets, masked(first))[1]["td_error"]
+    torch.testing.assert_close(found[there], error[there])
+
+
+def test_masks_are_drawn_with_their_sequences() -> None:
+    """From an environment to the loss: the mask of each step, and of what came n steps later."""
+    with closing(learner("algo=dqn", "env.id=Taxi-v4", "network=gru", "buffer.n_step=2", "~tuned")) as one:
+        one.learn(2)
+        buffer = one.parts.algo.buffer  # type: ignore[attr-defined]
+        (stack,) = buffer.sequences(1, 32, 8, 2)
+        batch = rows(stack, 0)
+        for obs in (batch.obs, batch.next_obs):
+            state = obs["path"]["obs"][obs["place"]]
+            assert torch.equal(obs[MASK], obs["path"][MASK][obs["place"]])
+            env = gym.make("Taxi-v4").unwrapped
+            expected = np.array([env.action_mask(int(s)) for s in state], bool)
+            assert (obs[MASK].numpy() == expected).all() and not expected.all()
+        could = batch.obs[MASK].gather(1, batch.action[:, None])[:, 0]
+        assert could[batch.index >= 0].all()
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_quantiles_along_sequences_are_those_of_the_rows(double: bool) -> None:
+    """Asked for the fractions that it answers unasked, the network gives the same; and it learns."""
+    torch.manual_seed(0)
+    words = ["network=gru", "network.hidden=[8]", "network.memory_size=6", "algo.burn_in=2", f"algo.double={double}"]
+    with closing(learner("algo=iqn", "env=cartpole", *words, "~tuned")) as one:
+        one.learn(4)
+        algo: Any = one.parts.algo
+        (stack,) = algo.buffer.sequences(1, 32, 8, 2)
+        batch = rows(stack, 0)
+        tau = midpoints(algo.cfg.acting_fractions, like=batch.reward).expand(len(batch.reward), -1)
+        with torch.no_grad():
+            torch.testing.assert_close(algo.q(batch.obs, tau=tau), algo.q(batch.obs))
+            assert algo.q(batch.obs, tau=tau[:, :3]).shape == (len(batch.reward), 3, 2)
+
+
+@pytest.mark.parametrize("name", ["dqn", "iqn"])
+def test_it_is_held_to_the_contract(name: str) -> None:
     words = ["network=gru", "network.hidden=[8]", "network.memory_size=8", "algo.burn_in=4", "algo.sequence_length=8"]
-    check_algorithm("dqn", "env=cartpole", "buffer=prioritized", "buffer.n_step=2", *words)
+    check_algorithm(name, "env=cartpole", "buffer=prioritized", "buffer.n_step=2", *words)
 
 
 @pytest.mark.slow

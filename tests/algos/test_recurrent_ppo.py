@@ -275,9 +275,9 @@ def test_contract() -> None:
 def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"burn_in: must be in \[0, 8\], got 9"):
         PPOConfig(sequence_length=8, burn_in=9)
-    assert cli.main(["algo=iqn", "env=cartpole", "network=lstm", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
+    assert cli.main(["algo=pqn", "env=cartpole", "network=lstm", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     message = capsys.readouterr().err
-    assert "network: iqn cannot learn with lstm" in message and "dqn, ppo" in message and "mlp" in message
+    assert "network: pqn cannot learn with lstm" in message and "dqn, iqn, ppo" in message and "mlp" in message
     assert not (tmp_path / "run").exists()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,33 @@ def test_a_library_is_named_by_what_it_computes(cache: Path) -> None:
     constant += 1
     names.append(name(made(by=other)))
     assert len(set(names)) == 7, "length, shapes, operations and constants do"
+
+
+def test_the_libraries_that_were_used_last_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def compiled(function: Any, inputs: Any, folder: Path) -> None:
+        folder.mkdir()
+        made.append(folder.name)
+
+    def use(name: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(libraries, "_name", lambda *_: name * libraries.NAME)
+            libraries.load_or_compile(lambda x: [x], [torch.zeros(1)], [], [], tmp_path)
+
+    monkeypatch.setattr(libraries, "_compile", compiled)
+    monkeypatch.setattr(libraries, "_load", lambda folder: folder.name)
+    monkeypatch.setattr(libraries, "KEPT", 2)
+    (tmp_path / "being made").mkdir()
+    for age, name in ((20, "a"), (10, "b")):
+        use(name)
+        os.utime(tmp_path / (name * libraries.NAME), (time.time() - age,) * 2)
+    use("a")
+    use("c")
+    assert {folder.name[0] for folder in tmp_path.glob("?" * libraries.NAME)} == {"a", "c"}
+    assert (tmp_path / "being made").exists()
+    use("b")
+    assert [name[0] for name in made] == ["a", "b", "c", "b"]
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:

@@ -114,6 +114,12 @@ def test_parameters_are_declared(kind: str, options: dict) -> None:
     assert sum(p.numel() for p in network.parameters()) == footprint(gates)(cfg, BOX, POLICY, VALUE)
 
 
+@pytest.mark.parametrize("dueling", [False, True])
+def test_parameters_of_quantiles_are_declared(dueling: bool) -> None:
+    cfg, head = GruConfig(hidden=[7], memory_size=5, dueling=dueling), HeadSpec("q", 3, fractions=4)
+    assert sum(p.numel() for p in build_gru(cfg, BOX, head).parameters()) == footprint(3)(cfg, BOX, head)
+
+
 def test_orthogonal_start() -> None:
     """Columns of norm 1 in the cell, a near-uniform policy, no biases."""
     network = build("lstm", init="orthogonal")

@@ -93,14 +93,13 @@ class C51(ReplayLearner):
     def loss(self, nets: networks.Nets, batch: Batch, drawn: Passes = PLAIN) -> tuple[Tensor, Aux]:
         """Weighted cross-entropy from the projected target distribution, which gets no gradient."""
         cfg, shape = self.cfg, (-1, self.cfg.atoms)
-        logits = taken(nets.q(batch.obs, **drawn["q"]).unflatten(-1, shape), batch.action)  # [B, N]
+        outputs, chooser = parts.online(nets.q, batch, drawn, cfg.double)
+        logits = taken(outputs.unflatten(-1, shape), batch.action)  # [B, N]
         log_p = logits.log_softmax(-1)
         with torch.no_grad():
             z = support(cfg.v_min, cfg.v_max, cfg.atoms, like=logits)
             next_p = nets.q_target(batch.next_obs, **drawn["target"]).unflatten(-1, shape).softmax(-1)  # [B, A, N]
-            chooser = next_p
-            if cfg.double:
-                chooser = nets.q(batch.next_obs, **drawn["choice"]).unflatten(-1, shape).softmax(-1)
+            chooser = next_p if chooser is None else chooser.unflatten(-1, shape).softmax(-1)
             p = taken(next_p, best((chooser * z).sum(-1), batch.next_obs, self.masked))  # [B, N]
             values = batch.reward.unsqueeze(-1) + batch.discount.unsqueeze(-1) * z
             target = project(p, values, cfg.v_min, cfg.v_max)

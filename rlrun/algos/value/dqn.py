@@ -73,14 +73,14 @@ class DQN(ReplayLearner):
 
     def loss(self, nets: networks.Nets, batch: Batch, drawn: Passes = PLAIN) -> tuple[Tensor, Aux]:
         """Weighted TD loss of the taken actions; the target gets no gradient."""
-        value = gather(nets.q(batch.obs, **drawn["q"]), batch.action)  # [B]
+        values, chooser = parts.online(nets.q, batch, drawn, self.cfg.double)
+        value = gather(values, batch.action)  # [B]
         with torch.no_grad():
             next_q = nets.q_target(batch.next_obs, **drawn["target"])  # [B, A]
             if self.cfg.munchausen:
                 target = self.munchausen(nets, batch, next_q, drawn)
             else:
-                chooser = nets.q(batch.next_obs, **drawn["choice"]) if self.cfg.double else next_q
-                action = best(chooser, batch.next_obs, self.masked)
+                action = best(next_q if chooser is None else chooser, batch.next_obs, self.masked)
                 target = batch.reward + batch.discount * gather(next_q, action)
         loss = (batch.weight * self.error(value, target, reduction="none")).mean()
         with torch.no_grad():

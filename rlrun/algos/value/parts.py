@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import torch
+
 from rlrun import networks
 from rlrun.agents.q import QAgent
 from rlrun.algos.algorithm import Kit
@@ -14,7 +16,7 @@ from rlrun.checks import Natural, Within, within
 from rlrun.footprint import FLOAT, TRAINED, Footprint, Need, Parameters, weights
 from rlrun.ops.fields import allowed
 from rlrun.schedules import Probability, ScheduleConfig
-from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Tensor
+from rlrun.types import MASK, Array, Batch, EnvSpec, HeadSpec, Tensor
 
 Passes = Mapping[str, Mapping[str, Tensor]]
 """What a network takes beside observations, noise or fractions, in each pass of a loss: the online network (`q`) and
@@ -80,6 +82,23 @@ def agent(
     if units(network) and epsilon == falling():
         epsilon = ScheduleConfig("constant", start=0.0)
     return QAgent(networks.Inference(network), kit.explorer(epsilon, random_steps), expected, records)
+
+
+def online(network: Any, batch: Batch, drawn: Passes, chooses: bool) -> tuple[Tensor, Tensor | None]:
+    """What the network says of a batch's observations; and, if it chooses next actions, of those that came next.
+
+    A network that remembers comes by both on its one way along a sequence. The latter have no gradient.
+    """
+    if not chooses:
+        return network(batch.obs, **drawn["q"]), None
+    if getattr(network, "memory_size", 0):
+        sequences: Any = batch.obs
+        place = torch.cat((sequences["place"], batch.next_obs["place"]))
+        now, then = network({**sequences, "place": place}).chunk(2)
+        return now, then.detach()
+    now = network(batch.obs, **drawn["q"])
+    with torch.no_grad():
+        return now, network(batch.next_obs, **drawn["choice"])
 
 
 def best(values: Tensor, obs: Any, masked: bool) -> Tensor:

@@ -76,7 +76,8 @@ class QRDQN(ReplayLearner):
     def loss(self, nets: networks.Nets, batch: Batch, drawn: Passes = PLAIN) -> tuple[Tensor, Aux]:
         """Weighted quantile regression of the taken actions; the target gets no gradient."""
         shape = (-1, self.cfg.quantiles)
-        theta = taken(nets.q(batch.obs, **drawn["q"]).unflatten(-1, shape), batch.action)  # [B, N]
+        outputs, chooser = parts.online(nets.q, batch, drawn, self.cfg.double)
+        theta = taken(outputs.unflatten(-1, shape), batch.action)  # [B, N]
         with torch.no_grad():
             following = nets.q_target(batch.next_obs, **drawn["target"]).unflatten(-1, shape)  # [B, A, N]
             reward = batch.reward
@@ -86,9 +87,7 @@ class QRDQN(ReplayLearner):
                 reward = reward + bonus(before, batch.action, self.cfg, mask)
                 samples = soft_value(following.mean(-1), following, self.cfg, next_mask)  # [B, N]
             else:
-                chooser = following
-                if self.cfg.double:
-                    chooser = nets.q(batch.next_obs, **drawn["choice"]).unflatten(-1, shape)
+                chooser = following if chooser is None else chooser.unflatten(-1, shape)
                 samples = taken(following, best(chooser.mean(-1), batch.next_obs, self.masked))
             target = reward.unsqueeze(-1) + batch.discount.unsqueeze(-1) * samples
         error = quantile_huber(theta, target, midpoints(self.cfg.quantiles, like=theta), self.cfg.kappa)
