@@ -125,10 +125,16 @@ def _register(env_id: str) -> None:
 
 
 def _imported(package: Package) -> Any:
+    """The module that registers the ids. What importing it warns of, and does to everybody's logging, is undone."""
+    handlers = logging.root.handlers[:]
     try:
-        return [importlib.import_module(module) for module in package.modules][-1]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return [importlib.import_module(module) for module in package.modules][-1]
     except ImportError as error:
         raise ConfigError("env.id", package.needs, f"pip install 'rlrun[{package.extra}]'") from error
+    finally:
+        logging.root.handlers[:] = handlers
 
 
 def _newest(name: str) -> str | None:

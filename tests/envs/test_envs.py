@@ -278,6 +278,41 @@ def test_rewards_are_divided_by_the_spread_of_the_discounted_return():
     assert [step.reward[0] for step in play(envs, 7)] == pytest.approx(expected, rel=1e-5)
 
 
+def test_normalisation_of_several_environments_is_that_of_a_plain_loop():
+    """With episodes that end at different times, and one that is abandoned."""
+    normalize, gamma = NormalizeConfig(obs=True, reward=True, clip=1.5), 0.9
+    envs = factory("CartPole-v1", gamma=gamma, normalize=normalize).train(3)
+    bare = factory("CartPole-v1").train(3)
+    seen, returns, running = [], [], np.zeros(3)
+
+    def look(obs):
+        seen.extend(np.asarray(obs, np.float64).reshape(-1, 4))
+
+    def normalised(obs):
+        return np.clip((obs - np.mean(seen, 0)) / np.sqrt(np.var(seen, 0) + 1e-8), -1.5, 1.5)
+
+    envs.reset([1, 2, 3])
+    look(bare.reset([1, 2, 3]))
+    ends = 0
+    for t, action in enumerate(np.random.default_rng(0).integers(2, size=(90, 3))):
+        if t == 40:
+            envs.reset_one(1, 7)
+            look(bare.reset_one(1, 7))
+            running[1] = 0
+        step, raw = envs.step(action), bare.step(action)
+        look(raw.obs)
+        running = running * gamma + raw.reward
+        returns.extend(running)
+        running[raw.terminated | raw.truncated] = 0
+        assert step.obs == pytest.approx(normalised(raw.obs), rel=1e-5, abs=1e-6)
+        assert step.reward == pytest.approx(np.clip(raw.reward / np.sqrt(np.var(returns) + 1e-8), -1.5, 1.5))
+        assert step.final_obs.keys() == raw.final_obs.keys()
+        for e, last in raw.final_obs.items():
+            assert step.final_obs[e] == pytest.approx(normalised(last), rel=1e-5, abs=1e-6)
+        ends += len(raw.final_obs)
+    assert ends > 6
+
+
 @pytest.mark.parametrize("clip", [10, 3])
 def test_constant_rewards_stay_finite_and_bounded(clip):
     normalize = NormalizeConfig(reward=True, clip=clip)
