@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import kill_and_resume
 import pytest
@@ -58,6 +59,22 @@ def test_the_examples_of_own_loops_run(example: Callable[[str], ModuleType]) -> 
     assert dqn.main(max_steps=200) == dqn.main(max_steps=200) > 8  # same seed, same loop
     assert example("cartpole_a2c").main(max_steps=1000) > 8
     assert example("own_loop").main(rounds=3, envs=4) > 8
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("own_torso", "algo=dqn env=cartpole network.torso={_target_:own_torso.Residual,width:8} network.hidden=[]"),
+        ("own_lstm", "imports=[own_lstm] algo=ppo env=cartpole_no_velocity network=own_lstm network.units=8"),
+        ("own_lstm", "imports=[own_lstm] algo=dqn env=cartpole_no_velocity network=own_lstm network.units=8"),
+    ],
+)
+def test_the_examples_of_own_networks_train(
+    module: str, words: str, example: Callable[[str], ModuleType], rlrun: Callable[..., Any]
+) -> None:
+    example(module)
+    rlrun(*words.split(), "+smoke=on", "hydra.run.dir=run")
+    assert "over 2 episodes" in rlrun("eval", "run", "episodes=2").stdout
 
 
 @pytest.mark.slow

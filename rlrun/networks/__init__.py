@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rlrun.networks.nets import Nets
     from rlrun.networks.network import Network, chain
     from rlrun.networks.norms import BatchNorm, RunningNorm, batch_statistics, gather, unit_rows
+    from rlrun.networks.own import Own, own_torso
     from rlrun.networks.recurrent import unrolled
     from rlrun.networks.residual import residuals
     from rlrun.networks.streams import build_streams, in_streams, outputs
@@ -49,6 +50,7 @@ HOME = {
     "OfField": "layers",
     "OneHot": "layers",
     "OneHots": "layers",
+    "Own": "own",
     "RecurrentNetwork": "cells",
     "RunningNorm": "norms",
     "Scaled": "layers",
@@ -67,6 +69,7 @@ HOME = {
     "is_picture": "conv",
     "mlp": "torsos",
     "outputs": "streams",
+    "own_torso": "own",
     "residuals": "residual",
     "unit_rows": "norms",
     "unrolled": "recurrent",
@@ -93,6 +96,7 @@ __all__ = [
     "OfField",
     "OneHot",
     "OneHots",
+    "Own",
     "RecurrentNetwork",
     "RunningNorm",
     "Scaled",
@@ -111,6 +115,7 @@ __all__ = [
     "is_picture",
     "mlp",
     "outputs",
+    "own_torso",
     "residuals",
     "unit_rows",
     "unrolled",

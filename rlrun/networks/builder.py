@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import torch
 
-from rlrun import networks
-from rlrun.checks import Bounded, Natural, OneOf, Within
+from rlrun import custom, networks
+from rlrun.checks import Above0, Bounded, Natural, OneOf, Within
 from rlrun.errors import ConfigError
 from rlrun.registry import register
 from rlrun.types import MASK, HeadSpec, Space
@@ -40,11 +40,15 @@ class NetworkConfig(Bounded):
     weight_norm: bool = False  # the weights of every unit have length 1, and are brought back to it after each update
     normalize_obs: bool = False  # observations of floats less their running mean, over their running deviation
     shared: bool = False  # one torso for all heads; otherwise each head has its own
+    # what reads observations in place of ours: my.module.Torso or {_target_: …, arg: 1}; the hidden layers come behind
+    torso: Any = None
     # of a Dict observation: numbers that each of its fields becomes, before they are joined
     features: Annotated[int, Within(1, 10**6)] = 64
     scale: bool = True  # bring observations of uint8, such as pictures, from their bounds to [0, 1]
     # default (torch's) | orthogonal (gain sqrt 2, policy head 0.01, other heads 1; zero biases) | he (normal)
     init: Annotated[str, OneOf("default", "orthogonal", "he")] = "default"
+    # standard deviation of a policy head's initial weights, normal with zero biases; null for what `init` says
+    policy_init_std: Annotated[float, Above0(100)] | None = None
     # nips | nature | impala: convolutions that read a picture; flat: it is a row of numbers; none: no large one
     conv: Annotated[str, OneOf("none", "flat", *CONVOLUTIONS)] = "none"
     conv_width: Annotated[int, Within(1, 64)] = 1  # impala: factor on the channels of its convolutions
@@ -70,6 +74,11 @@ class NetworkConfig(Bounded):
             raise ConfigError("sigma0", f"has no meaning with noisy={self.noisy}", "leave it out")
         if len(self.hidden) > 1000:
             raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
+        if self.torso is not None:
+            custom.entry("torso", self.torso)
+            if self.convolves:
+                problem = f"conv={self.conv} and a torso both read the observations"
+                raise ConfigError("torso", problem, "write network=mlp, or leave the torso out")
 
     @property
     def residual(self) -> bool:
@@ -102,7 +111,7 @@ def footprint(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> int:
         return sum(parameter.numel() for parameter in network.parameters())
     seen = obs_space.unmasked
     inputs, encoding = seen.n or sum(seen.nvec) or seen.size, 0
-    if seen.fields or cfg.convolves:
+    if seen.fields or cfg.convolves or cfg.torso is not None:
         with torch.device("meta"):
             module, inputs = encoder(cfg, obs_space)
         encoding = sum(parameter.numel() for parameter in module.parameters())
@@ -146,7 +155,7 @@ def build_mlp(cfg: NetworkConfig, obs_space: Space, *heads: HeadSpec) -> Network
     trunk = torch.nn.Sequential(*([encoded] if in_common else []), *(torso() if cfg.shared else []))
     branches = [torch.nn.Sequential(*own(), output(head)) for head in heads]
     network = networks.Network(trunk, branches)
-    initialise(cfg.init, network, heads, [networks.outputs(branch[-1]) for branch in branches])
+    initialise(cfg, network, heads, [networks.outputs(branch[-1]) for branch in branches])
     if cfg.weight_norm:
         networks.unit_rows(network)
     return network
@@ -180,19 +189,27 @@ def encoder(cfg: NetworkConfig, obs_space: Space) -> tuple[torch.nn.Module, int]
     """What turns observations into features [B, width], and the width. It has parameters if it convolves or joins.
 
     Every field of a Dict becomes `cfg.features` numbers: a picture through convolutions, any other through one layer.
-    The mask of the actions is no part of it.
+    A torso of the user's makes of them what it likes. The mask of the actions is no part of it.
 
     Raises:
-        ConfigError: there are pictures and nothing to read them with, or the other way round.
+        ConfigError: there are pictures and nothing to read them with, or the other way round; or the torso is none.
     """
     seen = obs_space.unmasked
-    require_fit(cfg, seen)
-    if not seen.fields:
-        name = next(iter(obs_space.fields.keys() - {MASK}), None)  # of the only field beside a mask
+    name = next(iter(obs_space.fields.keys() - {MASK}), None) if not seen.fields else None  # the only one beside a mask
+    if cfg.torso is None:
+        require_fit(cfg, seen)
+    elif cfg.normalize_obs:
+        hint = "write network.normalize_obs=false"
+        raise ConfigError("network.normalize_obs", "a torso of yours is shown observations as they are", hint)
+    module: torch.nn.Module
+    if cfg.torso is not None:
+        module, width = networks.own_torso(cfg.torso, seen)
+    elif not seen.fields:
         module, width = networks.convolutional(cfg, seen) if cfg.convolves else _flat(cfg, seen, name)
-        return module if name is None else torch.nn.Sequential(networks.Field(name), module), width
-    fields = {name: _of_field(cfg, space, name) for name, space in seen.fields.items()}
-    return networks.Joined(fields), cfg.features * len(fields)
+    else:
+        fields = {name: _of_field(cfg, space, name) for name, space in seen.fields.items()}
+        module, width = networks.Joined(fields), cfg.features * len(fields)
+    return module if name is None else torch.nn.Sequential(networks.Field(name), module), width
 
 
 def require_fit(cfg: NetworkConfig, seen: Space) -> None:
@@ -231,9 +248,9 @@ def _flat(cfg: NetworkConfig, space: Space, name: str | None) -> tuple[torch.nn.
 
 
 def initialise(
-    init: str, network: torch.nn.Module, heads: Sequence[HeadSpec], modules: Sequence[torch.nn.Module]
+    cfg: NetworkConfig, network: torch.nn.Module, heads: Sequence[HeadSpec], modules: Sequence[torch.nn.Module]
 ) -> None:
-    """Initial weights other than torch's own; biases become 0.
+    """Initial weights other than torch's own; biases become 0. Those of the user's own torso stay.
 
     orthogonal: sqrt(2) in the torso, a near-uniform policy, unit value heads (Andrychowicz et al. 2021).
     he: normal with variance 2 / (inputs of a unit) (He et al. 2015, arXiv:1502.01852).
@@ -241,19 +258,22 @@ def initialise(
     Args:
         heads, modules: what the outputs are, and the modules that give them.
     """
-    if init == "default":
-        return
-    for module in network.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-            if init == "he":
-                torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            else:
-                torch.nn.init.orthogonal_(module.weight, math.sqrt(2))
-            torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    if init == "he":
-        return
+    if cfg.init != "default":
+        own = {part for torso in network.modules() if isinstance(torso, networks.Own) for part in torso.modules()}
+        for module in network.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) and module not in own:
+                if cfg.init == "he":
+                    torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                else:
+                    torch.nn.init.orthogonal_(module.weight, math.sqrt(2))
+                torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
     for head, last in zip(heads, modules, strict=True):
-        gain = 0.01 if head.kind == "policy" else 1.0
+        is_policy = head.kind == "policy"
         for module in last.modules():
-            if isinstance(module, torch.nn.Linear):
-                torch.nn.init.orthogonal_(module.weight, gain)
+            if not isinstance(module, torch.nn.Linear):
+                continue
+            if is_policy and cfg.policy_init_std is not None:
+                torch.nn.init.normal_(module.weight, std=cfg.policy_init_std)
+                torch.nn.init.zeros_(module.bias)
+            elif cfg.init == "orthogonal":
+                torch.nn.init.orthogonal_(module.weight, 0.01 if is_policy else 1.0)

@@ -183,9 +183,9 @@ def build_critics(cfg: NetworkConfig, obs_space: Space, head: HeadSpec) -> Criti
         nn.Sequential(*hidden_layers(cfg, inputs, hidden, head.dropout), nn.Linear(width, head.size))
         for _ in range(head.critics)
     ]
-    initialise(cfg.init, encoded, [], [])
+    initialise(cfg, encoded, [], [])
     for network in members:
-        initialise(cfg.init, network, [head], [network[-1]])
+        initialise(cfg, network, [head], [network[-1]])
     if cfg.weight_norm:
         unit_rows(nn.ModuleList([encoded, *members]))
     return Critics(encoded, members, head.action)

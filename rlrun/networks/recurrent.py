@@ -101,7 +101,7 @@ def _build(
     else:
         outputs = [networks.build_head(head, cfg.memory_size) for head in heads]
     network = networks.RecurrentNetwork(torch.nn.Sequential(*([encoded] if in_common else [])), torsos, outputs)
-    initialise(cfg.init, network, heads, [networks.outputs(head) for head in outputs])
+    initialise(cfg, network, heads, [networks.outputs(head) for head in outputs])
     if cfg.init != "default":
         for made in torsos:
             for name, parameter in made.cell.named_parameters():

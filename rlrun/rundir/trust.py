@@ -32,7 +32,7 @@ SHOWN = 3  # demands that an error lists
 LONGEST = 60  # characters of each
 
 _ENV_ID = re.compile(r"([^:]+):.+-v\d+")  # module:Name-v0, which Gymnasium imports the module for
-_OWN_CODE = re.compile(r"(callbacks|env\.wrappers)(\.\d+)?")  # lists of dotted paths
+_OWN_CODE = re.compile(r"(callbacks|env\.wrappers)(\.\d+)?|network\.torso")  # dotted paths
 
 
 class NotTrusted(RlrunError):

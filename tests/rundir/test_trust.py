@@ -109,6 +109,8 @@ DEMANDS = {
     "import my_envs (env.kwargs.inner)": {"env": {"kwargs": {"inner": "my_envs:Thing-v0"}}},
     "import my.Wrapper (env.wrappers.0)": {"env": {"wrappers": ["my.Wrapper"]}},
     "import my.Wrapper (env.wrappers.0._target_)": {"env": {"wrappers": [{"_target_": "my.Wrapper"}]}},
+    "import my.Torso (network.torso)": {"network": {"torso": "my.Torso"}},
+    "import my.Torso (network.torso._target_)": {"network": {"torso": {"_target_": "my.Torso", "width": 3}}},
     "import my.Callback (callbacks.1)": {"callbacks": ["ours", "my.Callback"]},
     "fetch https://x.org/p.csv (env.probs)": {"env": {"probs": "https://x.org/p.csv"}},
     "fetch file:///etc/passwd (env.path)": {"env": {"path": "file:///etc/passwd"}},
@@ -126,6 +128,7 @@ def test_demands_are_named(line: str) -> None:
 def test_what_runs_of_our_own_components_hold_demands_nothing(run: RunDir) -> None:
     harmless = {
         "init_from": None,
+        "network": {"torso": None},
         "device": {"accelerator": "cuda:0"},
         "env": {"id": "ALE/Pong-v5", "kwargs": {"map": "SF\nFG"}},
     }
