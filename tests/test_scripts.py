@@ -12,9 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import benchmark
 import kill_and_resume
 import pytest
 from conftest import ROOT
+
+from rlrun.sweeps import pool
 
 
 @pytest.mark.parametrize("algo", ["dqn", "ppo"])
@@ -132,3 +135,68 @@ def test_kill_and_resume_sees_what_is_wrong(
     code = kill_and_resume.main(["--kills", "3", "--phases", "claim,sweep", "algo=x"])
     assert capsys.readouterr().out.strip().split("\n")[-1] == said
     assert code == int(mode != "sound")
+
+
+JOB = """
+import sys
+from rlrun.rundir.layout import RunDir
+
+given = dict(word.split("=", 1) for word in sys.argv[2:])
+seed, wanted = int(given["seed"]), given["total_timesteps"]
+run = RunDir.create(given["hydra.run.dir"], {"config.yaml": f"env: {{id: Fake-v{wanted}}}"})
+if wanted == "2" and seed == 1:
+    run.set_status("failed", reason="so it was told")
+    sys.exit(1)
+lines = [f"{step},{seed * step},{-step}" for step in range(1, 1001)]
+run.metrics_csv.write_text("\\n".join(["env_steps,rollout/ep_rew_mean,other", *lines]))
+run.eval_csv.write_text(f"env_steps,kind,mean\\n1000,final,{seed}")
+evaluation = {"env_steps": 1000, "mean": seed, "std": 0.5, "episodes": 2}
+run.write_json(run.summary, {"final_eval": evaluation, "wall_seconds": 90, "state": "finished"})
+run.set_status("finished", env_steps=1000)
+"""
+
+
+@pytest.fixture
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the benchmark on a list of so many seeds and these lines, with jobs that take no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "results")
+    job = tmp_path / "job.py"
+    job.write_text(JOB)
+    monkeypatch.setattr(pool, "COMMAND", [sys.executable, str(job)])
+
+    def run(seeds: int, lines: dict[str, str], *words: str) -> int:
+        Path("tiny.yaml").write_text(json.dumps({"seeds": seeds, "lines": lines}))
+        return benchmark.main(["tiny.yaml", *words])
+
+    return run
+
+
+def test_a_benchmark_runs_what_is_missing_and_nothing_twice(
+    listed: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """IQM of 0, 1, 2, 3: one goes at each end."""
+    one, other = "algo=random env=identity total_timesteps=1", "algo=random env=identity total_timesteps=2"
+    assert listed(2, {"one": one}, "--jobs", "2") == 0
+    first = Path("outputs/benchmark/tiny/one/seeds_0_1/0_s0/status.json").stat().st_mtime_ns
+    assert listed(4, {"one": one}, "--jobs", "2") == 0
+    assert Path("outputs/benchmark/tiny/one/seeds_0_1/0_s0/status.json").stat().st_mtime_ns == first
+    assert sorted(path.name for path in Path("outputs/benchmark/tiny/one").iterdir()) == ["seeds_0_1", "seeds_2_3"]
+    said = capsys.readouterr().out
+    assert "| one | Fake-v1 | 4 | 1.500 | 1.500 |" in said and "| 1,000 | 0:01:30 |" in said
+    assert f"rlrun -m {one} seed=0,1,2,3" in said
+
+    assert listed(2, {"one": one, "two": other}) == 1, "a run failed"
+    assert "| two | Fake-v2 | 1 of 2 |" in capsys.readouterr().out
+    rows = benchmark.read_rows(Path("results/tiny.csv"))
+    assert {row.seed for row in rows if row.experiment == "one"} == {0, 1}
+    curve = [(row.step, row.value) for row in rows if row.metric == "rollout/ep_rew_mean" and row.seed == 1]
+    assert len(curve) == benchmark.POINTS and curve[0] == (1, 1) and curve[-1] == (1000, 1000)
+    assert [row.value for row in rows if row.metric == "final_eval/mean"] == [0, 1, 0]
+    assert benchmark.curves(rows)["Fake-v1"]["one"][1] == curve
+    assert Path("results/tiny.png").exists()
+
+    assert listed(2, {"one": one, "two": other}, "--report") == 0
+    assert benchmark.read_rows(Path("results/tiny.csv")) == rows
+    assert listed(2, {"one": other}) == 2
+    assert "was trained by other words" in capsys.readouterr().err
