@@ -55,8 +55,9 @@ class Picture(nn.Module):
             obs = obs.movedim(-1, 2)
         if obs.ndim == 5:  # every frame's channels side by side
             obs = obs.flatten(1, 2)
-        picture = (obs.float() - self.low) * self.factor
-        return picture if picture.is_cuda else picture.contiguous(memory_format=torch.channels_last)
+        if not obs.is_cuda:  # bytes are moved while they are bytes
+            obs = obs.contiguous(memory_format=torch.channels_last)
+        return (obs.float() - self.low) * self.factor
 
 
 class SpectralConv(nn.Conv2d):
