@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 
 from rlrun.checks import Bounded, OneOf, Within
+from rlrun.compute.allocator import keep_freed
 from rlrun.compute.rules import Rule
 from rlrun.compute.update import Follower, LossFn, Update
 from rlrun.errors import ConfigError
@@ -125,6 +126,7 @@ def _choose(accelerator: str) -> torch.device:
 
 
 def _set_up(cfg: DeviceConfig, device: torch.device) -> None:
+    keep_freed()
     torch.set_num_threads(cfg.threads)
     # Adam's moments of dead ReLU units decay into denormals, on which CPUs are many times slower.
     torch.set_flush_denormal(True)

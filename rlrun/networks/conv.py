@@ -57,7 +57,10 @@ class Picture(nn.Module):
             obs = obs.flatten(1, 2)
         if not obs.is_cuda:  # bytes are moved while they are bytes
             obs = obs.contiguous(memory_format=torch.channels_last)
-        return (obs.float() - self.low) * self.factor
+        picture = obs.float()
+        if self.low:
+            picture = picture - self.low
+        return picture if self.factor == 1 else picture * self.factor
 
 
 class SpectralConv(nn.Conv2d):
