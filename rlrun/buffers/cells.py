@@ -50,17 +50,23 @@ class Cells:
     """
 
     def __init__(self, space: Space, envs: int, rows: int):
-        self.envs, self.rows = envs, rows
+        self.envs = envs
+        self._span(rows)
         self.shape, self.dtype = space.shape, space.dtype  # of what a cell holds
         self._apart = 0  # cells that have held something apart
         self._free: list[int] = []  # those of them that hold nothing now
         self._opens: Callable[[], IO[bytes]] | None = None  # the file that they lie in, if it is not memory
+        self._all = np.ones(envs, bool)  # environments
         self.stays = False  # that file will be there when a state is put back
 
-    @property
-    def in_rows(self) -> int:
-        """How many cells lie in rows: the first cell apart."""
-        return self.rows * self.envs
+    def _span(self, rows: int) -> None:
+        self.rows = rows
+        self.in_rows = rows * self.envs  # cells in rows: the first cell apart
+        self._ring = np.array(self.in_rows)  # NumPy is quicker with an array of no axes than with a number
+
+    def of(self, numbers: Array) -> Array:
+        """The cells in rows of observations that are counted row by row."""
+        return np.remainder(numbers, self._ring)
 
     @cached_property
     def kept(self) -> Array:
@@ -87,7 +93,7 @@ class Cells:
 
     def lie_there(self, rows: int) -> None:
         """The file has so many rows already."""
-        self.rows = rows
+        self._span(rows)
         self.__dict__.pop("kept", None)
 
     @cached_property
@@ -156,14 +162,14 @@ class Cells:
 
     def take(self, cells: Array) -> Array:
         """[..., *obs] observations in these cells [...]."""
-        return self.kept.take(cells, axis=0)
+        return self.kept.take(cells, 0)
 
     def same(self, row: int, obs: Array) -> Array:
         """[E] bool: whether a row holds these observations [E, *obs], bit by bit."""
         first = row % self.rows * self.envs
         held = self.kept[first : first + self.envs]
         if _equal(held, obs):
-            return np.ones(self.envs, bool)
+            return self._all
         return np.array([_equal(one, other) for one, other in zip(held, obs, strict=True)])
 
     # State.

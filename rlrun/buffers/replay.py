@@ -233,9 +233,9 @@ class Replay:
         return Batch(obs, action, next_obs, reward, discount, weight, torch.from_numpy(found.number))
 
     def _draw(self, count: int, batch_size: int) -> Array:
-        if len(self) < batch_size:
-            raise RlrunError(f"a batch of {batch_size} was asked of a buffer that holds {len(self)} transitions")
-        return self.sampler.draw(len(self), count, batch_size)
+        if (held := len(self.ring)) < batch_size:
+            raise RlrunError(f"a batch of {batch_size} was asked of a buffer that holds {held} transitions")
+        return self.sampler.draw(held, count, batch_size)
 
     def _gather(self, slots: Array) -> Batch:
         """The transitions in these slots [..., B], as tensors on the device."""

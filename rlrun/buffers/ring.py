@@ -48,6 +48,7 @@ class Ring:
         self.capacity = self.rows * self.envs
         self.added = 0  # transitions so far: the number of the next one
         self.late = 0  # news of transitions that had been overwritten
+        self._slots = np.array(self.capacity)  # NumPy is quicker with an array of no axes than with a number
         self._obs_space, self._action_space = env.obs_space, env.action_space
         self.cells = cells_of(env.obs_space, self.envs, self.rows)
         if in_file:
@@ -113,7 +114,7 @@ class Ring:
             end = min(rollout.reward.size, begin + self.capacity - slot)
             self._store(slice(slot, slot + end - begin), first + begin, rollout, slice(begin, end))
             begin = end
-        begun = max(skipped, int(same.all()))
+        begun = max(skipped, int(np.count_nonzero(same) == envs))
         self.cells.write(row + begun, rollout.obs[begun:])
         self.added = first + rollout.reward.size
         for (t, e), final in rollout.final_obs.items():
@@ -128,21 +129,21 @@ class Ring:
         """Put a part of a rollout into these slots, from the number `first` on; each is followed by the next row."""
         held = self.steps[slots]
         self._vacate(held)
-        held["number"] = np.arange(first, first + len(held))
-        held["after"] = self.cell(held["number"] + self.envs)
+        numbers = np.arange(first, first + len(held))
+        held["number"], held["after"] = numbers, self.cell(numbers + self.envs)
         held["action"] = rollout.action.reshape(-1, *self._action_space.shape)[part]
         held["reward"], held["discount"] = rollout.reward.ravel()[part], self.gamma
         self._touch(slots.start, slots.stop)
 
     def _vacate(self, held: Array) -> None:
         """What these steps led to is not needed any more."""
-        after = held["after"]
-        if (apart := after >= self.cells.in_rows).any():
-            self.cells.drop(after[apart].tolist())
+        apart = held["after"] >= self.cells.in_rows
+        if np.count_nonzero(apart):
+            self.cells.drop(held["after"][apart].tolist())
 
     def cell(self, numbers: Array) -> Array:
         """The cells of what transitions of these numbers begin with."""
-        return numbers % self.cells.in_rows
+        return self.cells.of(numbers)
 
     def _touch(self, start: int, stop: int) -> None:
         """The blocks of these slots are no longer those that were saved."""
@@ -179,7 +180,7 @@ class Ring:
         Returns [E] bool: whether it was known with what it begins.
         """
         same = self.cells.same(row, obs)
-        if same.all():
+        if np.count_nonzero(same) == self.envs:
             return same
         newest = np.arange(self.added - self.envs, self.added)
         for e in np.flatnonzero(~same).tolist():
@@ -221,11 +222,11 @@ class Ring:
 
         The second is None where all are.
         """
-        slots = numbers % self.capacity
-        there = self.steps.take(slots)["number"] == numbers
-        if not (late := there.size - int(np.count_nonzero(there))):
+        slots, oldest = np.remainder(numbers, self._slots), self.added - len(self)
+        if _within(numbers, oldest, self.added):
             return slots.ravel(), None
-        self.late += late
+        there = (numbers >= oldest) & (numbers < self.added)
+        self.late += there.size - int(np.count_nonzero(there))
         return slots[there], there
 
     # State.
@@ -324,6 +325,13 @@ class Ring:
         ended |= columns["discount"] == 0
         contents = columns | {"ended": ended, "final_obs": next_obs[ended]}
         return {"stored": stored, "newest": next_obs[newest], "blocks": [Block(lambda: contents)]}
+
+
+def _within(numbers: Array, start: int, stop: int) -> bool:
+    """Whether all of them are in range(start, stop); an extreme is found quicker by its index."""
+    if not numbers.size:
+        return True
+    return start <= numbers.item(numbers.argmin()) and numbers.item(numbers.argmax()) < stop
 
 
 def _bits(obs: Array) -> Array:

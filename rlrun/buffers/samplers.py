@@ -124,6 +124,9 @@ class Prioritized:
         self.added = 0
         self.one = 2 ** min(UNITS, 62 - LARGEST.bit_length() - capacity.bit_length())  # the mass of p^alpha = 1
         self.largest = self.one  # mass so far
+        # Arrays of no axes: NumPy is quicker with them than with Python's numbers.
+        self._epsilon, self._most, self._one = np.array(EPSILON), np.array(float(LARGEST)), np.array(float(self.one))
+        self._unit = np.array(1.0)
         self._stored = 0
         self._strata = np.zeros(0)
 
@@ -147,7 +150,7 @@ class Prioritized:
         values = self.rng.random((count, batch_size))
         values += self._strata
         values *= self.tree.total / batch_size * (1 - 2**-50)  # so that no rounding makes one of them the total
-        return self.tree.find(values.astype(np.int64).ravel()).reshape(count, batch_size)
+        return self.tree.find(values.ravel().astype(np.int64)).reshape(values.shape)
 
     def weights(self, slots: Array, there: Array | None = None) -> Array:
         masses = self.tree.masses.take(slots)
@@ -159,13 +162,15 @@ class Prioritized:
     def weigh(self, slots: Array, td_error: Array) -> None:
         if not len(slots):
             return
-        powers = np.abs(td_error, dtype=np.float64)
-        powers += EPSILON
-        np.fmin(powers**self.alpha, LARGEST, out=powers)
-        powers *= self.one
-        masses = np.fmax(np.rint(powers, out=powers), 1, out=powers).astype(np.int64)
+        powers = td_error.astype(np.float64)
+        np.abs(powers, out=powers)
+        powers += self._epsilon
+        powers = np.fmin(powers**self.alpha, self._most)
+        powers *= self._one
+        np.rint(powers, out=powers)
+        masses = np.fmax(powers, self._unit).astype(np.int64)
         self.tree.put(slots, masses)
-        self.largest = max(self.largest, int(np.maximum.reduce(masses)))
+        self.largest = max(self.largest, masses.item(masses.argmax()))
 
     def state_dict(self, contents: bool = True) -> StateDict:
         masses = self.tree.masses[: self._stored].copy() if contents and self._stored else np.zeros(0, np.int64)
