@@ -15,6 +15,8 @@ from rlrun.types import MASK, Array
 class SamplingAgent(Agent):
     """Samples the policy while exploring, takes its mode otherwise; records log-probability and value of each step.
 
+    What was drawn is recorded beside, where it is not the action itself (see ops/distributions.py).
+
     Args:
         forward: obs [E, *obs] -> (output of the policy's head, value [E, 1]); with memory [E, M] as a second input,
             where there is one, it gives this pair and the memory behind it.
@@ -22,6 +24,7 @@ class SamplingAgent(Agent):
         rng: the random stream of the samples.
         masked: obeys the mask that stands in the observations.
         memory_size: M, numbers that are carried from step to step; 0 for none.
+        has_value: there is a value; without, `forward` gives the output of the policy's head alone.
     """
 
     state = ("rng",)
@@ -33,8 +36,9 @@ class SamplingAgent(Agent):
         rng: np.random.Generator,
         masked: bool = False,
         memory_size: int = 0,
+        has_value: bool = True,
     ):
-        self.forward, self.policy, self.rng, self.masked = forward, policy, rng, masked
+        self.forward, self.policy, self.rng, self.masked, self.has_value = forward, policy, rng, masked, has_value
         self.memory_size, self.network = memory_size, getattr(forward, "network", None)
 
     def initial_memory(self, num_envs: int) -> Array | None:
@@ -44,14 +48,22 @@ class SamplingAgent(Agent):
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         if memory is None:
-            output, value = self.forward(obs)
+            output = self.forward(obs)
         else:
-            (output, value), memory = self.forward(obs, memory)
+            output, memory = self.forward(obs, memory)
+        if self.has_value:
+            output, value = output
         mask = obs[MASK] if self.masked else None
         if not explore:
             return self.policy.mode(output, mask), memory, NOTHING
-        action, log_prob = self.policy.sample(output, self.rng, mask)
-        return action, memory, {"log_prob": log_prob, "value": value[:, 0]}
+        drawn, log_prob = self.policy.sample(output, self.rng, mask)
+        extras = {"log_prob": log_prob}
+        if self.has_value:
+            extras["value"] = value[:, 0]
+        if self.policy.squashes:
+            extras["drawn"] = drawn
+            drawn = self.policy.action(drawn)
+        return drawn, memory, extras
 
     def value(self, obs: Array, memory: Array | None = None) -> Array:
         """State values [E] of observations [E, *obs]."""

@@ -68,7 +68,7 @@ class Update:
         loss: `loss(nets, batch, *shared) -> (scalar, aux)`; aux is a dict of tensors and comes back detached. It reads
             networks through `nets` alone, draws no random numbers and looks at no tensor's value; `shared` are numbers.
         nets: everything with weights that the loss may look at (see networks/nets.py).
-        trains: the names in `nets` whose parameters move.
+        trains: the names in `nets` whose parameters move: of networks, of parts of them, or of single parameters.
         rule: how they do.
         max_grad_norm: gradients are scaled so that their global norm is at most this; None for no clipping.
         followers: networks in `nets` that take in a share of the new weights after every update.
@@ -95,7 +95,7 @@ class Update:
         trained: dict[str, Tensor] = {}
         for part in [trains] if isinstance(trains, str) else trains:
             found = {
-                name: p for name, p in nets.named_parameters() if p.requires_grad and name.partition(".")[0] == part
+                name: p for name, p in nets.named_parameters() if p.requires_grad and f"{name}.".startswith(f"{part}.")
             }
             if not found:
                 raise ValueError(f"there are no parameters to train in {part!r}")

@@ -2,55 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rollouts import DISCRETE, E, T, kit, rollout
 
-from rlrun.algos.algorithm import Kit
-from rlrun.algos.policy.ppo import PPO, PPOConfig, explained_variance
-from rlrun.compute.device import Device, DeviceConfig
+from rlrun.algos.policy.actor_critic import explained_variance
+from rlrun.algos.policy.ppo import PPO, PPOConfig
 from rlrun.errors import ConfigError
-from rlrun.networks import NetworkConfig
-from rlrun.networks.builder import build_mlp
 from rlrun.ops.fields import rows
-from rlrun.types import EnvSpec, Progress, Rollout, Space
-
-BOX = Space("box", (3,), np.dtype(np.float32))
-DISCRETE = Space("discrete", (), np.dtype(np.int64), n=4)
-T, E = 8, 2
+from rlrun.types import Progress, Space
 
 
 def ppo(action: Space = DISCRETE, **options: Any) -> PPO:
-    torch.manual_seed(0)
-    spec = EnvSpec("test", BOX, action, E)
-    options = {"n_steps": T, "batch_size": T * E, "n_epochs": 1} | options
-    cfg, device = PPOConfig(**options), Device(DeviceConfig(accelerator="cpu"))
-    network = partial(build_mlp, NetworkConfig(activation="tanh"))
-    rng, sampling = np.random.default_rng(1), np.random.default_rng(0)
-    return PPO(cfg, Kit(spec, network=network, device=device, rng=rng, sampling=sampling, total_timesteps=1000))
-
-
-def rollout(algo: PPO, ends: dict[tuple[int, int], str] | None = None) -> Rollout:
-    """What the agent itself would have recorded."""
-    rng, ends = np.random.default_rng(2), ends or {}
-    obs = rng.normal(size=(T + 1, E, 3)).astype(np.float32)
-    recorded = [algo.agent.act(obs[t], None, explore=True, env_steps=0) for t in range(T)]
-    extras = {key: np.stack([extra[key] for _, _, extra in recorded]) for key in ("log_prob", "value")}
-    flags = {name: np.zeros((T, E), bool) for name in ("terminated", "truncated")}
-    for where, name in ends.items():
-        flags[name][where] = True
-    return Rollout(
-        obs,
-        np.stack([action for action, _, _ in recorded]),
-        rng.normal(size=(T, E)).astype(np.float32),
-        flags["terminated"],
-        flags["truncated"],
-        {where: rng.normal(size=3).astype(np.float32) for where in ends},
-        extras,
-    )
+    return PPO(PPOConfig(**{"n_steps": T, "batch_size": T * E, "n_epochs": 1} | options), kit(action))
 
 
 def minibatch(algo: PPO, size: int = 16) -> dict[str, torch.Tensor]:

@@ -38,7 +38,11 @@ OWN: dict[str, dict[str, Any]] = {
     "qr_dqn": {"quantiles": 8},
     "iqn": {"fractions": 8, "target_fractions": 8, "acting_fractions": 8, "batch_size": 8, "learning_rate": 3e-3},
     "pqn": {"epsilon": ScheduleConfig("constant", 0.5)},
+    "a2c": {"n_steps": 4, "learning_rate": 5e-3, "learning_rate_schedule": "linear", "ent_coef": 0.05},
+    "vpg": {"learning_rate": 2e-2, "value_learning_rate": 5e-3},
+    "trpo": {"target_kl": 0.1},
 }
+MORE = {"a2c": 6, "vpg": 3, "trpo": 2}  # times as many steps, for one step of the policy on each rollout
 NEAR = 0.15
 NEAR_A_POLICY = 0.5  # a policy that still explores is worth less than the best
 
@@ -53,9 +57,10 @@ def deep() -> list[str]:
 def learned(name: str, probe: str, seed: int = 0) -> Any:
     """The agent after some hundred steps."""
     torch.manual_seed(seed)
-    steps = STEPS[probe]
+    steps = STEPS[probe] * MORE.get(name, 1)
     entry, envs = registry.get("algo", name), Probe(probe, ENVS)
     options = (REPLAY if entry.needs.memory == "replay" else ROLLOUT) | {"gamma": GAMMA} | OWN.get(name, {})
+    options = {key: value for key, value in options.items() if hasattr(entry.config(), key)}
     device, rng = Device(DeviceConfig(accelerator="cpu")), np.random.default_rng
     buffer = uniform(UniformConfig(capacity=2 * steps), envs.spec, gamma=GAMMA, rng=rng(seed), device=device)
     network = partial(build_mlp, NetworkConfig(hidden=[32, 32], layer_norm=name == "pqn"))

@@ -17,7 +17,8 @@ import torch
 import rlrun.envs.partial  # noqa: F401  registers the tasks
 from rlrun import cli
 from rlrun.algos.algorithm import Kit
-from rlrun.algos.policy.ppo import PPO, PPOConfig, outputs
+from rlrun.algos.policy.actor_critic import outputs
+from rlrun.algos.policy.ppo import PPO, PPOConfig
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.envs.vector.in_process import InProcess
 from rlrun.errors import ConfigError
@@ -103,7 +104,7 @@ def minibatches(algo: PPO, rollout: Rollout) -> list[dict[str, torch.Tensor]]:
         "where": np.arange(rollout.reward.size).reshape(shape),
         "advantage": np.arange(rollout.reward.size, dtype=np.float32).reshape(shape),
     }
-    return [rows(stack, 0) for stack in algo.stacks(columns, rollout)]
+    return [rows(stack, 0) for stack in algo.stacks(columns, rollout, algo.cfg.batch_size)]
 
 
 def by_steps(algo: PPO, rollout: Rollout) -> list[torch.Tensor]:
@@ -181,7 +182,7 @@ def test_padding_changes_nothing() -> None:
     value = rollout.extras["value"]
     columns = {"obs": rollout.obs[:-1], "action": rollout.action, "log_prob": rollout.extras["log_prob"]}
     columns |= {"value": value, "advantage": advantage, "returns": advantage + value}
-    (stack,) = algo.stacks(columns, rollout)
+    (stack,) = algo.stacks(columns, rollout, algo.cfg.batch_size)
     batch = rows(stack, 0)
     padding = np.setdiff1d(np.arange(len(batch["grid"])), batch["place"].numpy())
     assert len(padding) > 5
