@@ -2,16 +2,18 @@
 
     python scripts/bench.py --case dqn --rounds 3
     python scripts/bench.py --case ppo --compile
+    python scripts/bench.py --case a2c | ppo_mujoco
     python scripts/bench.py --case dqn --compile --steps 50000
     python scripts/bench.py --case dqn --floor 'path/to/floor_loop.py --tech eager'
     python scripts/bench.py --case dqn_atari
     python scripts/bench.py --case profile | env | env_atari | startup
     python scripts/bench.py --case uniform | prioritized | memory
 
-`dqn` and `ppo` train CartPole with RL Zoo's hyperparameters, `pqn` with its tuned ones beside the peers' DQN, on one
-thread each. The training loop alone is clocked: imports and construction come before, and there is neither evaluation
-nor checkpointing in it on any side. rlrun writes metrics.csv and TensorBoard events all the while; the peers write
-nothing. The peers are stable-baselines3 and, where it is installed, sbx: the same in JAX, whose DQN does not clip
+`dqn`, `ppo` and `a2c` train CartPole with RL Zoo's hyperparameters, `pqn` with its tuned ones beside the peers' DQN,
+`ppo_mujoco` HalfCheetah with the original PPO's, on one thread each. The training loop alone is clocked: imports and
+construction come before, and there is neither evaluation nor checkpointing in it on any side. rlrun writes metrics.csv
+and TensorBoard events all the while; the peers write nothing. The peers are stable-baselines3 and, where it is
+installed, sbx: the same in JAX, without A2C, whose DQN does not clip
 gradients. `--floor` adds an external bare loop: a script that takes `--case NAME --steps N --repeats 1 --threads 1` and
 prints a line of JSON with `steps_per_s`.
 
@@ -56,7 +58,7 @@ THREADS |= {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelis
 Measurement = dict[str, Any]
 
 # RL Zoo's CartPole hyperparameters, in both dialects.
-STEPS = {"dqn": 20_000, "ppo": 51_200, "pqn": 50_000, "dqn_atari": 3_000}
+STEPS = {"dqn": 20_000, "ppo": 51_200, "a2c": 40_000, "ppo_mujoco": 12_288, "pqn": 50_000, "dqn_atari": 3_000}
 RLRUN = {
     "dqn": """
         algo=dqn env=cartpole ~tuned env.num_envs=1 network.hidden=[256,256] network.activation=relu
@@ -69,6 +71,16 @@ RLRUN = {
         network.init=orthogonal algo.n_steps=32 algo.batch_size=256 algo.n_epochs=20 algo.gae_lambda=0.8 algo.gamma=0.98
         algo.learning_rate=1e-3 algo.learning_rate_schedule=linear algo.clip_range=0.2 algo.clip_range_schedule=linear
         algo.ent_coef=0 algo.max_grad_norm=0.5
+    """,
+    "a2c": """
+        algo=a2c env=cartpole ~tuned env.num_envs=8 network.hidden=[64,64] network.activation=tanh
+        network.init=orthogonal algo.n_steps=5 algo.gae_lambda=1 algo.gamma=0.99 algo.learning_rate=7e-4
+        algo.optimizer=rmsprop algo.rmsprop_eps=1e-5 algo.ent_coef=0 algo.vf_coef=0.5 algo.max_grad_norm=0.5
+    """,
+    "ppo_mujoco": """
+        algo=ppo env=gym env.id=HalfCheetah-v5 ~tuned env.num_envs=1 network.hidden=[64,64] network.activation=tanh
+        network.init=orthogonal algo.n_steps=2048 algo.batch_size=64 algo.n_epochs=10 algo.gae_lambda=0.95
+        algo.gamma=0.99 algo.learning_rate=3e-4 algo.clip_range=0.2 algo.ent_coef=0 algo.max_grad_norm=0.5
     """,
     "pqn": "algo=pqn env=cartpole",
     "dqn_atari": """
@@ -110,7 +122,7 @@ def bench_training(options: argparse.Namespace) -> list[Measurement]:
     """Speeds, ratios to the peer, and whether each of them learned."""
     case, steps = options.case, options.steps or STEPS[options.case]
     sides: dict[str, Callable[[int], Measurement]] = {"sb3": functools.partial(worker, "sb3", case, steps)}
-    if importlib.util.find_spec("sbx") and case not in CORES:
+    if importlib.util.find_spec("sbx") and case not in (*CORES, "a2c"):  # it has no A2C
         sides["sbx"] = functools.partial(worker, "sbx", case, steps)
     sides["rlrun"] = functools.partial(worker, "rlrun", case, steps)
     with tempfile.TemporaryDirectory(prefix="rlrun-graphs-") as cache:
@@ -251,7 +263,7 @@ def train_sb3(case: str, steps: int, seed: int) -> Measurement:
     import torch
 
     torch.set_num_threads(CORES.get(case, 1))
-    extra = {} if case == "ppo" else {"max_grad_norm": 10}
+    extra = {"max_grad_norm": 10} if "dqn" in case or case == "pqn" else {}
     return train_peer(stable_baselines3, case, steps, seed, device="cpu", **extra)
 
 
@@ -301,6 +313,11 @@ def train_peer(library: Any, case: str, steps: int, seed: int, **extra: Any) -> 
             seed=seed,
             **extra,
         )
+    elif case == "a2c":
+        cartpoles = make_vec_env("CartPole-v1", n_envs=8, seed=seed)
+        model = library.A2C("MlpPolicy", cartpoles, n_steps=5, gae_lambda=1.0, ent_coef=0.0, seed=seed, **extra)
+    elif case == "ppo_mujoco":
+        model = library.PPO("MlpPolicy", make_vec_env("HalfCheetah-v5", n_envs=1, seed=seed), seed=seed, **extra)
     else:
         model = library.PPO(
             "MlpPolicy",
