@@ -13,8 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import benchmark
+import gpu_check
 import kill_and_resume
 import pytest
+import torch
 from conftest import ROOT
 
 from rlrun.sweeps import pool
@@ -175,16 +177,16 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
 def test_a_benchmark_runs_what_is_missing_and_nothing_twice(
     listed: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """IQM of 0, 1, 2, 3: one goes at each end."""
     one, other = "algo=random env=identity total_timesteps=1", "algo=random env=identity total_timesteps=2"
-    assert listed(2, {"one": one}, "--jobs", "2") == 0
-    first = Path("outputs/benchmark/tiny/one/seeds_0_1/0_s0/status.json").stat().st_mtime_ns
-    assert listed(4, {"one": one}, "--jobs", "2") == 0
-    assert Path("outputs/benchmark/tiny/one/seeds_0_1/0_s0/status.json").stat().st_mtime_ns == first
-    assert sorted(path.name for path in Path("outputs/benchmark/tiny/one").iterdir()) == ["seeds_0_1", "seeds_2_3"]
+    assert listed(1, {"one": one}) == 0
+    (status,) = Path("outputs/benchmark/tiny/one/seeds_0_0").glob("*/status.json")
+    first = status.stat().st_mtime_ns
+    assert listed(2, {"one": one}) == 0
+    assert status.stat().st_mtime_ns == first
+    assert sorted(path.name for path in Path("outputs/benchmark/tiny/one").iterdir()) == ["seeds_0_0", "seeds_1_1"]
     said = capsys.readouterr().out
-    assert "| one | Fake-v1 | 4 | 1.500 | 1.500 |" in said and "| 1,000 | 0:01:30 |" in said
-    assert f"rlrun -m {one} seed=0,1,2,3" in said
+    assert "| one | Fake-v1 | 2 | 0.5000 | 0.5000 |" in said and "| 1,000 | 0:01:30 |" in said
+    assert f"rlrun -m {one} seed=0,1" in said
 
     assert listed(2, {"one": one, "two": other}) == 1, "a run failed"
     assert "| two | Fake-v2 | 1 of 2 |" in capsys.readouterr().out
@@ -200,3 +202,31 @@ def test_a_benchmark_runs_what_is_missing_and_nothing_twice(
     assert benchmark.read_rows(Path("results/tiny.csv")) == rows
     assert listed(2, {"one": other}) == 2
     assert "was trained by other words" in capsys.readouterr().err
+
+
+def test_statistics_over_seeds() -> None:
+    """The mean of the middle half, and where it lies as long as the seeds are drawn anew, with replacement."""
+    assert benchmark.iqm([0, 1, 2, 300]) == 1.5
+    low, high = map(float, benchmark.interval([0.0, 1.0, 2.0, 3.0]).split(" to "))
+    assert 0 <= low < 1 and 2 < high <= 3
+    assert benchmark.interval([2.0]) == "-"
+
+
+def test_a_gpu_is_checked_or_missed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is clocked is what comes behind the first updates; a run that fails or takes too long is a line."""
+    if not torch.cuda.is_available():
+        assert gpu_check.main([]) == 2
+        assert "this machine has no GPU that torch can use" in capsys.readouterr().err
+    words = "algo=dqn env=cartpole device=cpu device.compile=false +smoke=on"
+    row = gpu_check.measure(words.split(), 0.1)
+    assert row["updates_per_s"] > 0 and 0 < row["steps_per_s"] < 10 * row["updates_per_s"]
+    said = {"eager": row, "compiled": {"failed": "not done after 1 s"}}
+    monkeypatch.setattr(
+        gpu_check, "measured", lambda words, *_: said["eager" if "compile=false" in words else "compiled"]
+    )
+    monkeypatch.setitem(gpu_check.RUNS, "SAC, Pendulum", ("algo=none", "none", ""))
+    assert gpu_check.main(["--device", "cpu"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| DQN, CartPole | eager |") for line in lines) == 1
+    assert "| DQN, CartPole | compiled | not done after 1 s | - | - | - |" in lines
+    assert "| SAC, Pendulum | - | there is no algo=none | - | - | - |" in lines

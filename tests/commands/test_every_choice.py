@@ -134,6 +134,7 @@ def test_every_choice_is_in_a_run() -> None:
             assert f"{group}={name}" in words, f"{group}={name}"
 
 
+@pytest.mark.gpu
 def test_a_gpu_trains_or_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

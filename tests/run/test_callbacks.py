@@ -282,6 +282,7 @@ def test_the_order_of_columns_does_not_depend_on_a_checkpoint_before_learning_be
     assert [*whole.take()] == [*cut.take()] == ["train/loss", "mine/own", "rollout/exploration_rate"]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_numbers_from_a_device() -> None:
     assert numbers([torch.tensor(value, device="cuda") for value in (0.5, 1.5)]) == [0.5, 1.5]

@@ -142,6 +142,7 @@ def test_tensors_lose_their_graph_and_keep_their_values(tmp_path: Path) -> None:
     assert loaded["all"][0] == 0.0
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool])
 def test_tensors_of_a_gpu_come_back_on_the_cpu(tmp_path: Path, dtype: torch.dtype) -> None:
