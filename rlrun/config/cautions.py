@@ -36,3 +36,8 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     boxes = any(part.kind == "box" for part in (env.action_space, *env.action_space.fields.values()))
     if getattr(cfg.env, "rescale_action", None) is not None and not boxes:
         yield f"env.rescale_action: {env.id} has {env.action_space.kind} actions, nothing is rescaled"
+    normalize = getattr(cfg.env, "normalize", None)
+    if cfg.buffer is not None and normalize is not None and (normalize.obs or normalize.reward):
+        what = "obs" if normalize.obs else "reward"
+        instead = "; network.normalize_obs=true goes by what is known when they are drawn" if normalize.obs else ""
+        yield f"env.normalize.{what}: the replay keeps them as they were normalised when they were seen{instead}"

@@ -3,6 +3,9 @@
 Statistics are those of all data seen so far (Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm
 for computing sample variances"), in float64, without a prior that would bias them. Those of observations belong to the
 factory of environments, since evaluation reads them, and changes nothing; both are in the checkpoint.
+
+What a learner stores stays as it was normalised when it was seen. In a rollout that is what the policy saw; in a
+replay it grows old, and there the network should normalise (`network.normalize_obs`, see networks/norms.py).
 """
 
 from __future__ import annotations

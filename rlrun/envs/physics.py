@@ -1,4 +1,5 @@
-"""MuJoCo's part of an environment's state: what moves (an MjData), and what that is made of (an MjModel).
+"""MuJoCo's part of an environment's state: what moves (an MjData), what that is made of (an MjModel), and both in an
+environment of dm_control's.
 
 What the engine goes on from is its integration state: time, positions, velocities, activations, controls, forces from
 outside and the solver's warm start. Environments look at more, such as the places of bodies, which were computed at the
@@ -15,7 +16,19 @@ import numpy as np
 
 from rlrun.types import Array, StateDict
 
-MOVES, MADE_OF = "mujoco data", "mujoco model"
+MOVES, MADE_OF, SUITE = "mujoco data", "mujoco model", "dm_control"
+KINDS = {
+    ("mujoco", "MjData"): MOVES,
+    ("mujoco", "MjModel"): MADE_OF,
+    ("dm_control", "Environment"): SUITE,
+}
+
+STATIC = (
+    "gymnasium.envs.mujoco.mujoco_rendering",
+    "gymnasium_robotics.utils.mujoco_utils",
+    "shimmy.dm_control_compatibility",
+    "dm_control.rl.control",
+)
 
 # What an environment may read of an MjData: floating-point arrays whose sizes the model fixes.
 COMPUTED = (
@@ -31,15 +44,14 @@ PARTS = ("body_", "jnt_", "dof_", "geom_", "site_", "cam_", "light_", "tendon_",
 
 
 def kind(value: Any) -> str:
-    """MOVES or MADE_OF if it is MuJoCo's; "" for anything else."""
-    if not type(value).__module__.startswith("mujoco."):
-        return ""
-    return {"MjData": MOVES, "MjModel": MADE_OF}.get(type(value).__name__, "")
+    """MOVES, MADE_OF or SUITE if it is MuJoCo's or dm_control's; "" for anything else."""
+    cls = type(value)
+    return KINDS.get((cls.__module__.partition(".")[0], cls.__name__), "")
 
 
 def is_static(value: Any) -> bool:
-    """Whether it only draws an MjData, or only names the parts of a model."""
-    return type(value).__module__ in ("gymnasium.envs.mujoco.mujoco_rendering", "gymnasium_robotics.utils.mujoco_utils")
+    """Whether it only draws what moves, only names the parts of a model, or is but another mention of a known one."""
+    return type(value).__module__.startswith(STATIC)
 
 
 def fingerprint(model: Any) -> bytes:
@@ -51,7 +63,9 @@ def fingerprint(model: Any) -> bytes:
 
 
 def capture(value: Any) -> StateDict:
-    """An MjData or MjModel as plain data."""
+    """One of these kinds as plain data."""
+    if kind(value) == SUITE:
+        return {"type": SUITE} | _capture_suite(value)
     if kind(value) == MADE_OF:
         numbers = _joined(_properties(value))
         return {"type": MADE_OF, "numbers": numbers, "options": [getattr(value.opt, name) for name in _options(value)]}
@@ -63,7 +77,10 @@ def capture(value: Any) -> StateDict:
 
 
 def restore(value: Any, state: StateDict) -> None:
-    """Put what was captured into an MjData or MjModel of the same kind; ValueError or TypeError if it does not fit."""
+    """Put what was captured into another of the same kind; ValueError, TypeError or KeyError if it does not fit."""
+    if kind(value) == SUITE:
+        _restore_suite(value, state)
+        return
     if kind(value) == MADE_OF:
         _put(_properties(value), state["numbers"])
         for name, option in zip(_options(value), state["options"], strict=True):
@@ -75,6 +92,27 @@ def restore(value: Any, state: StateDict) -> None:
     mujoco.mj_forward(value.model, value)  # contacts, and all else that is there between two steps
     mujoco.mj_setState(value.model, value, state["numbers"], spec)  # with the warm start that it had
     _put(_computed(value), state["computed"])
+
+
+def _capture_suite(env: Any) -> StateDict:
+    """Physics, the numbers that the task keeps, its random stream, and where in the episode it stands."""
+    physics, task = env._physics, env._task
+    return {
+        "data": capture(physics.data.ptr),
+        "model": capture(physics.model.ptr),
+        "task": {name: value for name, value in vars(task).items() if type(value) in (bool, int, float)},
+        "random": list(task.random.get_state()),
+        "steps": env._step_count,
+        "over": env._reset_next_step,
+    }
+
+
+def _restore_suite(env: Any, state: StateDict) -> None:
+    restore(env._physics.model.ptr, state["model"])
+    restore(env._physics.data.ptr, state["data"])
+    vars(env._task).update(state["task"])
+    env._task.random.set_state(tuple(state["random"]))
+    env._step_count, env._reset_next_step = state["steps"], state["over"]
 
 
 def _computed(data: Any) -> list[Array]:

@@ -44,6 +44,7 @@ DTYPES = {"bool", "float16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
 }
 CONTAINERS = (list, tuple, set, deque, dict)
+ARGUMENTS = ("_ezpickle_args", "_ezpickle_kwargs")  # what Gymnasium's EzPickle keeps of how the environment was made
 STATIC = (gym.Space, GymSpec, gym.Env, types.ModuleType)  # and whatever can be called
 
 NOTHING = "nothing"  # the kind of None, which may become a number without being a new form
@@ -249,7 +250,7 @@ def _layer_state(layer: Any, known: dict[str, bytes]) -> StateDict:
             raise Unsaveable(f"{_name(layer)}.state_dict() failed: {faults.described(error)}") from error
     state = {}
     for name, value in vars(layer).items():
-        if name in known and _fingerprint(value) == known[name]:
+        if name in ARGUMENTS or (name in known and _fingerprint(value) == known[name]):
             continue
         if _leaves(value, MAX_LEAVES) > MAX_LEAVES:
             raise Unsaveable(f"`{name}` of {_name(layer)} has grown beyond {MAX_LEAVES:,} items")

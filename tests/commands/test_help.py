@@ -30,7 +30,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 def test_help_is_short_and_fits_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, "--help").splitlines()
-    assert len(lines) < 320
+    assert len(lines) < 400
     assert max(map(len, lines)) <= 80
 
 
@@ -78,7 +78,7 @@ def test_every_verb_has_help_that_names_its_options_and_flags(verb: str, capsys:
 def test_the_list_has_every_choice_once(capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys, "list")
     assert max(map(len, shown.splitlines())) <= 80
-    assert len(shown.splitlines()) < 300
+    assert len(shown.splitlines()) < 400
     for group in folders.GROUPS:
         named = [
             name

@@ -459,6 +459,9 @@ def test_a_check_finds_what_training_would_and_makes_nothing(words, code, says, 
         ("algo=dqn network.noisy=factorised", "algo.epsilon: random actions are taken beside the noise"),
         ("algo=noisy_dqn env=cartpole", ""),
         ("algo=dqn", ""),
+        ("algo=dqn env.normalize.obs=true", "env.normalize.obs: the replay keeps them as they were normalised when"),
+        ("algo=dqn env.normalize.reward=true", "env.normalize.reward: the replay keeps them as they were normalised"),
+        ("algo=ppo env.normalize.obs=true env.normalize.reward=true", ""),
     ],
 )
 def test_an_option_that_will_do_nothing_is_named(words, says):

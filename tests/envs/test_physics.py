@@ -93,5 +93,19 @@ def test_a_state_of_another_body_does_not_fit() -> None:
         walker.load_state_dict({**saved, "obs": walker.obs})
 
 
+@pytest.mark.parametrize(
+    ("module", "env_id"),
+    [
+        ("dm_control", "dm_control/cheetah-run-v0"),
+        ("dm_control", "dm_control/reacher-easy-v0"),  # whose target is a part of the model
+        ("dm_control", "dm_control/hopper-hop-v0"),
+        ("gymnasium_robotics", "FetchReach-v4"),
+    ],
+)
+def test_environments_of_packages_that_build_on_it_are_exact(module: str, env_id: str) -> None:
+    pytest.importorskip(module)
+    assert state.prove(GymEnvs(EnvConfig(id=env_id), SeedTree(0)).single).reason == ""
+
+
 def test_a_run_that_is_killed_and_resumed_ends_like_the_one_left_alone() -> None:
     check_algorithm("ppo", "env=hopper", "env.num_envs=2", "env.normalize.obs=true", "env.normalize.reward=true")
