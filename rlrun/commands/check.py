@@ -74,6 +74,7 @@ class Findings:
     replay_bytes: int = 0  # at the default capacity
     capacity: int = 0
     fits: list[str] = field(default_factory=list)
+    unaware: list[str] = field(default_factory=list)  # of those that fit: which take no notice of a mask of the actions
     misfits: dict[str, str] = field(default_factory=dict)  # algorithm -> why not
     failure: str = ""  # what the environment did when it was played
 
@@ -120,6 +121,8 @@ def examine(cfg: Any, options: CheckOptions) -> Findings:
     misfits = fit.misfits(spec)
     found.fits = [name for name in registry.names("algo") if name not in misfits]
     found.misfits = misfits
+    if spec.obs_space.masked:
+        found.unaware = [name for name in found.fits if not registry.get("algo", name).needs.masks]
     replay = registry.get("buffer", "uniform")
     found.capacity = getattr(replay.config, "capacity", 0)
     (need,) = replay.footprint(replay.config() if replay.config else None, spec)
@@ -333,6 +336,8 @@ def rows(found: Findings) -> Iterator[tuple[str, str]]:
     replay = f"{found.capacity:,} transitions take {size(found.replay_bytes)}"
     yield "replay", f"{found.transition_bytes:,} bytes a transition; {replay} (buffer.capacity)"
     yield "fits", ", ".join(found.fits) or "nothing"
+    if found.unaware:
+        yield "", f"the mask is not heeded by {', '.join(found.unaware)}"
     reasons: dict[str, list[str]] = {}
     for name, reason in found.misfits.items():
         reasons.setdefault(reason, []).append(name)

@@ -89,6 +89,12 @@ def test_an_environment_whose_properties_are_known(capsys: pytest.CaptureFixture
     assert "discrete" in report["misfits"]["q_learning"]
 
 
+def test_it_says_who_takes_no_notice_of_a_mask(capsys: pytest.CaptureFixture[str]) -> None:
+    report = found(capsys, "env.id=rlrun/Masked-v0")
+    assert {"fixed", "q_learning"} <= set(report["unaware"]) <= set(report["fits"]) - {"dqn", "ppo", "random"}
+    assert found(capsys, "env.id=rlrun/Masked-v0", "env.action_masks=false")["unaware"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "finding"),
     [
