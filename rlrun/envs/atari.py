@@ -14,6 +14,7 @@ the frames before its end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ale_py
@@ -35,67 +36,73 @@ catalogue.register_atari()  # in a child process, too: it keeps the emulator fro
 NEVER = 2**30  # frames of an episode: the limit is kept here, where the last picture is the true one
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """How a game is played and seen."""
+
+    frameskip: int = 4  # emulator frames of a step, all with one button
+    sticky: float = 0.0  # chance of a frame to repeat the button of the one before
+    full_action_space: bool = False  # all 18 buttons, also those that do nothing in this game
+    noop_max: int = 30  # a game begins after 0 to so many frames without a button, FIRE included; 0 for none
+    # where the game has a FIRE button, it is pressed for the agent when a game begins, and in place of whatever it
+    # chooses in the first step after it lost a life: there are games that wait for it
+    fire_reset: bool = True
+    # what it is to lose a life while others are left. "terminal": the episode terminates, and the next one goes on with
+    # the game; "penalty": `life_penalty` is taken off the reward, with the last life, too; "ignore"
+    life_loss: str = "ignore"
+    life_penalty: float = 1.0
+    grayscale: bool = True  # one number for a pixel, its luminance
+    screen_size: int = 84  # side of the square that pictures are brought to
+    # frames after which a game is truncated, in whole steps; the beginning not counted
+    max_num_frames_per_episode: int = 108_000
+    threads: int = 0  # of many games, how many are stepped at a time; 0 for as many as there are processors
+    mode: int | None = None  # of the cartridge; None: its own
+    difficulty: int | None = None  # the same
+
+    @property
+    def max_steps(self) -> int:
+        """Steps after which a game is truncated."""
+        return max(1, self.max_num_frames_per_episode // self.frameskip)
+
+    @property
+    def picture(self) -> Box:
+        """The space of what is seen."""
+        return Box(0, 255, (self.screen_size, self.screen_size, *([] if self.grayscale else [3])), np.uint8)
+
+
 class AtariGame(gym.Env):
     """One game, seen as uint8 [screen_size, screen_size], or with a last axis of 3 colours.
 
     Args:
         game: name of the ROM, such as "ms_pacman".
-        frameskip: emulator frames of a step, all with one button.
-        sticky: chance of a frame to repeat the button of the one before.
-        full_action_space: all 18 buttons, also those that do nothing in this game.
-        noop_max: a game begins after 0 to so many frames without a button, FIRE included; 0 for none.
-        fire_reset: where the game has a FIRE button, it is pressed for the agent when a game begins, and in place of
-            whatever it chooses in the first step after it lost a life: there are games that wait for it.
-        life_loss: what it is to lose a life while others are left. "terminal": the episode terminates, and the next one
-            goes on with the game; "penalty": `life_penalty` is taken off the reward, with the last life, too; "ignore".
-        grayscale: one number for a pixel, its luminance.
-        screen_size: side of the square that pictures are brought to.
-        max_num_frames_per_episode: frames after which a game is truncated, in whole steps; the beginning not counted.
-        mode, difficulty: of the cartridge; by default its own.
+        protocol: fields of `Protocol`.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 15}  # noqa: RUF012  Gymnasium's own form
 
-    def __init__(
-        self,
-        game: str,
-        *,
-        frameskip: int = 4,
-        sticky: float = 0.0,
-        full_action_space: bool = False,
-        noop_max: int = 30,
-        fire_reset: bool = True,
-        life_loss: str = "ignore",
-        life_penalty: float = 1.0,
-        grayscale: bool = True,
-        screen_size: int = 84,
-        max_num_frames_per_episode: int = 108_000,
-        threads: int = 0,
-        mode: int | None = None,
-        difficulty: int | None = None,
-        render_mode: str | None = None,
-    ):
+    def __init__(self, game: str, *, render_mode: str | None = None, **protocol: Any):
+        asked = Protocol(**protocol)
         self._ale = ale = ale_py.ALEInterface()
-        ale.setFloat("repeat_action_probability", sticky)
+        ale.setFloat("repeat_action_probability", asked.sticky)
         ale.setInt("random_seed", 0)
         if render_mode == "human":
             ale.setBool("display_screen", True)
         self._rom = str(roms.get_rom_path(game))
         ale.loadROM(self._rom)
-        self._cartridge = mode, difficulty
+        self._cartridge = asked.mode, asked.difficulty
         self._set_cartridge()
         self.render_mode = render_mode
-        self._buttons = list(ale.getLegalActionSet() if full_action_space else ale.getMinimalActionSet())
+        self._buttons = list(ale.getLegalActionSet() if asked.full_action_space else ale.getMinimalActionSet())
         self.action_space = Discrete(len(self._buttons))
-        self._rules = Rules(life_loss, life_penalty, fire_reset and Action.FIRE in self._buttons)
-        self._skip, self._noop_max = frameskip, noop_max
-        self._max_steps = max(1, max_num_frames_per_episode // frameskip)
+        self._rules = Rules(asked, self._buttons)
+        self._skip, self._noop_max, self._max_steps = asked.frameskip, asked.noop_max, asked.max_steps
         height, width = ale.getScreenDims()
-        colours = () if grayscale else (3,)
-        self._read = ale.getScreenGrayscale if grayscale else ale.getScreenRGB
-        self._resize = Resize(height, width, screen_size, screen_size)
-        self.observation_space = Box(0, 255, (screen_size, screen_size, *colours), np.uint8)
-        self._screens = np.zeros((2, height, width, *colours), np.uint8)  # the last two frames of a step, newest first
+        self._read = ale.getScreenGrayscale if asked.grayscale else ale.getScreenRGB
+        self._resize = Resize(height, width, asked.screen_size, asked.screen_size)
+        self.observation_space = asked.picture
+        self._screens = np.zeros(
+            (2, height, width, *asked.picture.shape[2:]), np.uint8
+        )  # the last two frames of a step, newest first
         self._shown = np.zeros(self.observation_space.shape, np.uint8)
         self._noops = np.random.RandomState(0)  # the generator that ALE's vector has, std::mt19937
         self._steps = self._lives = 0
@@ -195,12 +202,12 @@ class AtariGame(gym.Env):
 
 
 class Rules:
-    """What a life is worth. Args: as of `AtariGame`; fire: whether the game is begun for the agent."""
+    """What a life is worth, and whether the game is begun for the agent."""
 
-    def __init__(self, life_loss: str, life_penalty: float, fire: bool):
-        self.terminal = life_loss == "terminal"
-        self.penalty = life_penalty if life_loss == "penalty" else 0.0
-        self.fire = fire
+    def __init__(self, asked: Protocol, buttons: Sequence[Action]):
+        self.terminal = asked.life_loss == "terminal"
+        self.penalty = asked.life_penalty if asked.life_loss == "penalty" else 0.0
+        self.fire = asked.fire_reset and Action.FIRE in buttons
 
 
 class AtariVector(gym.vector.VectorEnv):
@@ -211,8 +218,7 @@ class AtariVector(gym.vector.VectorEnv):
 
     Args:
         num_envs: how many games.
-        threads: how many are stepped at a time; 0 for as many as there are processors.
-        others: as of `AtariGame`; no mode or difficulty of a cartridge can be set.
+        game, protocol: as of `AtariGame`; no mode or difficulty of a cartridge can be set.
     """
 
     metadata = {  # noqa: RUF012
@@ -221,55 +227,38 @@ class AtariVector(gym.vector.VectorEnv):
         "render_modes": AtariGame.metadata["render_modes"],
     }
 
-    def __init__(
-        self,
-        num_envs: int,
-        game: str,
-        *,
-        frameskip: int = 4,
-        sticky: float = 0.0,
-        full_action_space: bool = False,
-        noop_max: int = 30,
-        fire_reset: bool = True,
-        life_loss: str = "ignore",
-        life_penalty: float = 1.0,
-        grayscale: bool = True,
-        screen_size: int = 84,
-        max_num_frames_per_episode: int = 108_000,
-        threads: int = 0,
-        **cartridge: Any,
-    ):
-        if cartridge:
+    def __init__(self, num_envs: int, game: str, **protocol: Any):
+        asked = Protocol(**protocol)
+        if cartridge := [key for key in ("mode", "difficulty") if getattr(asked, key) is not None]:
             problem = f"{' and '.join(cartridge)} cannot be chosen in ALE's own vector"
             raise ConfigError("env.vector", problem, "use env.vector=in_process or subprocess")
         self._games = games = AtariVectorEnv(
             game,
             num_envs,
-            num_threads=threads,
+            num_threads=asked.threads,
             max_num_frames_per_episode=NEVER,
-            repeat_action_probability=sticky,
-            full_action_space=full_action_space,
+            repeat_action_probability=asked.sticky,
+            full_action_space=asked.full_action_space,
             autoreset_mode=AutoresetMode.SAME_STEP,
-            img_height=screen_size,
-            img_width=screen_size,
-            grayscale=grayscale,
+            img_height=asked.screen_size,
+            img_width=asked.screen_size,
+            grayscale=asked.grayscale,
             stack_num=1,  # frames are stacked outside, so that a replay can keep each of them once
-            frameskip=frameskip,
-            noop_max=noop_max,
+            frameskip=asked.frameskip,
+            noop_max=asked.noop_max,
             episodic_life=False,  # it would begin a new game with every life
             reward_clipping=False,
-            use_fire_reset=fire_reset,
+            use_fire_reset=asked.fire_reset,
         )
-        colours = () if grayscale else (3,)
         self.num_envs = num_envs
-        self.single_observation_space = Box(0, 255, (screen_size, screen_size, *colours), np.uint8)
+        self.single_observation_space = asked.picture
         self.single_action_space = games.single_action_space
         self.observation_space = gym.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = games.action_space
         buttons = list(games.ale.get_action_set())
         self._fire = buttons.index(Action.FIRE) if Action.FIRE in buttons else 0
-        self._rules = Rules(life_loss, life_penalty, fire_reset and Action.FIRE in buttons)
-        self._max_steps = max(1, max_num_frames_per_episode // frameskip)
+        self._rules = Rules(asked, buttons)
+        self._max_steps = asked.max_steps
         self._steps, self._lives = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
         self._life_began, self._begun = np.zeros(num_envs, bool), False  # whether any did
         self._uncut = np.zeros(num_envs, bool)
