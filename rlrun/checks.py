@@ -119,6 +119,27 @@ class OneOf:
         return " | ".join(self.words)
 
 
+class AutoOr:
+    """The word `auto`, or a number in bounds, which a field of text holds."""
+
+    def __init__(self, bound: Within | Above0):
+        self.bound = bound
+
+    @property
+    def words(self) -> Sequence[str]:
+        return ("auto", str(self.bound))
+
+    def check(self, key: str, value: str) -> None:
+        if value == "auto":
+            return
+        try:
+            number = float(value)
+        except ValueError:
+            raise ConfigError(key, f"must be auto or a number, got {value!r}") from None
+        countable(key, number)
+        self.bound.check(key, number)
+
+
 Share = Annotated[float, Within(0, 1)]
 Positive = Annotated[float, Above0()]
 NotNegative = Annotated[float, Within(0)]

@@ -22,6 +22,7 @@ class Agent(Stateful):
     """
 
     rng: np.random.Generator  # what its exploration draws from
+    replays_memory: bool = True  # learning takes what it remembered before each step
     network: Any = None  # the module that it acts by, if there is one: what is published to agents elsewhere
 
     def initial_memory(self, num_envs: int) -> Array | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
@@ -12,7 +12,7 @@ from rlrun.buffers.replay import BURST_BYTES
 from rlrun.checks import Above0, Count, Natural, Positive, Share, Within
 from rlrun.compute.means import UpdateMeans
 from rlrun.compute.rules import GradientConfig
-from rlrun.compute.update import Aux
+from rlrun.compute.update import Aux, LossFn
 from rlrun.errors import ConfigError
 from rlrun.footprint import Footprint, Need, Parameters, transition
 from rlrun.networks.target import TargetNet
@@ -93,7 +93,7 @@ class ReplayLearner(Algorithm):
     `state`: each is an attribute of its name in `nets`.
 
     Args:
-        nets: the networks that are trained, all by one loss.
+        nets: the networks that are trained.
         follow: name of a target network to be made -> name of the one in `nets` that it follows, as `tau` and
             `target_update_interval` say.
         generator: the stream of the loss's random numbers, if it takes any: `draw` says which.
@@ -139,15 +139,33 @@ class ReplayLearner(Algorithm):
         rounds = max(1, self.rollout_steps * env.num_envs // cfg.train_freq)  # in a chunk
         in_a_row = rounds * cfg.gradient_steps
         self.remembers = any(getattr(getattr(nets, name), "memory_size", 0) for name in trained)
-        self.optimiser = kit.update(
-            self.loss if generator is None else self._loss_of_drawn,
-            nets,
-            trains=trained,
-            cfg=cfg,
+        self.optimiser = self.updates(
+            kit,
             ahead=0 if self.remembers else total_timesteps * cfg.gradient_steps // cfg.train_freq,
             bursts=(min(in_a_row, buffer.ahead or in_a_row),),
+        )
+
+    def updates(self, kit: Kit, ahead: int, bursts: Sequence[int]) -> Any:
+        """What makes the updates: of all networks by one loss; a subclass may have several.
+
+        Args:
+            ahead, bursts: how many they will be, and how many in a row (see `Device.update`).
+        """
+        return kit.update(
+            self.of_drawn(self.loss),
+            self.nets,
+            trains=[name for name, _ in self.nets.named_children() if name not in self.targets],
+            cfg=self.cfg,
+            ahead=ahead,
+            bursts=bursts,
             followers=list(self.targets.values()),
         )
+
+    def of_drawn(self, loss: LossFn) -> LossFn:
+        """A loss as it is, or, where there are random numbers, of a batch and them in one."""
+        if self.generator is None:
+            return loss
+        return lambda nets, inputs: loss(nets, inputs.batch, inputs.drawn)
 
     def loss(self, nets: Nets, batch: Batch, drawn: Any = None) -> tuple[Tensor, Aux]:
         """The loss of a batch (see `Update`). aux: td_error [B] becomes priorities, the others are 0-d and logged.
@@ -160,9 +178,6 @@ class ReplayLearner(Algorithm):
     def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
         """Random numbers for the losses of so many batches: tensors [updates, ...], by name, or dicts of such."""
         raise NotImplementedError
-
-    def _loss_of_drawn(self, nets: Nets, inputs: Drawn) -> tuple[Tensor, Aux]:
-        return self.loss(nets, inputs.batch, inputs.drawn)
 
     def _stacks(self, owed: int) -> Iterator[Batch]:
         """Stacks of batches for so many updates; of sequences for a network that remembers."""

@@ -11,7 +11,7 @@ MAX_PENDING = 1024  # additions that are kept as they came
 
 
 class UpdateMeans:
-    """Means over all updates since the last `take`."""
+    """Means since the last `take`, of every key over the updates that said something of it."""
 
     def __init__(self) -> None:
         self._pending: list[dict[str, Any]] = []
@@ -19,23 +19,28 @@ class UpdateMeans:
         self._counts: dict[str, int] = {}
 
     def add(self, aux: dict[str, Any]) -> None:
-        """What one update said, numbers or 0-d tensors, or what k of them said, tensors [k]; always the same keys."""
+        """What one update said, numbers or 0-d tensors, or what k of them said, tensors [k]."""
         self._pending.append(aux)
         if len(self._pending) == MAX_PENDING:
             self._fold()
 
     def take(self) -> dict[str, Any]:
-        """The means; nothing if there was no update."""
+        """The means; nothing if there was no update. Tensors stay on the device, those of the CPU become floats.
+
+        Whoever collects the means would keep as many small tensors, each in a gap between batches of which no other
+        would fit there any more: the process would grow with every update.
+        """
         if not self._sums and len(self._pending) == 1:
-            return {key: value.mean() if np.ndim(value) else value for key, value in self._pending.pop().items()}
-        self._fold()
-        means = {key: total / self._counts[key] for key, total in self._sums.items()}
-        self._sums, self._counts = {}, {}
-        return means
+            means = {key: value.mean() if np.ndim(value) else value for key, value in self._pending.pop().items()}
+        else:
+            self._fold()
+            means = {key: total / self._counts[key] for key, total in self._sums.items()}
+            self._sums, self._counts = {}, {}
+        return {key: value.item() if getattr(value, "is_cpu", False) else value for key, value in means.items()}
 
     def _fold(self) -> None:
-        for key in self._pending[0] if self._pending else ():
-            values = [aux[key] for aux in self._pending]
+        for key in dict.fromkeys(key for aux in self._pending for key in aux):
+            values = [aux[key] for aux in self._pending if key in aux]
             if isinstance(values[0], torch.Tensor):
                 joined = torch.hstack(values)
                 total, count = joined.sum(), len(joined)

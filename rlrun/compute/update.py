@@ -17,7 +17,7 @@ import torch
 
 from rlrun.compute.rules import Rule, clip_divisor
 from rlrun.ops.fields import unbound
-from rlrun.state import put_back
+from rlrun.state import Stateful, put_back
 from rlrun.types import StateDict, Tensor
 
 if TYPE_CHECKING:
@@ -59,6 +59,42 @@ class Follower(Protocol):
     def pairs(self) -> Sequence[tuple[Tensor, Tensor]]:
         """Its tensors, each with the one that it follows."""
         ...
+
+
+class Turn(NamedTuple):
+    """An update that takes its turn (see `Turns`)."""
+
+    update: Update
+    every: int = 1  # batches between two of its steps
+    rate: float = 1.0  # its learning rate, as a multiple of the one that is given
+
+
+class Turns(Stateful):
+    """Updates of several losses, one after the other on every batch; some on every so many batches only.
+
+    In aux the `loss` of each is called after it, such as `critic_loss`; of other names each has its own. What has no
+    turn on a batch says nothing of it.
+
+    Args:
+        turns: by name, in their order.
+    """
+
+    state = ("batches", "updates")
+
+    def __init__(self, **turns: Turn):
+        self.turns, self.updates = turns, {name: turn.update for name, turn in turns.items()}
+        self.batches = 0  # taken in so far
+
+    def burst(self, stack: Any, *shared: float, learning_rate: float) -> Iterator[Piece]:
+        """All updates whose turn it is, for each of the stacked batches in order; made as they are asked for."""
+        for i, batch in enumerate(unbound(stack)):
+            self.batches += 1
+            aux: Aux = {}
+            for name, (update, every, rate) in self.turns.items():
+                if self.batches % every == 0:
+                    said = update(batch, *shared, learning_rate=rate * learning_rate)
+                    aux |= {f"{name}_loss": said.pop("loss")} | said
+            yield Piece(i, aux)
 
 
 class Update:

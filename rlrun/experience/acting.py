@@ -12,8 +12,8 @@ class Acting:
     """`acting(obs, explore=…, env_steps=…) -> actions, extras`, with the memory kept here between the calls.
 
     Whoever steps the environments says where episodes ended; there the next step begins with the initial memory again.
-    The extras of an agent with memory hold what it had before the step as `memory` [E, M], so that a learner can go
-    through any part of an episode once more.
+    The extras of an agent whose memory is replayed hold what it had before the step as `memory` [E, M], so that a
+    learner can go through any part of an episode once more.
 
     Args:
         agent: acts; another one may take its place, with memory of the same shape.
@@ -31,7 +31,9 @@ class Acting:
     def __call__(self, obs: Array, *, explore: bool, env_steps: int) -> tuple[Array, Mapping[str, Array]]:
         before = self.memory
         action, self.memory, extras = self.agent.act(obs, before, explore=explore, env_steps=env_steps)
-        return action, extras if before is None else {**extras, "memory": before}
+        if before is None or not getattr(self.agent, "replays_memory", True):
+            return action, extras
+        return action, {**extras, "memory": before}
 
     def ended(self, envs: Collection[int]) -> None:
         """Episodes ended in these environments with the last step."""

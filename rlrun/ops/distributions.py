@@ -274,6 +274,7 @@ class SquashedGaussian(Gaussian):
     """
 
     squashes = True
+    log_half: float  # log of half the range, summed over the dimensions
 
     def __init__(self, shape: tuple[int, ...], low: Array, high: Array, **options: Any):
         super().__init__(shape, low, high, **options)
@@ -281,13 +282,13 @@ class SquashedGaussian(Gaussian):
         if not (np.isfinite(low) & np.isfinite(high)).all():
             raise ValueError("an action dimension has no bounds to squash a policy into")
         self._middle, self._half = low / 2 + high / 2, high / 2 - low / 2
-        self._log_half = float(np.log(np.maximum(self._half, np.finfo(np.float32).tiny)).sum())
+        self.log_half = float(np.log(np.maximum(self._half, np.finfo(np.float32).tiny)).sum())
 
     def sample(self, output: Array, rng: np.random.Generator, mask: Array | None = None) -> tuple[Array, Array]:
         drawn, log_prob = super().sample(output, rng)
         flat = drawn.reshape(len(drawn), -1)
         slope = 2 * (LOG_2 - flat - np.logaddexp(0, -2 * flat))
-        return drawn, log_prob - np.add.reduce(slope, 1) - np.float32(self._log_half)
+        return drawn, log_prob - np.add.reduce(slope, 1) - np.float32(self.log_half)
 
     def action(self, drawn: Array) -> Array:
         return np.minimum(np.maximum(self._middle + self._half * np.tanh(drawn), self._low), self._high)
@@ -296,7 +297,7 @@ class SquashedGaussian(Gaussian):
         return self.action(super().mode(output))
 
     def log_prob(self, output: Tensor, drawn: Tensor, mask: Tensor | None = None) -> Tensor:
-        return super().log_prob(output, drawn) - log_slope(drawn).reshape(len(drawn), -1).sum(-1) - self._log_half
+        return super().log_prob(output, drawn) - log_slope(drawn).reshape(len(drawn), -1).sum(-1) - self.log_half
 
     def entropy(self, output: Tensor, mask: Tensor | None = None) -> Tensor:
         """H(u) + E[log(da / du)], the mean by Gauss-Hermite quadrature: there is no closed form."""
@@ -304,7 +305,7 @@ class SquashedGaussian(Gaussian):
         std, slope = math.sqrt(2) * log_std.exp(), torch.zeros_like(mean)
         for node, weight in zip(*(x.tolist() for x in np.polynomial.hermite.hermgauss(NODES)), strict=True):
             slope = slope + weight / math.sqrt(math.pi) * log_slope(mean + std * node)
-        return super().entropy(output) + slope.sum(-1) + self._log_half
+        return super().entropy(output) + slope.sum(-1) + self.log_half
 
     def rsample(self, output: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions [B, *shape] of u = mean + std * noise [B, A], and their log-probabilities [B], with gradients."""
@@ -314,9 +315,14 @@ class SquashedGaussian(Gaussian):
         return self.squash(drawn), self.log_prob(output, drawn)
 
     def squash(self, drawn: Tensor) -> Tensor:
-        """The actions [B, *shape] of what was drawn."""
-        middle, half = drawn.new_tensor(self._middle.tolist()), drawn.new_tensor(self._half.tolist())
-        return middle + half * drawn.tanh()
+        """The actions of what was drawn, [B, *shape] or flat [B, A]."""
+        return self.stretch(drawn.tanh())
+
+    def stretch(self, unit: Tensor) -> Tensor:
+        """Actions, [B, *shape] or flat [B, A], of numbers within -1 and 1 in the same form."""
+        flat = unit.reshape(len(unit), -1)
+        middle, half = (unit.new_tensor(bound.ravel().tolist()) for bound in (self._middle, self._half))
+        return (middle + half * flat).reshape(unit.shape)
 
 
 def log_slope(drawn: Tensor) -> Tensor:

@@ -13,13 +13,14 @@ from rlrun.compute.device import Device, DeviceConfig
 from rlrun.types import EnvSpec, HeadSpec, Space
 
 BOX = Space("box", (3,), np.dtype(np.float32))
+INTERVAL = BOX._replace(shape=(1,), low=np.array([-2.0], np.float32), high=np.array([2.0], np.float32))
 FOUR, TWO = (Space("discrete", (), np.dtype(np.int64), n=n) for n in (4, 2))
 # Two actions, stay and end; every state leads to itself until then.
 MODEL = {s: {0: [(1.0, s, 0.0, False)], 1: [(1.0, s, 1.0, True)]} for s in range(4)}
 
 
-def spec(obs: Space) -> EnvSpec:
-    return EnvSpec("test", obs, TWO, num_envs=2, max_episode_steps=1, model=MODEL, reward_range=(0.0, 1.0))
+def spec(obs: Space, actions: Space = TWO) -> EnvSpec:
+    return EnvSpec("test", obs, actions, num_envs=2, max_episode_steps=1, model=MODEL, reward_range=(0.0, 1.0))
 
 
 @pytest.mark.parametrize("name", sorted(algorithms()))
@@ -27,12 +28,12 @@ def test_every_algorithm_is_built_from_its_defaults_and_a_description_of_the_env
     entry = registry.get("algo", name)
     assert entry.config is not None
     tabular = "box" not in entry.needs.obs or "bandits" in entry.factory.__module__
-    env = spec(FOUR if tabular else BOX)
+    env = spec(FOUR if tabular else BOX, TWO if "discrete" in entry.needs.action else INTERVAL)
     algo = entry.factory(entry.config(), Kit(env))
     assert isinstance(algo, Algorithm)
     obs = np.zeros((2, *env.obs_space.shape), env.obs_space.dtype)
     action, _, _ = algo.agent.act(obs, algo.agent.initial_memory(2), explore=True, env_steps=0)
-    assert action.shape == (2,)
+    assert action.shape == (2, *env.action_space.shape)
     algo.load_state_dict(algo.state_dict())
 
 

@@ -1,4 +1,7 @@
-"""Every deep algorithm of discrete actions on environments whose values are known (tests/support/probes.py)."""
+"""Every deep algorithm on environments whose values are known (tests/support/probes.py).
+
+Those that learn continuous actions from replay do it once more with all actions between the two.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import torch
 from probes import GAMMA, VALUES, Probe
 
 from rlrun import registry
+from rlrun.agents.actor import NoiseConfig
 from rlrun.algos.algorithm import Kit
 from rlrun.buffers import Replay, UniformConfig, uniform
 from rlrun.compute.device import Device, DeviceConfig
@@ -32,6 +36,10 @@ REPLAY: dict[str, Any] = {
     "tau": 0.1,
     "epsilon": ScheduleConfig("constant", 0.5),
 }
+ACTOR: dict[str, Any] = {
+    **{"batch_size": 32, "learning_starts": 64, "random_steps": 1024},
+    "actor_learning_rate": 2e-3,  # slower than the critics, or it is at the bounds before they know better
+}
 ROLLOUT: dict[str, Any] = {"learning_rate": 5e-3, "n_steps": 16, "batch_size": 16, "n_epochs": 8}
 OWN: dict[str, dict[str, Any]] = {
     "c51": {"v_min": -3.0, "v_max": 3.0, "atoms": 25},
@@ -41,25 +49,33 @@ OWN: dict[str, dict[str, Any]] = {
     "a2c": {"n_steps": 4, "learning_rate": 5e-3, "learning_rate_schedule": "linear", "ent_coef": 0.05},
     "vpg": {"learning_rate": 2e-2, "value_learning_rate": 5e-3},
     "trpo": {"target_kl": 0.1},
+    "sac": {"alpha": "0.02"},
+    "td3": {"noise": NoiseConfig(std=0.5)},
+    "ddpg": {"noise": NoiseConfig(std=0.5)},
 }
 MORE = {"a2c": 6, "vpg": 3, "trpo": 2}  # times as many steps, for one step of the policy on each rollout
 NEAR = 0.15
 NEAR_A_POLICY = 0.5  # a policy that still explores is worth less than the best
 
 
-def deep() -> list[str]:
-    """The algorithms with a network that choose among actions and look further than one step."""
+def deep() -> list[registry.Entry]:
+    """The algorithms with a network that look further than one step."""
     plugins.load_installed()
     entries = [registry.get("algo", name) for name in registry.names("algo")]
-    return [e.name for e in entries if e.ours and e.network and "discrete" in e.needs.action and not e.needs.one_step]
+    return [e for e in entries if e.ours and e.network and not e.needs.one_step]
 
 
-def learned(name: str, probe: str, seed: int = 0) -> Any:
-    """The agent after some hundred steps."""
+def is_actor_critic(entry: registry.Entry) -> bool:
+    return entry.factory.__module__.startswith("rlrun.algos.continuous")
+
+
+def learned(name: str, probe: str, seed: int = 0, continuous: bool = False) -> Any:
+    """The algorithm after some hundred steps."""
     torch.manual_seed(seed)
     steps = STEPS[probe] * MORE.get(name, 1)
-    entry, envs = registry.get("algo", name), Probe(probe, ENVS)
-    options = (REPLAY if entry.needs.memory == "replay" else ROLLOUT) | {"gamma": GAMMA} | OWN.get(name, {})
+    entry, envs = registry.get("algo", name), Probe(probe, ENVS, continuous)
+    replays, given = entry.needs.memory == "replay", {"gamma": GAMMA} | OWN.get(name, {})
+    options = (REPLAY | (ACTOR if is_actor_critic(entry) else {}) if replays else ROLLOUT) | given
     options = {key: value for key, value in options.items() if hasattr(entry.config(), key)}
     device, rng = Device(DeviceConfig(accelerator="cpu")), np.random.default_rng
     buffer = uniform(UniformConfig(capacity=2 * steps), envs.spec, gamma=GAMMA, rng=rng(seed), device=device)
@@ -73,13 +89,13 @@ def learned(name: str, probe: str, seed: int = 0) -> Any:
         progress.advance(chunk)
         algo.learn(chunk.data, progress)
         if progress.done:
-            return algo.agent
+            return algo
     raise AssertionError("it never ends")
 
 
 def errors(name: str, probe: str) -> Iterator[tuple[str, float]]:
     """How far values are off, in units of what is near, and whether another than the best action is played."""
-    agent = learned(name, probe)
+    agent = learned(name, probe).agent
     for seen, known in VALUES[probe].items():
         obs = np.array([seen], np.float32)
         if hasattr(agent, "values"):
@@ -93,10 +109,30 @@ def errors(name: str, probe: str) -> Iterator[tuple[str, float]]:
 
 
 @pytest.mark.parametrize("probe", VALUES)
-@pytest.mark.parametrize("name", deep())
+@pytest.mark.parametrize("name", [e.name for e in deep() if "discrete" in e.needs.action and not is_actor_critic(e)])
 def test_known_values_are_found(name: str, probe: str) -> None:
     found = dict(errors(name, probe))
     assert max(found.values()) < 1, found
+
+
+@pytest.mark.parametrize("probe", VALUES)
+@pytest.mark.parametrize(
+    ("name", "kind"), [(e.name, kind) for e in deep() if is_actor_critic(e) for kind in sorted(e.needs.action)]
+)
+def test_an_actor_finds_what_is_best_and_its_critics_the_values(name: str, kind: str, probe: str) -> None:
+    algo, wrong = learned(name, probe, continuous=kind == "box"), 0
+    for seen, known in VALUES[probe].items():
+        obs = np.array([seen], np.float32)
+        action, _, _ = algo.agent.act(obs, None, explore=False, env_steps=0)
+        played = 2.0 * action[0] - 1 if kind == "discrete" else action[0, 0]
+        if known[0] != known[1] and abs(played - np.sign(known[1])) > 0.2:
+            wrong += 1
+            continue
+        asked = (torch.from_numpy(obs), torch.from_numpy(action))[: 1 + (kind == "box")]
+        with torch.no_grad():
+            values = algo.critics(*asked)[..., 0 if kind == "box" else int(action[0])]
+        assert float((values - max(known)).abs().max()) < 2 * NEAR, seen
+    assert wrong <= len(VALUES[probe]) // 8  # an actor at the wrong bound does not come back
 
 
 def test_the_same_batch_in_a_whole_burst_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

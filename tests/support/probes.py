@@ -21,6 +21,8 @@ import numpy as np
 from rlrun.types import Array, EnvSpec, EpisodeStat, Space, Step
 
 GAMMA = 0.5
+TWO = Space("discrete", (), np.dtype(np.int64), n=2)
+INTERVAL = Space("box", (1,), np.dtype(np.float32), low=-np.ones(1, np.float32), high=np.ones(1, np.float32))
 LENGTH = {"one_step": 1, "two_steps": 2, "action": 1, "observation": 1, "discount": 3}
 # What is seen -> the value of both actions, all later ones being the best.
 Seen = tuple[float, float, float]
@@ -36,14 +38,14 @@ VALUES: Mapping[str, Mapping[Seen, tuple[float, float]]] = {
 
 
 class Probe:
-    """E copies of one of the five; observations [E, 3] float32, two actions."""
+    """E copies of one of the five; observations [E, 3] float32, two actions, or all from -1 to 1."""
 
     caveat = ""
 
-    def __init__(self, name: str, num_envs: int):
-        self.name, self.num_envs = name, num_envs
+    def __init__(self, name: str, num_envs: int, continuous: bool = False):
+        self.name, self.num_envs, self.continuous = name, num_envs, continuous
         obs_space = Space("box", (3,), np.dtype(np.float32))
-        self.spec = EnvSpec(name, obs_space, Space("discrete", (), np.dtype(np.int64), n=2), num_envs)
+        self.spec = EnvSpec(name, obs_space, INTERVAL if continuous else TWO, num_envs)
         self.rng = np.random.default_rng(0)
         self.obs, self.t = np.zeros((num_envs, 3), np.float32), 0
 
@@ -54,7 +56,7 @@ class Probe:
 
     def step(self, action: Array) -> Step:
         self.t += 1
-        seen, sign = self.obs.prod(1), 2.0 * action - 1
+        seen, sign = self.obs.prod(1), action[:, 0] if self.continuous else 2.0 * action - 1
         reward = {
             "one_step": np.ones(self.num_envs),
             "two_steps": np.full(self.num_envs, self.t - 1.0),

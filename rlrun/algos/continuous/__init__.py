@@ -1,0 +1,1 @@
+"""Actors and critics that learn from replay: DDPG, TD3, SAC."""

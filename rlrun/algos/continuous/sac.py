@@ -1,0 +1,137 @@
+"""Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905): a policy that is paid for its entropy, too.
+
+With V(s) = E over a ~ pi of [ min over n of Q_n(s, a) - alpha log pi(a|s) ] (equations 5, 7, 18):
+
+    y  = r + discount * V_target(s')
+    L_critics = sum over n of E[ w * (Q_n(s, a) - y)^2 ],         L_actor = -E[ V(s) ]
+    L_alpha   = log alpha * E[ H(pi) - H_target ],                H(pi) = E over a ~ pi of [ -log pi(a|s) ]
+
+pi is a Gaussian squashed into the bounds, and the mean over actions is taken with one, a = squash(mean + std * eps);
+or it chooses among discrete actions, and the mean is a sum over all (Christodoulou 2019, arXiv:1910.07207).
+Densities are those of actions in units of half their range, so that neither alpha nor H_target depends on what the
+environment counts in. Differs from the paper: the temperature is exp(log alpha) and log alpha descends, as in the
+authors' code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import torch
+
+from rlrun import networks
+from rlrun.agents.actor import Actor
+from rlrun.algos.algorithm import Kit
+from rlrun.algos.continuous.actor_critic import ActorCritic, ActorCriticConfig, actor_head, critic_head, footprint
+from rlrun.checks import Above0, AutoOr, Positive, Within
+from rlrun.compute.update import Aux
+from rlrun.networks import Nets
+from rlrun.ops.critics import Returns, lowest
+from rlrun.ops.fields import allowed
+from rlrun.registry import ANY_SPACE, Needs, register
+from rlrun.types import MASK, Batch, EnvSpec, Tensor
+
+
+@dataclass
+class SACConfig(ActorCriticConfig):
+    """Soft actor-critic."""
+
+    name: str = "sac"  # registered name of the algorithm
+    # weight of the entropy: auto (learned, so that the entropy becomes target_entropy) | a number that stays
+    alpha: Annotated[str, AutoOr(Above0())] = "auto"
+    alpha_init: Positive = 1.0  # alpha=auto: where it begins
+    # alpha=auto: nats per dimension of an action in units of half its range; auto: -1, and of n discrete actions
+    # 0.98 log(n)
+    target_entropy: Annotated[str, AutoOr(Within(-1e6, 1e6))] = "auto"
+
+
+class Choice(NamedTuple):
+    """What a policy does: an action sampled for each of B observations, or each of A with a probability."""
+
+    action: Tensor | None  # [B, *action]; None for all that there are
+    log_p: Tensor  # [B], or [B, A]
+    p: Tensor | None = None  # [B, A]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Over actions, [B]: of the one that was sampled, or a sum over all."""
+        return x if self.p is None else (self.p * x).sum(-1)
+
+    def less(self, returns: Returns, cost: Tensor) -> Returns:
+        """Returns [B, S] of what is done, less what it costs; of all actions [B, A, S] their mean [B, 1]."""
+        if self.p is None:
+            return Returns(returns.values - cost.unsqueeze(-1), returns.p)
+        return Returns(self.mean(returns.mean - cost).unsqueeze(-1))
+
+
+def outputs(env: EnvSpec) -> int:
+    """Numbers that the actor gives: logits, or means and log standard deviations."""
+    return env.num_actions or 2 * env.action_space.size
+
+
+@register(
+    "algo",
+    SACConfig,
+    needs=Needs(action={"box", "discrete"}, obs=ANY_SPACE, masks=True, memory="replay"),
+    network="mlp",
+    smoke={"train_freq": 4, "gradient_steps": 1},
+    footprint=footprint(outputs, targets=0),
+    weights=("actor", "critics", "critics_target.module", "log_alpha"),
+)
+class SAC(ActorCritic):
+    """Off-policy actor-critic that maximises entropy, too (Haarnoja et al. 2018)."""
+
+    cfg: SACConfig
+    state = ("actor", "critics", "critics_target", "log_alpha", *ActorCritic.state)
+
+    def __init__(self, cfg: SACConfig, kit: Kit):
+        env, learned = kit.env, cfg.alpha == "auto"
+        self.policy: Any = kit.policy(squash=True, log_std="state")
+        nets = kit.nets(actor=actor_head(outputs(env)), critics=critic_head(cfg, env))
+        alpha = torch.tensor(math.log(cfg.alpha_init if learned else float(cfg.alpha)), device=kit.device.torch)
+        self.log_alpha = nets.log_alpha = torch.nn.Parameter(alpha, requires_grad=learned)
+        self.target_entropy = target_entropy(cfg, env)
+        trained = ("actor", "log_alpha") if learned else ("actor",)
+        super().__init__(cfg, kit, nets, {"critics_target": "critics"}, kit.generator, trained)
+        self.masked = env.obs_space.masked
+        self.agent = Actor(networks.Inference(nets.actor), self.policy, kit.rng, cfg.random_steps, self.masked)
+
+    def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
+        """Of discrete actions none are sampled."""
+        dims = 0 if self.discrete else self.dims
+        return {name: self.normal(updates, batch_size, dims) for name in ("eps", "next_eps")}
+
+    def choice(self, actor: Any, obs: Any, eps: Tensor) -> Choice:
+        output = actor(obs)
+        if not self.discrete:
+            action, log_p = self.policy.rsample(output, eps)
+            return Choice(action, log_p + self.policy.log_half)
+        mask = obs[MASK] if self.masked else None
+        log_p = allowed(output, mask).log_softmax(-1)
+        return Choice(None, log_p if mask is None else log_p.masked_fill(~mask, 0.0), log_p.exp())
+
+    def value(self, critics: Any, obs: Any, pi: Choice, alpha: Tensor) -> Returns:
+        """V [B, S]."""
+        return pi.less(lowest(self.values(critics, obs, pi.action)), alpha * pi.log_p)
+
+    def critic_loss(self, nets: Nets, batch: Batch, drawn: dict[str, Tensor]) -> tuple[Tensor, Aux]:
+        with torch.no_grad():
+            pi = self.choice(nets.actor, batch.next_obs, drawn["next_eps"])
+            following = self.value(nets.critics_target, batch.next_obs, pi, nets.log_alpha.exp())
+        return self.regression(nets, batch, following.target(batch.reward, batch.discount))
+
+    def actor_loss(self, nets: Nets, batch: Batch, drawn: dict[str, Tensor]) -> tuple[Tensor, Aux]:
+        """The actor's and the temperature's: neither has a gradient with respect to what the other trains."""
+        pi, alpha = self.choice(nets.actor, batch.obs, drawn["eps"]), nets.log_alpha.detach().exp()
+        actor_loss = -self.value(nets.critics, batch.obs, pi, alpha).mean.mean()
+        entropy = -pi.mean(pi.log_p.detach()).mean().detach()
+        alpha_loss = nets.log_alpha * (entropy - self.target_entropy)
+        return actor_loss + alpha_loss, {"loss": actor_loss, "alpha": alpha, "entropy": entropy}
+
+
+def target_entropy(cfg: SACConfig, env: EnvSpec) -> float:
+    """In nats: of an action in units of half its range, or of a choice."""
+    if cfg.target_entropy == "auto":
+        return 0.98 * math.log(env.num_actions) if env.num_actions else -float(env.action_space.size)
+    return float(cfg.target_entropy) * (1 if env.num_actions else env.action_space.size)

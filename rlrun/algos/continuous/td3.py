@@ -1,0 +1,84 @@
+"""Twin delayed deep deterministic policy gradient, "TD3" (Fujimoto, van Hoof & Meger 2018, arXiv:1802.09477).
+
+DDPG with the lower of two critics, fewer steps of the actor and its targets, and targets that are averaged over actions
+near the one that would be taken (algorithm 1):
+
+    a~ = mu_target(s') + clip(eps, -c, c), within the bounds,     eps ~ N(0, sigma^2)
+    y  = r + discount * min over n of Q_target,n(s', a~)
+    L_critics = sum over n of E[ w * (Q_n(s, a) - y)^2 ],         L_actor = -E[ Q_1(s, mu(s)) ]
+
+On every `policy_delay`th batch the actor makes a step, and the targets of both follow. sigma and c are in units of half
+an action's range, like the noise that explores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rlrun.algos.algorithm import Kit
+from rlrun.algos.continuous.actor_critic import (
+    ActorCritic,
+    DeterministicConfig,
+    actor_head,
+    critic_head,
+    footprint,
+    noisy_actor,
+)
+from rlrun.checks import Count, NotNegative
+from rlrun.compute.update import Aux
+from rlrun.networks import Nets
+from rlrun.ops.critics import lowest
+from rlrun.registry import ANY_SPACE, Needs, register
+from rlrun.types import Batch, Tensor
+
+
+@dataclass
+class TD3Config(DeterministicConfig):
+    """Twin delayed deep deterministic policy gradient."""
+
+    name: str = "td3"  # registered name of the algorithm
+    policy_delay: Count = 2  # gradient steps of the critics for each of the actor, with which all targets follow
+    target_noise: NotNegative = 0.2  # deviation of a target's action, in units of half its range
+    noise_clip: NotNegative = 0.5  # beyond which that noise is cut off
+
+
+@register(
+    "algo",
+    TD3Config,
+    needs=Needs(action={"box"}, obs=ANY_SPACE, memory="replay"),
+    network="mlp",
+    smoke={"train_freq": 4, "gradient_steps": 1},
+    footprint=footprint(lambda env: env.action_space.size, targets=1),
+    weights=("actor", "critics", "actor_target.module", "critics_target.module"),
+)
+class TD3(ActorCritic):
+    """Deterministic actor with twin critics, delayed and smoothed (Fujimoto et al. 2018)."""
+
+    cfg: TD3Config
+    slow_targets = True
+    state = ("actor", "critics", "actor_target", "critics_target", *ActorCritic.state)
+
+    def __init__(self, cfg: TD3Config, kit: Kit):
+        self.policy: Any = kit.policy(squash=True)
+        nets = kit.nets(actor=actor_head(kit.env.action_space.size), critics=critic_head(cfg, kit.env))
+        follow = {"actor_target": "actor", "critics_target": "critics"}
+        super().__init__(cfg, kit, nets, follow, kit.generator)
+        self.agent = noisy_actor(kit, nets.actor, self.policy, cfg)
+
+    def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
+        return {"eps": self.normal(updates, batch_size, self.dims)}
+
+    def critic_loss(self, nets: Nets, batch: Batch, drawn: dict[str, Tensor]) -> tuple[Tensor, Aux]:
+        cfg = self.cfg
+        with torch.no_grad():
+            eps = (cfg.target_noise * drawn["eps"]).clamp(-cfg.noise_clip, cfg.noise_clip)
+            action = self.policy.stretch((nets.actor_target(batch.next_obs).tanh() + eps).clamp(-1, 1))
+            following = lowest(self.values(nets.critics_target, batch.next_obs, action))
+        return self.regression(nets, batch, following.target(batch.reward, batch.discount))
+
+    def actor_loss(self, nets: Nets, batch: Batch, drawn: dict[str, Tensor]) -> tuple[Tensor, Aux]:
+        action = self.policy.squash(nets.actor(batch.obs))
+        return -self.values(nets.critics, batch.obs, action, slice(1)).mean.mean(), {}
