@@ -30,10 +30,14 @@ TRIED, UNLIKE = 1000, 10  # of so many steps so few may have rewards which, by r
 
 
 class Given(NamedTuple):
-    """Goals for G of the transitions that were drawn."""
+    """Goals for G of the N transitions that were drawn."""
 
-    to: Array  # [..., B] bool, which of them
+    to: Array  # [G] int64, which of them, in C order
     goal: Array  # [G, *goal]
+
+    def write(self, obs: Array) -> None:
+        """Put the goals into observations of all that were drawn."""
+        obs.reshape(-1)[DESIRED][self.to] = self.goal
 
 
 class Hindsight:
@@ -75,18 +79,18 @@ class Hindsight:
 
     def draw(self, slots: Array) -> Given:
         """Goals for the transitions in slots [..., B]."""
-        chance = self.rng.random(slots.shape)
-        to = chance < self.share
-        own = self.ring.take(slots[to])["number"]
+        ring, chance = self.ring, self.rng.random(slots.size)
+        to = np.flatnonzero(chance < self.share)
+        own = ring.take(slots.reshape(-1).take(to))["number"]
         first, last = self.episodes.around(own)
         if self.strategy == "future":
             first = own
         elif self.strategy == "final":
             first = last
-        steps = (last - first) // self.ring.envs  # that lie between them
-        place = np.minimum(chance[to] / self.share * (steps + 1), steps).astype(np.int64)
-        chosen = self.ring.take((first + self.ring.envs * place) % self.ring.capacity)
-        return Given(to, self.ring.next_observations(chosen)[ACHIEVED])
+        steps = (last - first) // ring.envs  # that lie between them
+        place = np.minimum(chance.take(to) / self.share * (steps + 1), steps).astype(np.int64)
+        chosen = ring.take((first + ring.envs * place) % ring.capacity)
+        return Given(to, ring.next_observations(chosen)[ACHIEVED])
 
     def judge(self, steps: Array, given: Given) -> tuple[Array, Array, Array]:
         """What n steps are worth under the goals given to the first.
@@ -97,25 +101,21 @@ class Hindsight:
         Returns:
             reward and discount [n, ..., B], and [n - 1, ..., B] bool, behind which of them the steps stop.
         """
+        n, to = len(steps), given.to
         reward, discount, stops = steps["reward"].copy(), steps["discount"].copy(), self.ring.stops(steps[:-1])
-        judged = steps[:, given.to]  # [n, G]
-        seen = self.ring.next_observations(judged)
-        achieved = _in_a_row(seen[ACHIEVED])
-        desired = _in_a_row(np.broadcast_to(given.goal, seen[ACHIEVED].shape))
-        reward[:, given.to] = self.goals.reward(achieved, desired).reshape(judged.shape)
+        judged = steps.reshape(n, -1).take(to, axis=1)  # [n, G]
+        seen = self.ring.next_observations(judged.ravel())
+        achieved, desired = seen[ACHIEVED], np.concatenate([given.goal] * n)
+        reward.reshape(n, -1)[:, to] = self.goals.reward(achieved, desired).reshape(n, -1)
         if self.goals.terminated is not None:
-            over = self.goals.terminated(achieved, desired).reshape(judged.shape)
-            ended = judged["discount"] == 0
-            by_goal = self.goals.terminated(seen[ACHIEVED][ended], seen[DESIRED][ended])
-            over[ended] |= ~by_goal
-            discount[:, given.to] = np.where(over, 0, np.float32(self.ring.gamma))
-            stops[:, given.to] |= over[:-1]
+            over = self.goals.terminated(achieved, desired)
+            ended = np.flatnonzero(judged["discount"].ravel() == 0)
+            if len(ended):
+                over[ended] |= ~self.goals.terminated(achieved.take(ended, 0), seen[DESIRED][ended])
+            over = over.reshape(n, -1)
+            discount.reshape(n, -1)[:, to] = np.where(over, 0, np.float32(self.ring.gamma))
+            stops.reshape(n - 1, steps[0].size)[:, to] |= over[:-1]
         return reward, discount, stops
-
-
-def _in_a_row(goals: Array) -> Array:
-    """Goals [n, G, *goal] as [n * G, *goal]."""
-    return goals.reshape(-1, *goals.shape[2:])
 
 
 def hindsight(ring: Ring, env: EnvSpec, rng: np.random.Generator, *, strategy: str, k: float) -> Hindsight:

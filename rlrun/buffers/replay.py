@@ -27,7 +27,7 @@ from rlrun.ops.fields import mapped
 from rlrun.ops.nstep import fold
 from rlrun.registry import register
 from rlrun.schedules import Probability, ScheduleConfig, make
-from rlrun.types import DESIRED, MASK, Array, Batch, EnvSpec, Rollout, StateDict, Tensor
+from rlrun.types import MASK, Array, Batch, EnvSpec, Rollout, StateDict, Tensor
 
 BURST_BYTES = 2**26  # of transitions are gathered at once
 
@@ -241,9 +241,11 @@ class Replay:
         """The transitions in these slots [..., B], as tensors on the device."""
         ring, tensor = self.ring, self.device.tensor
         given = self.hindsight.draw(slots) if self.hindsight else None
-        if self.n_step == 1 and given is None:
+        if self.n_step == 1:
             first = last = ring.take(slots)
             reward, discount = first["reward"], first["discount"]
+            if given is not None:
+                (reward,), (discount,), _ = self._worth(first[None], given)
         else:
             steps = ring.windows(slots, self.n_step)
             reward, discount, count = fold(*self._worth(steps, given))
@@ -251,7 +253,8 @@ class Replay:
             first, last = steps[0], steps.ravel().take(at)
         obs, next_obs = ring.observations(first), ring.next_observations(last)
         if given is not None:
-            obs[DESIRED][given.to] = next_obs[DESIRED][given.to] = given.goal
+            given.write(obs)
+            given.write(next_obs)
         weights = self.sampler.weights(slots)
         if weights is not None:
             self._weight = tensor(weights)

@@ -64,7 +64,7 @@ class OfMany:
         return found
 
     def _at_once(self, achieved: Array, desired: Array) -> Array:
-        return np.asarray(self._function(achieved, desired, {}), self._dtype)
+        return np.array(self._function(achieved, desired, {}), self._dtype)
 
     def _singly(self, achieved: Array, desired: Array) -> Array:
         return np.array([self._function(*pair, {}) for pair in zip(achieved, desired, strict=True)], self._dtype)

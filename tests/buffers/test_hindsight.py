@@ -11,7 +11,7 @@ import pytest
 import torch
 from transitions import Stream, Transition, spec
 
-from rlrun.buffers import PrioritizedConfig, Replay, UniformConfig, prioritized, uniform
+from rlrun.buffers import PrioritizedConfig, Replay, UniformConfig, prioritized, replay, uniform
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.errors import ConfigError
 from rlrun.ops.fields import unbound
@@ -165,6 +165,21 @@ def test_a_restored_replay_gives_the_same_goals() -> None:
             assert encode(one._asdict())[0] == encode(other._asdict())[0]
             assert one.obs[DESIRED].tolist() == other.obs[DESIRED].tolist()
             assert torch.equal(one.reward, other.reward) and torch.equal(one.discount, other.discount)
+
+
+def test_a_burst_gathered_in_pieces_is_given_the_same_goals(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = goal_spec(2)
+
+    def drawn(n: int) -> list[list[float]]:
+        buffer = made(env, n_step=n)
+        buffer.add(GoalStream(env, 0).rollout(15))
+        return [[*batch.obs[DESIRED].ravel().tolist(), *batch.reward.tolist()] for batch in batches(buffer, 20, 5)]
+
+    for n in (1, 3):
+        whole = drawn(n)
+        monkeypatch.setattr(replay, "BURST_BYTES", 700)
+        assert drawn(n) == whole
+        monkeypatch.undo()
 
 
 def test_priorities_go_with_it() -> None:
