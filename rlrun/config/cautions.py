@@ -34,6 +34,9 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     if 0 < rollout < batch:
         yield f"algo.batch_size: {batch:,} is more than a rollout's {rollout:,} transitions, which are one minibatch"
     boxes = any(part.kind == "box" for part in (env.action_space, *env.action_space.fields.values()))
+    for key in ("log_std", "log_std_init", "squash"):
+        if not boxes and getattr(cfg.algo, key, None) != getattr(type(cfg.algo)(), key, None):
+            yield f"algo.{key}: {env.id} has {env.action_space.kind} actions, it is for continuous ones"
     if getattr(cfg.env, "rescale_action", None) is not None and not boxes:
         yield f"env.rescale_action: {env.id} has {env.action_space.kind} actions, nothing is rescaled"
     normalize = getattr(cfg.env, "normalize", None)

@@ -21,7 +21,7 @@ from rlrun.networks.builder import NetworkConfig, build_mlp
 from rlrun.networks.recurrent import GruConfig, build_gru
 from rlrun.ops.distributions import distribution
 from rlrun.ops.fields import rows
-from rlrun.testing import learner
+from rlrun.testing import check_algorithm, learner
 from rlrun.types import Array, Progress, Rollout, Space
 
 KINDS: dict[str, tuple[Any, Any]] = {
@@ -309,3 +309,7 @@ def test_with_masks_and_memory_learning_starts_at_the_policy_that_acted(name: st
             metrics = algo.learn(chunk.data, progress)
             assert all(np.isfinite(float(value)) for value in metrics.values())
         assert algo.masked == ("Masked" in words)
+
+
+def test_contract_with_squashed_actions() -> None:
+    check_algorithm("a2c", "env=pendulum", "algo.squash=true", "algo.log_std=state")

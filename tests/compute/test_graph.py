@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from rlrun import cli
 from rlrun.algos.algorithm import Kit
+from rlrun.algos.policy.a2c import A2C, A2CConfig
 from rlrun.algos.policy.ppo import PPO, PPOConfig
+from rlrun.algos.policy.vpg import VPG, VPGConfig
 from rlrun.algos.value.dqn import DQN, DQNConfig
 from rlrun.compute import graph, libraries
 from rlrun.compute.device import Device, DeviceConfig
@@ -246,7 +248,9 @@ def kit(compile: str, envs: int) -> Kit:
     )
 
 
-@pytest.mark.parametrize("algo", ["dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch"])
+@pytest.mark.parametrize(
+    "algo", ["dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch", "a2c", "vpg"]
+)
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[compiles, pytest.mark.slow])])
 def test_algorithms_learn_the_same_either_way(
     algo: str, compiled: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, tmp_path: Path
@@ -261,6 +265,11 @@ def test_algorithms_learn_the_same_either_way(
             options |= {"train_freq": 8, "gradient_steps": 6, "learning_starts": 8, "double": True}
             options |= {"tau": 0.2} if "tau" in algo else {"target_update_interval": 16}
             learners.append(DQN(DQNConfig(**options), kit(compile, 2)))
+        elif algo == "a2c":
+            config = A2CConfig(n_steps=16, learning_rate_schedule="linear", learning_rate=0.01)
+            learners.append(A2C(config, kit(compile, 2)))
+        elif algo == "vpg":
+            learners.append(VPG(VPGConfig(**options, n_steps=16, n_critic_updates=3), kit(compile, 2)))
         else:
             size = {"ppo with a rest": 7, "ppo with one minibatch": 99}.get(algo, 8)
             options |= {"batch_size": size, "n_steps": 16, "n_epochs": 3, "clip_range_schedule": "linear"}
@@ -275,7 +284,8 @@ def test_algorithms_learn_the_same_either_way(
         metrics.append(found | {"gradient_steps": progress.gradient_steps})
     torch.testing.assert_close(state(learners[1]), state(learners[0]))
     if not compiled:
-        assert made == {"dqn": [6], "dqn with tau": [6], "ppo": [4], "ppo with a rest": [4, 1]}.get(algo, [3])
+        expected = {"dqn": [6], "dqn with tau": [6], "ppo": [4], "ppo with a rest": [4, 1], "a2c": [1], "vpg": [1, 4]}
+        assert made == expected.get(algo, [3])
 
 
 @pytest.mark.parametrize("algo", ["dqn", "ppo"])
@@ -307,6 +317,7 @@ def test_where_a_run_is_cut_makes_no_difference(algo: str, untouched: list[int])
     [
         "algo=bootstrap env=bandit/wine algo.dropout=0.1",
         "algo=ppo env=pendulum",
+        "algo=a2c env=pendulum algo.squash=true algo.log_std=state",
         "algo=c51 network.noisy=factorised network.dueling=true algo.double=true",
         "algo=iqn network.noisy=independent algo.munchausen=true algo.double=false",
     ],
