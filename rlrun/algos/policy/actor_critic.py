@@ -239,6 +239,13 @@ class ActorCritic(Algorithm):
                 means.add(piece.aux)
         return {"value_loss": means.take()["loss"]}
 
+    def refit(self, columns: Mapping[str, Array], rollout: Rollout, progress: Progress) -> Aux:
+        """The values alone, `n_critic_updates` times over a rollout in minibatches; and how good they were before."""
+        seen = {key: columns[key] for key in ("obs", "returns")}
+        stacks = self.stacks(seen, rollout, self.cfg.batch_size, self.cfg.n_critic_updates)
+        said = explained_variance(rollout.extras["value"], columns["advantage"])
+        return self.fit(stacks, rollout, progress) | {"explained_variance": said}
+
     def fitted(
         self, stacks: Iterable[dict[str, Tensor]], rollout: Rollout, progress: Progress
     ) -> Iterator[dict[str, Tensor]]:

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import torch
 
 from rlrun.algos.algorithm import Kit
-from rlrun.algos.policy.actor_critic import ActorCritic, ActorCriticConfig, explained_variance, footprint, outputs
+from rlrun.algos.policy.actor_critic import ActorCritic, ActorCriticConfig, footprint, outputs
 from rlrun.checks import Above0, Count, NotNegative, Positive, Within
 from rlrun.compute.update import Aux
 from rlrun.ops.fields import rows
@@ -66,22 +66,13 @@ class TRPO(ActorCritic):
         self.parameters = [parameter for name, parameter in self.nets.named_parameters() if name in own]
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
-        advantage, cfg = self.advantages(rollout), self.cfg
-        columns = self.columns(rollout, advantage, "log_prob")
+        columns = self.columns(rollout, self.advantages(rollout), "log_prob")
         (stack,) = self.stacks(columns, rollout)
         with torch.backends.cudnn.flags(enabled=not self.memory_size):  # its cells have no second derivative
             metrics = self.improve(rows(stack, 0))
         progress.gradient_steps += 1
-        seen = {key: columns[key] for key in ("obs", "returns")}
-        values = self.fit(self.stacks(seen, rollout, cfg.batch_size, cfg.n_critic_updates), rollout, progress)
-        return (
-            metrics
-            | values
-            | {
-                "explained_variance": explained_variance(rollout.extras["value"], advantage),
-                "learning_rate": self.value_learning_rate(progress.begun(rollout)),
-            }
-        )
+        metrics |= self.refit(columns, rollout, progress)
+        return metrics | {"learning_rate": self.value_learning_rate(progress.begun(rollout))}
 
     def improve(self, batch: Mapping[str, Any]) -> Aux:
         """The policy's step, on a rollout's obs, action, log_prob, advantage."""

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 from rlrun import networks
 from rlrun.algos.algorithm import Kit
-from rlrun.algos.policy.actor_critic import ActorCritic, ActorCriticConfig, explained_variance, footprint, outputs
+from rlrun.algos.policy.actor_critic import ActorCritic, ActorCriticConfig, footprint, outputs
 from rlrun.checks import Count, NotNegative, OneOf, Positive, Share, Within
 from rlrun.compute.means import UpdateMeans
 from rlrun.compute.update import Aux
@@ -35,7 +35,7 @@ class VPGConfig(ActorCriticConfig):
     """Vanilla policy gradient."""
 
     name: str = "vpg"  # registered name of the algorithm
-    learning_rate: Positive = 3e-4  # step size of the policy
+    learning_rate: Positive = 1e-3  # step size of the policy
     baseline: Annotated[str, OneOf("none", "value")] = "value"  # what is taken off the returns: nothing, or values
     value_learning_rate: Positive = 1e-3  # baseline=value: step size of the values
     n_critic_updates: Count = 10  # baseline=value: passes over each rollout to fit values
@@ -76,16 +76,11 @@ class VPG(ActorCritic):
         return loss, {"policy_loss": policy_loss, "entropy": entropy, "entropy_loss": -entropy}
 
     def learn(self, rollout: Rollout, progress: Progress) -> Metrics:
-        advantage, means, cfg = self.advantages(rollout), UpdateMeans(), self.cfg
-        columns = self.columns(rollout, advantage)
+        columns, means = self.columns(rollout, self.advantages(rollout)), UpdateMeans()
         for _, piece in self.descend(self.stacks(columns, rollout), rollout, progress):
             means.add(piece.aux)
-        metrics = means.take() | {"learning_rate": self.learning_rate(progress.begun(rollout))}
-        if self.critic is None:
-            return metrics
-        seen = {key: columns[key] for key in ("obs", "returns")}
-        values = self.fit(self.stacks(seen, rollout, cfg.batch_size, cfg.n_critic_updates), rollout, progress)
-        return metrics | values | {"explained_variance": explained_variance(rollout.extras["value"], advantage)}
+        fit = self.refit(columns, rollout, progress) if self.cfg.baseline == "value" else {}
+        return means.take() | fit | {"learning_rate": self.learning_rate(progress.begun(rollout))}
 
     def advantages(self, rollout: Rollout) -> Array:
         """GAE [T, E], or without values the rewards to go."""
