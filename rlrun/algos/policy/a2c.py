@@ -71,7 +71,7 @@ class A2C(ActorCritic):
         mask = self.mask(batch)
         policy_loss = -(self.policy.log_prob(output, batch["action"], mask) * batch["advantage"]).mean()
         value_loss = torch.nn.functional.mse_loss(value.squeeze(-1), batch["returns"])
-        entropy = self.policy.entropy(output, mask).mean()
+        entropy = self.policy.entropy(output if self.cfg.ent_coef else output.detach(), mask).mean()
         loss = policy_loss + self.cfg.vf_coef * value_loss - self.cfg.ent_coef * entropy
         aux = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy, "entropy_loss": -entropy}
         return loss, aux
