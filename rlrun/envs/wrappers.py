@@ -6,6 +6,7 @@ statistics: those were taken from raw rewards before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -73,7 +74,7 @@ class TransformReward(VectorWrapper):
 def transformed(reward: Array, scale: float, clip: float | None) -> Array:
     """Rewards [...] float32, scaled and then limited."""
     reward = reward * np.float32(scale)
-    return reward if clip is None else np.clip(reward, -clip, clip, out=reward)
+    return reward if clip is None else np.minimum(np.maximum(reward, -clip, out=reward), clip, out=reward)
 
 
 class FrameStack(VectorWrapper):
@@ -99,6 +100,7 @@ class FrameStack(VectorWrapper):
         self._boxes, self._others = boxes, [name for name in space.fields if name not in boxes]
         self.spec = replace(self.spec, obs_space=space)
         self.obs = np.zeros((self.num_envs, *space.shape), space.dtype)
+        self._frame = math.prod(space.shape[1:])
 
     def reset(self, seeds: Sequence[int]) -> Array:
         self._begin(self.obs, self.env.reset(seeds))
@@ -110,9 +112,13 @@ class FrameStack(VectorWrapper):
 
     def step(self, action: Array) -> Step:
         step = self.env.step(action)
-        for stacks in self._stacks(self.obs):
-            for place in range(stacks.shape[1] - 1):  # one by one they do not overlap, and are copied once
-                stacks[:, place] = stacks[:, place + 1]
+        if self._boxes:
+            for stacks in self._stacks(self.obs):
+                for place in range(stacks.shape[1] - 1):  # one by one they do not overlap, and are copied once
+                    stacks[:, place] = stacks[:, place + 1]
+        else:  # in one go, through all environments: where a frame came from the next one's stack, the newest will be
+            flat = self.obs.reshape(-1)
+            flat[: -self._frame] = flat[self._frame :]
         final_obs = {}
         for e, last in step.final_obs.items():
             stack = self.obs[e : e + 1].copy()

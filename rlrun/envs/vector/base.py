@@ -183,7 +183,7 @@ class Vector:
         self._length += 1
         final_obs: dict[int, Array] = {}
         episodes: list[EpisodeStat] = []
-        ended = np.flatnonzero(terminated | truncated).tolist()
+        ended = (terminated | truncated).nonzero()[0].tolist()
         if ended and "final_obs" not in info:
             raise EnvError(f"{self.spec.id}: an episode ended, but its last observation is not in info['final_obs']")
         goes_on = info.get(GOES_ON, self._no_more)

@@ -97,7 +97,8 @@ class Native(Vector):
     def _checked(self, obs: Any) -> Array:
         """Observations [E, *obs] of the space."""
         obs, space = np.asarray(obs), self.spec.obs_space
-        if obs.shape != self.obs.shape or not np.can_cast(obs.dtype, space.dtype, "same_kind"):
+        fits = obs.dtype == space.dtype or np.can_cast(obs.dtype, space.dtype, "same_kind")
+        if obs.shape != self.obs.shape or not fits:
             wanted = f"{space.dtype} {self.obs.shape}"
             raise Nonsense(f"its observations must be {wanted}, but they are {obs.dtype} {obs.shape}")
         if space.n and (obs.min() < 0 or obs.max() >= space.n):
@@ -113,9 +114,10 @@ class Native(Vector):
         reward = np.asarray(reward)
         if reward.shape != (self.num_envs,) or reward.dtype.kind not in "biuf":
             raise Nonsense(f"its rewards are {reward.dtype} {reward.shape}, not a number per environment")
-        if not (np.abs(reward) <= LARGEST).all():
+        reward = reward.astype(np.float64)
+        if not (sum(map(abs, reward.tolist())) <= LARGEST or (np.abs(reward) <= LARGEST).all()):
             raise Nonsense(f"the rewards are {shown(reward.tolist())}")
-        return reward.astype(np.float64)
+        return reward
 
     def _flags(self, flags: Any) -> Array:
         """`terminated` or `truncated` [E] as bool, the caller's own."""
