@@ -77,11 +77,11 @@ class GraphUpdate(Update):
         signature = (size, *[(x.dtype, x.shape[1:], x.stride()) for x in columns])
         if signature not in self._graphs:
             self._graphs[signature] = Graph(self, stack, given, self.rule.numbers(self.step + ahead, rate))
-        graph = self._graphs[signature]
+        graph, whole = self._graphs[signature], size == len(columns[0])
 
         def call(piece: slice) -> Aux:
             numbers = self.rule.numbers(self.step + ahead, rate)
-            aux = graph(given, numbers, [column[piece] for column in columns])
+            aux = graph(given, numbers, columns if whole else [column[piece] for column in columns])
             self.step += size
             return aux
 
