@@ -12,6 +12,7 @@ now (Kapturowski et al. 2019, "R2D2"). Everything else is as it is without memor
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -282,13 +283,17 @@ def outputs(network: Callable[..., Any], batch: Mapping[str, Any]) -> Any:
 
 
 def by_head(network: Any, obs_space: Space) -> list[list[str]]:
-    """The names of the parameters that each head depends on, whatever the network looks like inside."""
-    names, parameters = zip(*network.named_parameters(), strict=True)
-    obs = tensors(np.zeros((1, *obs_space.shape), obs_space.dtype), parameters[0].device)
+    """The names of the parameters that each head depends on, whatever the network looks like inside.
+
+    A copy is asked, with two rows of zeros: what a layer keeps of what it sees stays as it is.
+    """
+    copied = copy.deepcopy(network)
+    names, parameters = zip(*copied.named_parameters(), strict=True)
+    obs = tensors(np.zeros((2, *obs_space.shape), obs_space.dtype), parameters[0].device)
     if size := getattr(network, "memory_size", 0):
-        found, _ = network(obs, parameters[0].new_zeros(1, size))
+        found, _ = copied(obs, parameters[0].new_zeros(2, size))
     else:
-        found = network(obs)
+        found = copied(obs)
     every = [torch.autograd.grad(head.sum(), parameters, retain_graph=True, allow_unused=True) for head in found]
     return [[name for name, grad in zip(names, grads, strict=True) if grad is not None] for grads in every]
 
