@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rlrun.networks.network import Network, chain
     from rlrun.networks.norms import BatchNorm, RunningNorm, batch_statistics, gather, unit_rows
     from rlrun.networks.own import Own, own_torso
+    from rlrun.networks.own_critics import OwnCritics
     from rlrun.networks.recurrent import unrolled
     from rlrun.networks.residual import residuals
     from rlrun.networks.streams import build_streams, in_streams, outputs
@@ -51,6 +52,7 @@ HOME = {
     "OneHot": "layers",
     "OneHots": "layers",
     "Own": "own",
+    "OwnCritics": "own_critics",
     "RecurrentNetwork": "cells",
     "RunningNorm": "norms",
     "Scaled": "layers",
@@ -97,6 +99,7 @@ __all__ = [
     "OneHot",
     "OneHots",
     "Own",
+    "OwnCritics",
     "RecurrentNetwork",
     "RunningNorm",
     "Scaled",

@@ -21,7 +21,7 @@ from rlrun.custom import one_line
 from rlrun.envs.environments import Environments
 from rlrun.errors import CallbackError, ConfigError, RlrunError
 from rlrun.interrupt import Interrupt
-from rlrun.ops.fields import tensors
+from rlrun.ops.fields import mapped, tensors
 from rlrun.run.callbacks.bandits import BanditReport
 from rlrun.run.callbacks.callback import Callback
 from rlrun.run.callbacks.callbacks import Callbacks
@@ -100,15 +100,24 @@ def learner(
 def network(cfg: Any, obs_space: Space, *heads: HeadSpec) -> Any:
     """A network as its config describes it.
 
-    One that is not ours need not know of masks: it is built for what there is to be seen without them. It is tried, on
-    a copy, before anybody acts by it.
+    One that is not ours need not know of masks: it is built for what there is to be seen without them. Nor of critics:
+    there are as many of it as are asked for, each shown the actions as well. It is tried, on a copy, before anybody
+    acts by it.
 
     Raises:
-        ConfigError: an output is not as wide as its head.
+        ConfigError: it cannot be made, fails, or an output is not as wide as its head.
     """
     if registry.get("network", cfg.name).ours:
         return make("network", cfg, obs_space, *heads)
-    made = make("network", cfg, obs_space.unmasked, *heads)
+    if heads and heads[0].critics:
+        (head,) = heads
+        return networks.OwnCritics(lambda space, own: network(cfg, space, own), obs_space, head)
+    try:
+        made = make("network", cfg, obs_space.unmasked, *heads)
+    except RlrunError:
+        raise
+    except Exception as error:
+        raise ConfigError("network", f"{cfg.name} cannot be made: {one_line(error)}") from error
     if obs_space.masked and not obs_space.unmasked.fields:
         (name,) = obs_space.fields.keys() - {MASK}
         made = networks.OfField(name, made)
@@ -119,8 +128,12 @@ def network(cfg: Any, obs_space: Space, *heads: HeadSpec) -> Any:
 def _try_network(name: str, made: Any, obs_space: Space, heads: Sequence[HeadSpec]) -> None:
     obs = tensors(np.zeros((1, *obs_space.shape), obs_space.dtype))
     remembers = getattr(made, "memory_size", 0)
-    with torch.no_grad():
-        said = copy.deepcopy(made).eval()(obs, *([torch.zeros(1, remembers)] if remembers else []))
+    try:
+        with torch.no_grad():
+            said = copy.deepcopy(made).eval()(obs, *([torch.zeros(1, remembers)] if remembers else []))
+    except Exception as error:
+        shown = mapped(lambda x: tuple(x.shape), obs)
+        raise ConfigError("network", f"{name} fails on one observation {shown}: {one_line(error)}"[:400]) from error
     outputs = said[0] if remembers else said
     shapes = [tuple(output.shape) for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
     asked = [(1, *[head.fractions] * bool(head.fractions), head.size + head.log_stds) for head in heads]
