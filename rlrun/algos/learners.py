@@ -54,7 +54,7 @@ class ReplayConfig(GradientConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tau < 1 and self.target_update_interval is not None:
+        if self.tau is not None and self.tau < 1 and self.target_update_interval is not None:
             raise ConfigError(
                 "target_update_interval",
                 "has no meaning with tau < 1, where the target follows after every gradient step",
@@ -114,7 +114,7 @@ class ReplayLearner(Algorithm):
         self.nets, trained = nets, [name for name, _ in nets.named_children()]
         for name in trained:
             setattr(self, name, getattr(nets, name))
-        interval = None if cfg.tau < 1 else cfg.target_update_interval or 10_000
+        interval = None if cfg.tau is None or cfg.tau < 1 else cfg.target_update_interval or 10_000
         self.targets = {name: TargetNet(getattr(nets, source), cfg.tau, interval) for name, source in follow.items()}
         for name, target in self.targets.items():
             setattr(nets, name, target.module)

@@ -96,6 +96,11 @@ class Turns(Stateful):
                     aux |= {f"{name}_loss": said.pop("loss")} | said
             yield Piece(i, aux)
 
+    def forget(self) -> None:
+        """No update has made a step; whose turn it is stays."""
+        for update in self.updates.values():
+            update.forget()
+
 
 class Update:
     """`update(batch, *shared, learning_rate=...) -> aux`: one step down the loss's gradient, in place.
@@ -176,6 +181,11 @@ class Update:
                 torch._foreach_div_(weights, [length(self.params[place], axis) for place, axis in self.unit])
         for follower in self.followers:
             follower.follow()
+
+    def forget(self) -> None:
+        """No step has been made."""
+        for tensor in [self.step, *(tensor for tensors in self.slots.values() for tensor in tensors)]:
+            tensor.zero_()
 
     def state_dict(self) -> StateDict:
         return {key: list(tensors) for key, tensors in self.slots.items()} | {"step": self.step}

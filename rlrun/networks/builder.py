@@ -266,7 +266,8 @@ def initialise(
                     torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 else:
                     torch.nn.init.orthogonal_(module.weight, math.sqrt(2))
-                torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                if module.bias is not None:
+                    torch.nn.init.zeros_(module.bias)
     for head, last in zip(heads, modules, strict=True):
         is_policy = head.kind == "policy"
         for module in last.modules():

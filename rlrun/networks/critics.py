@@ -100,16 +100,21 @@ class Chain(nn.ModuleList):
 
 
 class Stack(nn.Module):
-    """N layers of one shape, [N or 1, B, *] -> [N, B, *], with parameters [N, ...] that may be chosen among."""
+    """N layers of one shape, [N or 1, B, *] -> [N, B, *], with parameters [N, ...] that may be chosen among.
 
-    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor]):
+    Layers that have no bias have one that is always 0.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor | None]):
         super().__init__()
         self.weight = nn.Parameter(torch.stack(list(weights)).detach())
-        self.bias = nn.Parameter(torch.stack(list(biases)).detach().unsqueeze(1))  # [N, 1, *]
+        found = [bias for bias in biases if bias is not None]
+        self.bias = nn.Parameter(torch.stack(found).detach().unsqueeze(1)) if found else None  # [N, 1, *]
 
     def chosen(self, among: slice | Tensor | None) -> tuple[Tensor, Tensor]:
         """Weights and biases of some of them, or of all."""
-        return (self.weight, self.bias) if among is None else (self.weight[among], self.bias[among])
+        bias = self.weight.new_zeros((len(self.weight), 1, 1)) if self.bias is None else self.bias
+        return (self.weight, bias) if among is None else (self.weight[among], bias[among])
 
 
 class Linears(Stack):
@@ -152,7 +157,8 @@ class Residuals(nn.Module):
 
 def _batch_norms(layers: Sequence[BatchNorm]) -> BatchNorm:
     """N batch norms at their beginning."""
-    return BatchNorm(len(layers[0].mean), len(layers), layers[0].renorm_after)
+    one = layers[0]
+    return BatchNorm(len(one.mean), len(layers), one.renorm_after, biased=isinstance(one.bias, nn.Parameter))
 
 
 STACKS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {

@@ -58,10 +58,11 @@ def translate(network: nn.Module) -> Callable[..., Any] | None:
     return translator(network) if translator else None
 
 
-def _linear(layer: nn.Linear) -> Forward | None:
+def _linear(layer: nn.Linear) -> Forward:
+    weight = layer.weight.detach().numpy().T
     if layer.bias is None:
-        return None
-    weight, bias = layer.weight.detach().numpy().T, layer.bias.detach().numpy()
+        return lambda x: x @ weight
+    bias = layer.bias.detach().numpy()
 
     def forward(x: Array) -> Array:
         y = x @ weight

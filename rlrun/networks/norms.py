@@ -41,16 +41,22 @@ class BatchNorm(nn.Module):
         renorm_after: batches after which the outputs are those of the running statistics, and only the gradient is that
             of the batch's own (Ioffe 2017, "batch renormalisation", arXiv:1702.03275); None for never. Where the two
             are further apart than by factors of 3 or 5 standard deviations, they are brought no nearer than that.
+        biased: whether there is a bias; where another batch norm takes it off again it would wander.
     """
 
+    bias: Tensor
     mean: Tensor
     var: Tensor
     batches: Tensor
 
-    def __init__(self, features: int, critics: int | None = None, renorm_after: int | None = None):
+    def __init__(self, features: int, critics: int | None = None, renorm_after: int | None = None, biased: bool = True):
         super().__init__()
         shape = (features,) if critics is None else (critics, 1, features)
-        self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+        self.weight = nn.Parameter(torch.ones(shape))
+        if biased:
+            self.bias = nn.Parameter(torch.zeros(shape))
+        else:
+            self.register_buffer("bias", torch.zeros(shape), persistent=False)
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("var", torch.ones(shape))
         self.renorm_after, self.of_batch = renorm_after, False

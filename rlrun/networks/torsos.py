@@ -23,7 +23,7 @@ def mlp(
     hidden: Sequence[int],
     activation: str,
     layer_norm: bool,
-    linear: Callable[[int, int], nn.Module] = nn.Linear,
+    linear: Callable[..., nn.Module] = nn.Linear,
     *,
     batch_norm: str = "none",
     renorm_after: int | None = None,
@@ -32,17 +32,21 @@ def mlp(
     """Fully connected layers [B, inputs] -> [B, hidden[-1]], each with an optional LayerNorm and the activation.
 
     Args:
-        batch_norm: none, or "before" or "after" the activations; then there is one of the inputs, too.
+        batch_norm: none, or "before" or "after" the activations; then there is one of the inputs, too. Layers before a
+            batch norm, which would take it off again, have no bias.
         renorm_after: see `BatchNorm`.
         dropout: share of the outputs of every layer that is dropped, by noise that these layers are given.
     """
 
-    def norm(width: int, *places: str) -> list[nn.Module]:
-        return [BatchNorm(width, renorm_after=renorm_after)] if batch_norm in places else []
+    def norm(width: int, place: str) -> list[nn.Module]:
+        return [BatchNorm(width, renorm_after=renorm_after)] if batch_norm == place else []
 
-    layers = norm(inputs, "before", "after")
+    layers: list[nn.Module] = []
+    if batch_norm != "none":
+        layers.append(BatchNorm(inputs, renorm_after=renorm_after, biased=batch_norm == "after" or not hidden))
     for width in hidden:
-        layers += [linear(inputs, width), *([Drop(dropout, width)] if dropout else [])]
+        bias = {"bias": False} if batch_norm == "before" else {}
+        layers += [linear(inputs, width, **bias), *([Drop(dropout, width)] if dropout else [])]
         layers += [nn.LayerNorm(width)] if layer_norm else norm(width, "before")
         layers += [ACTIVATIONS[activation](), *norm(width, "after")]
         inputs = width

@@ -3,7 +3,7 @@
 A critic gives K numbers for an observation and an action. Whatever they are, they describe returns at S values z, each
 with a probability p, and that is what targets are made of:
 
-    estimate       K             returns                          error of a target r + discount (z - bonus)
+    estimate       K             returns                          error of a target r + discount z
     Squared        1, the mean   it, for certain                  (Q - E[target])^2
     Huber          1             it                               Huber's (1964): squared up to 1, then linear
     HLGauss        N logits      the mean, for certain            cross-entropy from a normal around E[target]
@@ -45,10 +45,9 @@ class Returns(NamedTuple):
         """[...]."""
         return self.values.mean(-1) if self.p is None else (self.p * self.values).sum(-1)
 
-    def target(self, reward: Tensor, discount: Tensor, bonus: Tensor | float = 0.0) -> Returns:
-        """The distribution [B, S] of reward + discount (return - bonus), with each number [B]."""
-        shift = reward - discount * bonus
-        return Returns(shift.unsqueeze(-1) + discount.unsqueeze(-1) * self.values, self.p)
+    def target(self, reward: Tensor, discount: Tensor) -> Returns:
+        """The distribution [B, S] of reward + discount * return, with each number [B]."""
+        return Returns(reward.unsqueeze(-1) + discount.unsqueeze(-1) * self.values, self.p)
 
 
 def lowest(returns: Returns, some: Tensor | None = None) -> Returns:

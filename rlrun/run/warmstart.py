@@ -51,6 +51,8 @@ def start(parts: Parts, word: str | None) -> dict[str, Any]:
     own = parts.algo.state_dict()
     for name in names:
         ours, theirs = at(own, name), at(state["algo"], name)
+        if ours is None:  # a target network that it does without
+            continue
         _must_match(word, leaves(ours, name), leaves(theirs, name))
         own = replaced(own, name, theirs)
     with checkpoints.must_fit(found):

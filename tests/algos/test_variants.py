@@ -11,7 +11,7 @@ from conftest import Rlrun
 from rlrun import registry
 from rlrun.config import compose, folders, plugins
 from rlrun.config.values import flat
-from rlrun.testing import learner
+from rlrun.testing import check_algorithm, learner
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "double_dqn": {"algo.name": "dqn", "algo.double": True, "buffer.name": "uniform", "network.dueling": False},
@@ -43,25 +43,77 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "pqn": {"algo.name": "pqn", "network.layer_norm": True},
 }
+# Of actors and critics: all are SAC.
+ACTORS: dict[str, dict[str, Any]] = {
+    "redq": {
+        "algo.critics.count": 10,
+        "algo.critics.aggregate": "subset",
+        "algo.critics.subset": 2,
+        "algo.gradient_steps": 20,
+        "algo.policy_delay": 20,
+    },
+    "droq": {
+        "algo.critics.count": 2,
+        "algo.critics.dropout": 0.01,
+        "algo.critics.layer_norm": True,
+        "algo.gradient_steps": 20,
+        "algo.policy_delay": 20,
+    },
+    "tqc": {
+        "algo.critics.count": 5,
+        "algo.critics.loss": "quantile",
+        "algo.critics.quantiles": 25,
+        "algo.critics.aggregate": "truncated",
+        "algo.critics.dropped": 2,
+    },
+    "crossq": {
+        "algo.tau": None,
+        "algo.policy_delay": 3,
+        "network.batch_norm": "after",
+        "network.renorm_after": 100_000,
+    },
+    "xqc": {
+        "algo.tau": 0.005,
+        "algo.critics.loss": "categorical",
+        "algo.critics.atoms": 101,
+        "algo.return_bound": 5.0,
+        "network.batch_norm": "before",
+        "network.weight_norm": True,
+    },
+    "simba": {
+        "algo.optimizer": "adamw",
+        "network.name": "simba",
+        "network.normalize_obs": True,
+        "algo.gradient_steps": 2,
+    },
+}
+ALL = VARIANTS | {name: {"algo.name": "sac"} | found for name, found in ACTORS.items()}
 
 
 def test_every_one_is_looked_at() -> None:
     plugins.load_installed()
     beyond = {name for name in folders.files("algo") if not registry.has("algo", name)}
-    assert beyond <= VARIANTS.keys()
+    assert beyond <= ALL.keys()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ALL)
 def test_what_it_puts_together(name: str) -> None:
     compose.set_up([])
     found = flat(compose.compose([f"algo={name}", "~tuned"]).data)
-    assert {key: found[key] for key in VARIANTS[name]} == VARIANTS[name]
+    assert {key: found[key] for key in ALL[name]} == ALL[name]
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if name != "btr"])
 def test_it_learns(name: str) -> None:
     with closing(learner(f"algo={name}", "env=cartpole")) as one:
         assert one.learn(2).progress.gradient_steps >= 2
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_it_goes_on_like_the_one_it_was(name: str) -> None:
+    """Statistics, random subsets and dropped units included: the contract of every algorithm."""
+    beside = {"simba": ["algo.reset_every=100"], "xqc": ["network.hidden=[16,16]"]}.get(name, [])
+    check_algorithm(name, "env=pendulum", *beside)
 
 
 def test_what_is_asked_for_beside_comes_first() -> None:

@@ -91,13 +91,12 @@ def test_truncation_leaves_out_the_highest_of_all_critics() -> None:
     assert truncated(Returns(quantiles), 0).values.tolist() == [[-2.0, 1.0, 3.0, 5.0, 8.0, 9.0]]
 
 
-def test_a_target_is_the_reward_and_what_follows_without_the_bonus() -> None:
-    """r + discount (z - alpha log pi), where nothing follows the reward alone."""
+def test_a_target_is_the_reward_and_what_follows() -> None:
+    """Where nothing follows, the reward alone."""
     returns = Returns(torch.tensor([[1.0, 3.0], [7.0, 9.0]]), torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
-    target = returns.target(torch.tensor([10.0, 20.0]), torch.tensor([0.5, 0.0]), torch.tensor([2.0, 2.0]))
-    assert target.values.tolist() == [[9.5, 10.5], [20.0, 20.0]]
-    assert target.mean.tolist() == [10.25, 20.0]
-    assert returns.target(torch.tensor([10.0, 20.0]), torch.tensor([0.5, 0.0])).values[0].tolist() == [10.5, 11.5]
+    target = returns.target(torch.tensor([10.0, 20.0]), torch.tensor([0.5, 0.0]))
+    assert target.values.tolist() == [[10.5, 11.5], [20.0, 20.0]]
+    assert target.mean.tolist() == [11.25, 20.0]
 
 
 def test_errors_by_hand() -> None:

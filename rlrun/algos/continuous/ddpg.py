@@ -13,6 +13,7 @@ do not decay unless `optimizer=adamw`; networks begin as `network.init` says.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,18 +22,18 @@ import torch
 from rlrun.agents.actor import NoiseConfig
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.actor_critic import (
+    NOTHING,
     ActorCritic,
-    CriticsConfig,
     DeterministicConfig,
     actor_head,
     critic_head,
     footprint,
     noisy_actor,
 )
+from rlrun.algos.continuous.critics import CriticsConfig
 from rlrun.checks import Positive
 from rlrun.compute.update import Aux
 from rlrun.networks import Nets
-from rlrun.ops.critics import lowest
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import Batch, Tensor
 
@@ -52,7 +53,7 @@ class DDPGConfig(DeterministicConfig):
 @register(
     "algo",
     DDPGConfig,
-    needs=Needs(action={"box"}, obs=ANY_SPACE, memory="replay"),
+    needs=Needs(action={"box"}, obs=ANY_SPACE, memory="replay", statistics={"obs", "batch"}),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
     footprint=footprint(lambda env: env.action_space.size, targets=1),
@@ -64,17 +65,21 @@ class DDPG(ActorCritic):
     state = ("actor", "critics", "actor_target", "critics_target", *ActorCritic.state)
 
     def __init__(self, cfg: DDPGConfig, kit: Kit):
+        self.cfg = cfg
         self.policy: Any = kit.policy(squash=True)
-        nets = kit.nets(actor=actor_head(kit.env.action_space.size), critics=critic_head(cfg, kit.env))
-        super().__init__(cfg, kit, nets, follow={"actor_target": "actor", "critics_target": "critics"})
-        self.agent = noisy_actor(kit, nets.actor, self.policy, cfg)
+        super().__init__(cfg, kit, follow={"actor_target": "actor", "critics_target": "critics"})
+        self.agent = noisy_actor(kit, self.nets.actor, self.policy, cfg)
 
-    def critic_loss(self, nets: Nets, batch: Batch, drawn: Any = None) -> tuple[Tensor, Aux]:
+    def build(self, kit: Kit) -> Nets:
+        return kit.nets(actor=actor_head(kit.env.action_space.size), critics=critic_head(self.cfg, kit.env))
+
+    def critic_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor] = NOTHING) -> tuple[Tensor, Aux]:
         with torch.no_grad():
-            action = self.policy.squash(nets.actor_target(batch.next_obs))
-            following = lowest(self.values(nets.critics_target, batch.next_obs, action))
-        return self.regression(nets, batch, following.target(batch.reward, batch.discount))
+            action = self.policy.squash(self.target(nets, "actor")(batch.next_obs))
+        output, following = self.outlook(nets, batch, action, drawn)
+        return self.regression(output, following.target(batch.reward, batch.discount), batch)
 
-    def actor_loss(self, nets: Nets, batch: Batch, drawn: Any = None) -> tuple[Tensor, Aux]:
-        action = self.policy.squash(nets.actor(batch.obs))
-        return -self.values(nets.critics, batch.obs, action, slice(1)).mean.mean(), {}
+    def actor_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor] = NOTHING) -> tuple[Tensor, Aux]:
+        with self.batches(nets.actor):
+            action = self.policy.squash(nets.actor(batch.obs))
+        return -self.first(nets, batch.obs, action, drawn).mean(), {}

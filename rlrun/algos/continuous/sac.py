@@ -1,6 +1,7 @@
 """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905): a policy that is paid for its entropy, too.
 
-With V(s) = E over a ~ pi of [ min over n of Q_n(s, a) - alpha log pi(a|s) ] (equations 5, 7, 18):
+With V(s) = E over a ~ pi of [ min over n of Q_n(s, a) - alpha log pi(a|s) ] (equations 5, 7, 18; `algo.critics` has
+other ways to make one value of several):
 
     y  = r + discount * V_target(s')
     L_critics = sum over n of E[ w * (Q_n(s, a) - y)^2 ],         L_actor = -E[ V(s) ]
@@ -16,6 +17,7 @@ authors' code.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -28,7 +30,7 @@ from rlrun.algos.continuous.actor_critic import ActorCritic, ActorCriticConfig, 
 from rlrun.checks import Above0, AutoOr, Positive, Within
 from rlrun.compute.update import Aux
 from rlrun.networks import Nets
-from rlrun.ops.critics import Returns, lowest
+from rlrun.ops.critics import Returns
 from rlrun.ops.fields import allowed
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import MASK, Batch, EnvSpec, Tensor
@@ -73,7 +75,7 @@ def outputs(env: EnvSpec) -> int:
 @register(
     "algo",
     SACConfig,
-    needs=Needs(action={"box", "discrete"}, obs=ANY_SPACE, masks=True, memory="replay"),
+    needs=Needs(action={"box", "discrete"}, obs=ANY_SPACE, masks=True, memory="replay", statistics={"obs", "batch"}),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
     footprint=footprint(outputs, targets=0),
@@ -86,21 +88,26 @@ class SAC(ActorCritic):
     state = ("actor", "critics", "critics_target", "log_alpha", *ActorCritic.state)
 
     def __init__(self, cfg: SACConfig, kit: Kit):
-        env, learned = kit.env, cfg.alpha == "auto"
+        self.cfg, env, learned = cfg, kit.env, cfg.alpha == "auto"
         self.policy: Any = kit.policy(squash=True, log_std="state")
-        nets = kit.nets(actor=actor_head(outputs(env)), critics=critic_head(cfg, env))
-        alpha = torch.tensor(math.log(cfg.alpha_init if learned else float(cfg.alpha)), device=kit.device.torch)
-        self.log_alpha = nets.log_alpha = torch.nn.Parameter(alpha, requires_grad=learned)
         self.target_entropy = target_entropy(cfg, env)
         trained = ("actor", "log_alpha") if learned else ("actor",)
-        super().__init__(cfg, kit, nets, {"critics_target": "critics"}, kit.generator, trained)
-        self.masked = env.obs_space.masked
-        self.agent = Actor(networks.Inference(nets.actor), self.policy, kit.rng, cfg.random_steps, self.masked)
+        super().__init__(cfg, kit, {"critics_target": "critics"}, kit.generator, trained)
+        self.log_alpha, self.masked = self.nets.log_alpha, env.obs_space.masked
+        self.agent = Actor(networks.Inference(self.nets.actor), self.policy, kit.rng, cfg.random_steps, self.masked)
+
+    def build(self, kit: Kit) -> Nets:
+        nets = kit.nets(actor=actor_head(outputs(kit.env)), critics=critic_head(self.cfg, kit.env))
+        learned = self.cfg.alpha == "auto"
+        alpha = math.log(self.cfg.alpha_init if learned else float(self.cfg.alpha))
+        nets.log_alpha = torch.nn.Parameter(torch.tensor(alpha, device=kit.device.torch), requires_grad=learned)
+        return nets
 
     def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
         """Of discrete actions none are sampled."""
         dims = 0 if self.discrete else self.dims
-        return {name: self.normal(updates, batch_size, dims) for name in ("eps", "next_eps")}
+        eps = {name: self.normal(updates, batch_size, dims) for name in ("eps", "next_eps")}
+        return eps | super().draw(updates, batch_size)
 
     def choice(self, actor: Any, obs: Any, eps: Tensor) -> Choice:
         output = actor(obs)
@@ -111,21 +118,20 @@ class SAC(ActorCritic):
         log_p = allowed(output, mask).log_softmax(-1)
         return Choice(None, log_p if mask is None else log_p.masked_fill(~mask, 0.0), log_p.exp())
 
-    def value(self, critics: Any, obs: Any, pi: Choice, alpha: Tensor) -> Returns:
-        """V [B, S]."""
-        return pi.less(lowest(self.values(critics, obs, pi.action)), alpha * pi.log_p)
-
-    def critic_loss(self, nets: Nets, batch: Batch, drawn: dict[str, Tensor]) -> tuple[Tensor, Aux]:
+    def critic_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
         with torch.no_grad():
             pi = self.choice(nets.actor, batch.next_obs, drawn["next_eps"])
-            following = self.value(nets.critics_target, batch.next_obs, pi, nets.log_alpha.exp())
-        return self.regression(nets, batch, following.target(batch.reward, batch.discount))
+        output, following = self.outlook(nets, batch, pi.action, drawn)
+        with torch.no_grad():
+            target = pi.less(following, nets.log_alpha.exp() * pi.log_p).target(batch.reward, batch.discount)
+        return self.regression(output, target, batch)
 
-    def actor_loss(self, nets: Nets, batch: Batch, drawn: dict[str, Tensor]) -> tuple[Tensor, Aux]:
+    def actor_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
         """The actor's and the temperature's: neither has a gradient with respect to what the other trains."""
-        pi, alpha = self.choice(nets.actor, batch.obs, drawn["eps"]), nets.log_alpha.detach().exp()
-        actor_loss = -self.value(nets.critics, batch.obs, pi, alpha).mean.mean()
-        entropy = -pi.mean(pi.log_p.detach()).mean().detach()
+        with self.batches(nets.actor):
+            pi, alpha = self.choice(nets.actor, batch.obs, drawn["eps"]), nets.log_alpha.detach().exp()
+        value = pi.less(self.climbed(nets, batch.obs, pi.action, drawn), alpha * pi.log_p).mean
+        actor_loss, entropy = -value.mean(), -pi.mean(pi.log_p.detach()).mean().detach()
         alpha_loss = nets.log_alpha * (entropy - self.target_entropy)
         return actor_loss + alpha_loss, {"loss": actor_loss, "alpha": alpha, "entropy": entropy}
 

@@ -13,6 +13,7 @@ an action's range, like the noise that explores.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,6 @@ from rlrun.algos.continuous.actor_critic import (
 from rlrun.checks import Count, NotNegative
 from rlrun.compute.update import Aux
 from rlrun.networks import Nets
-from rlrun.ops.critics import lowest
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import Batch, Tensor
 
@@ -48,7 +48,7 @@ class TD3Config(DeterministicConfig):
 @register(
     "algo",
     TD3Config,
-    needs=Needs(action={"box"}, obs=ANY_SPACE, memory="replay"),
+    needs=Needs(action={"box"}, obs=ANY_SPACE, memory="replay", statistics={"obs", "batch"}),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
     footprint=footprint(lambda env: env.action_space.size, targets=1),
@@ -62,23 +62,27 @@ class TD3(ActorCritic):
     state = ("actor", "critics", "actor_target", "critics_target", *ActorCritic.state)
 
     def __init__(self, cfg: TD3Config, kit: Kit):
+        self.cfg = cfg
         self.policy: Any = kit.policy(squash=True)
-        nets = kit.nets(actor=actor_head(kit.env.action_space.size), critics=critic_head(cfg, kit.env))
         follow = {"actor_target": "actor", "critics_target": "critics"}
-        super().__init__(cfg, kit, nets, follow, kit.generator)
-        self.agent = noisy_actor(kit, nets.actor, self.policy, cfg)
+        super().__init__(cfg, kit, follow, kit.generator)
+        self.agent = noisy_actor(kit, self.nets.actor, self.policy, cfg)
+
+    def build(self, kit: Kit) -> Nets:
+        return kit.nets(actor=actor_head(kit.env.action_space.size), critics=critic_head(self.cfg, kit.env))
 
     def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
-        return {"eps": self.normal(updates, batch_size, self.dims)}
+        return {"eps": self.normal(updates, batch_size, self.dims)} | super().draw(updates, batch_size)
 
-    def critic_loss(self, nets: Nets, batch: Batch, drawn: dict[str, Tensor]) -> tuple[Tensor, Aux]:
+    def critic_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
         cfg = self.cfg
         with torch.no_grad():
             eps = (cfg.target_noise * drawn["eps"]).clamp(-cfg.noise_clip, cfg.noise_clip)
-            action = self.policy.stretch((nets.actor_target(batch.next_obs).tanh() + eps).clamp(-1, 1))
-            following = lowest(self.values(nets.critics_target, batch.next_obs, action))
-        return self.regression(nets, batch, following.target(batch.reward, batch.discount))
+            action = self.policy.stretch((self.target(nets, "actor")(batch.next_obs).tanh() + eps).clamp(-1, 1))
+        output, following = self.outlook(nets, batch, action, drawn)
+        return self.regression(output, following.target(batch.reward, batch.discount), batch)
 
-    def actor_loss(self, nets: Nets, batch: Batch, drawn: dict[str, Tensor]) -> tuple[Tensor, Aux]:
-        action = self.policy.squash(nets.actor(batch.obs))
-        return -self.values(nets.critics, batch.obs, action, slice(1)).mean.mean(), {}
+    def actor_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
+        with self.batches(nets.actor):
+            action = self.policy.squash(nets.actor(batch.obs))
+        return -self.first(nets, batch.obs, action, drawn).mean(), {}
