@@ -2,7 +2,7 @@
 
     python scripts/bench.py --case dqn --rounds 3
     python scripts/bench.py --case ppo --compile
-    python scripts/bench.py --case a2c | ppo_mujoco
+    python scripts/bench.py --case a2c | ppo_mujoco | sac | td3 | ddpg
     python scripts/bench.py --case dqn --compile --steps 50000
     python scripts/bench.py --case dqn --floor 'path/to/floor_loop.py --tech eager'
     python scripts/bench.py --case dqn_atari
@@ -10,12 +10,12 @@
     python scripts/bench.py --case uniform | prioritized | memory
 
 `dqn`, `ppo` and `a2c` train CartPole with RL Zoo's hyperparameters, `pqn` with its tuned ones beside the peers' DQN,
-`ppo_mujoco` HalfCheetah with the original PPO's, on one thread each. The training loop alone is clocked: imports and
-construction come before, and there is neither evaluation nor checkpointing in it on any side. rlrun writes metrics.csv
-and TensorBoard events all the while; the peers write nothing. The peers are stable-baselines3 and, where it is
-installed, sbx: the same in JAX, without A2C, whose DQN does not clip
-gradients. `--floor` adds an external bare loop: a script that takes `--case NAME --steps N --repeats 1 --threads 1` and
-prints a line of JSON with `steps_per_s`.
+`ppo_mujoco` HalfCheetah with the original PPO's, `sac`, `td3` and `ddpg` Pendulum with RL Zoo's, but a warm-up of 100
+steps, on one thread each. The training loop alone is clocked: imports and construction come before, and there is
+neither evaluation nor checkpointing in it on any side. rlrun writes metrics.csv and TensorBoard events all the while;
+the peers write nothing. The peers are stable-baselines3 and, where it is installed, sbx: the same in JAX, without A2C,
+whose DQN does not clip gradients. `--floor` adds an external bare loop: a script that takes `--case NAME --steps N
+--repeats 1 --threads 1` and prints a line of JSON with `steps_per_s`.
 
 `dqn_atari` trains Pong on two threads, in rlrun's environment on both sides: what differs is the library. `env_atari`
 steps ALE's own vector of 8 games, bare and as rlrun has it, and 8 single games.
@@ -59,6 +59,12 @@ Measurement = dict[str, Any]
 
 # RL Zoo's CartPole hyperparameters, in both dialects.
 STEPS = {"dqn": 20_000, "ppo": 51_200, "a2c": 40_000, "ppo_mujoco": 12_288, "pqn": 50_000, "dqn_atari": 3_000}
+STEPS |= {"sac": 3_000, "td3": 3_000, "ddpg": 3_000}
+PENDULUM = """
+    env=pendulum ~tuned env.num_envs=1 network.activation=relu algo.learning_rate=1e-3 algo.batch_size=256
+    algo.tau=0.005 algo.train_freq=1 algo.gradient_steps=1 algo.learning_starts=100 algo.random_steps=100
+"""
+GAUSSIAN = "algo.noise.kind=gaussian algo.noise.std=0.1"
 RLRUN = {
     "dqn": """
         algo=dqn env=cartpole ~tuned env.num_envs=1 network.hidden=[256,256] network.activation=relu
@@ -81,6 +87,12 @@ RLRUN = {
         algo=ppo env=gym env.id=HalfCheetah-v5 ~tuned env.num_envs=1 network.hidden=[64,64] network.activation=tanh
         network.init=orthogonal algo.n_steps=2048 algo.batch_size=64 algo.n_epochs=10 algo.gae_lambda=0.95
         algo.gamma=0.99 algo.learning_rate=3e-4 algo.clip_range=0.2 algo.ent_coef=0 algo.max_grad_norm=0.5
+    """,
+    "sac": f"algo=sac {PENDULUM} network.hidden=[256,256] buffer.capacity=1000000 algo.gamma=0.99",
+    "td3": f"algo=td3 {PENDULUM} network.hidden=[400,300] buffer.capacity=200000 algo.gamma=0.98 {GAUSSIAN}",
+    "ddpg": f"""
+        algo=ddpg {PENDULUM} network.hidden=[400,300] buffer.capacity=200000 algo.gamma=0.98 {GAUSSIAN}
+        algo.actor_learning_rate=null
     """,
     "pqn": "algo=pqn env=cartpole",
     "dqn_atari": """
@@ -313,6 +325,8 @@ def train_peer(library: Any, case: str, steps: int, seed: int, **extra: Any) -> 
             seed=seed,
             **extra,
         )
+    elif case in ("sac", "td3", "ddpg"):
+        model = pendulum_for_peer(library, case, seed, **extra)
     elif case == "a2c":
         cartpoles = make_vec_env("CartPole-v1", n_envs=8, seed=seed)
         model = library.A2C("MlpPolicy", cartpoles, n_steps=5, gae_lambda=1.0, ent_coef=0.0, seed=seed, **extra)
@@ -346,6 +360,29 @@ def train_peer(library: Any, case: str, steps: int, seed: int, **extra: Any) -> 
     found = clock.end(model.num_timesteps)
     returns = [episode["r"] for episode in model.ep_info_buffer]
     return {**found, "return": statistics.mean(returns) if returns else float("nan")}
+
+
+def pendulum_for_peer(library: Any, case: str, seed: int, **extra: Any) -> Any:
+    """An actor and critics before their training."""
+    import numpy as np
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.noise import NormalActionNoise
+
+    if case != "sac":
+        noise = NormalActionNoise(np.zeros(1), np.full(1, 0.1))  # of actions from -1 to 1
+        extra |= {"action_noise": noise, "buffer_size": 200_000, "gamma": 0.98}
+    return getattr(library, case.upper())(
+        "MlpPolicy",
+        make_vec_env("Pendulum-v1", n_envs=1, seed=seed),
+        learning_rate=1e-3,
+        learning_starts=100,
+        batch_size=256,
+        train_freq=1,
+        gradient_steps=1,
+        policy_kwargs={"net_arch": [256, 256] if case == "sac" else [400, 300]},
+        seed=seed,
+        **extra,
+    )
 
 
 def pong_for_sb3(seed: int) -> Any:
