@@ -311,8 +311,9 @@ class SquashedGaussian(Gaussian):
         """Actions [B, *shape] of u = mean + std * noise [B, A], and their log-probabilities [B], with gradients."""
         mean, log_std = self.parameters(output)
         drawn = mean + log_std.exp() * noise
-        drawn = drawn if self._is_vector else drawn.reshape(-1, *self.shape)
-        return self.squash(drawn), self.log_prob(output, drawn)
+        log_prob = (-0.5 * noise.square() - log_std - log_slope(drawn)).sum(-1)
+        action = self.squash(drawn if self._is_vector else drawn.reshape(-1, *self.shape))
+        return action, log_prob - (0.5 * LOG_2PI * self.dims + self.log_half)
 
     def squash(self, drawn: Tensor) -> Tensor:
         """The actions of what was drawn, [B, *shape] or flat [B, A]."""
