@@ -45,6 +45,7 @@ LEARNERS = {
     "bandit/bernoulli": "ucb",
     "bandit/gaussian": "ucb",
     **dict.fromkeys(CONTINUOUS, "ppo"),
+    "reach": "sac",
     **dict.fromkeys(TABLES, "q_learning"),
 }
 # What only the user can know, or what makes it small.
@@ -53,6 +54,7 @@ NEEDS = {
     "atari": GAME,
     "atari_machado": GAME,
     "gym": ["env.id=CartPole-v1"],
+    "reach": ["buffer=hindsight"],
     "mujoco": ["env.id=HalfCheetah-v5"],
     "dm_control": ["env.id=dm_control/cheetah-run-v0"],
     "robotics": ["env.id=FetchReach-v4"],
