@@ -102,7 +102,7 @@ class ReachEnv(_GoalEnv):
         near: distance from the goal at which it is reached; the square has sides of 2.
     """
 
-    def __init__(self, near: float = 0.02, speed: float = 0.1, length: int = 50):
+    def __init__(self, near: float = 0.05, speed: float = 0.1, length: int = 50):
         super().__init__(Box(-1.0, 1.0, (2,)), length)
         self.action_space = Box(-1.0, 1.0, (2,))
         self._near, self._speed = near, speed
