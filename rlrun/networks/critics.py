@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rlrun.errors import ConfigError
 from rlrun.networks.builder import encoder, hidden_layers, initialise
 from rlrun.networks.layers import Drop
 from rlrun.networks.norms import BatchNorm, unit_rows
@@ -179,7 +180,14 @@ def in_half_ranges(action: Space) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build_critics(cfg: NetworkConfig, obs_space: Space, head: HeadSpec) -> Critics:
-    """Critics as a network config describes each of them: its encoder, its hidden layers, then one that is linear."""
+    """Critics as a network config describes each of them: its encoder, its hidden layers, then one that is linear.
+
+    Raises:
+        ConfigError: they ask for what does not go with the network.
+    """
+    if head.layer_norm and (cfg.batch_norm != "none" or cfg.residual):
+        problem = "cannot stand beside the norms that the network has already"
+        raise ConfigError("algo.critics.layer_norm", problem, "write algo.critics.layer_norm=false")
     cfg = replace(cfg, layer_norm=cfg.layer_norm or head.layer_norm)
     encoded, features = encoder(cfg, obs_space)
     inputs = features + (head.action.size if head.action else 0)

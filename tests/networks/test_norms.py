@@ -334,6 +334,9 @@ def test_what_does_not_go_together_is_refused() -> None:
         build(SimbaConfig(), CRITICS._replace(hidden=()))
     with pytest.raises(ConfigError, match="dropped"):
         build(SimbaConfig(), CRITICS._replace(dropout=0.1))
+    for cfg in (SimbaConfig(), NetworkConfig(batch_norm="after")):
+        with pytest.raises(ConfigError, match=r"algo\.critics\.layer_norm=false"):
+            build(cfg, CRITICS._replace(layer_norm=True))
     with pytest.raises(ConfigError, match=r"network\.dueling=false"):
         SimbaConfig(dueling=True)
     with pytest.raises(ConfigError, match="any fraction"):
