@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from rlrun import cli
 from rlrun.algos.algorithm import Kit
+from rlrun.algos.continuous.sac import SAC, SACConfig
+from rlrun.algos.continuous.td3 import TD3, TD3Config
 from rlrun.algos.policy.a2c import A2C, A2CConfig
 from rlrun.algos.policy.ppo import PPO, PPOConfig
 from rlrun.algos.policy.vpg import VPG, VPGConfig
@@ -34,6 +36,7 @@ from rlrun.ops import fields
 from rlrun.types import EnvSpec, Progress, Rollout, Space
 
 OBS = Space("box", (3,), np.dtype(np.float32))
+INTERVAL = Space("box", (1,), np.dtype(np.float32), low=-np.ones(1, np.float32), high=np.ones(1, np.float32))
 DISCRETE = Space("discrete", (), np.dtype(np.int64), n=2)
 compiles = pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 
@@ -236,10 +239,10 @@ def rollout(algo: Any, steps: int, envs: int, seed: int) -> Rollout:
     )
 
 
-def kit(compile: str, envs: int) -> Kit:
+def kit(compile: str, envs: int, actions: Space = DISCRETE) -> Kit:
     torch.manual_seed(0)
     return Kit(
-        EnvSpec("toy", OBS, DISCRETE, envs),
+        EnvSpec("toy", OBS, actions, envs),
         network=lambda *args: build_mlp(NetworkConfig(hidden=[4]), *args),
         device=Device(DeviceConfig(accelerator="cpu", compile=compile)),
         rng=np.random.default_rng(0),
@@ -249,7 +252,7 @@ def kit(compile: str, envs: int) -> Kit:
 
 
 @pytest.mark.parametrize(
-    "algo", ["dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch", "a2c", "vpg"]
+    "algo", ["dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch", "a2c", "vpg", "td3", "sac"]
 )
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[compiles, pytest.mark.slow])])
 def test_algorithms_learn_the_same_either_way(
@@ -265,6 +268,12 @@ def test_algorithms_learn_the_same_either_way(
             options |= {"train_freq": 8, "gradient_steps": 6, "learning_starts": 8, "double": True}
             options |= {"tau": 0.2} if "tau" in algo else {"target_update_interval": 16}
             learners.append(DQN(DQNConfig(**options), kit(compile, 2)))
+        elif algo == "td3":
+            twins = TD3Config(batch_size=8, train_freq=8, gradient_steps=3, learning_starts=8)
+            learners.append(TD3(twins, kit(compile, 2, INTERVAL)))
+        elif algo == "sac":
+            soft = SACConfig(batch_size=8, train_freq=8, gradient_steps=3, learning_starts=8)
+            learners.append(SAC(soft, kit(compile, 2, INTERVAL)))
         elif algo == "a2c":
             config = A2CConfig(n_steps=16, learning_rate_schedule="linear", learning_rate=0.01)
             learners.append(A2C(config, kit(compile, 2)))
@@ -285,6 +294,7 @@ def test_algorithms_learn_the_same_either_way(
     torch.testing.assert_close(state(learners[1]), state(learners[0]))
     if not compiled:
         expected = {"dqn": [6], "dqn with tau": [6], "ppo": [4], "ppo with a rest": [4, 1], "a2c": [1], "vpg": [1, 4]}
+        expected |= {"td3": [1, 1], "sac": [1, 1]}  # critics and actor take turns
         assert made == expected.get(algo, [3])
 
 
