@@ -9,7 +9,7 @@ import numpy as np
 from rlrun.buffers.ring import Ring
 from rlrun.types import Array
 
-GOES_ON = np.iinfo(np.int64).max  # in place of the number of an episode's last transition
+GOES_ON = 2**63 - 1  # in place of the number of an episode's last transition
 
 
 class Episodes:

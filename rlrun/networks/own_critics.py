@@ -49,8 +49,13 @@ class OwnCritics(nn.Module):
         for name, value in {"middle": middle, "factor": factor}.items():  # known from the space
             self.register_buffer(name, torch.from_numpy(value.astype(np.float32)), persistent=False)
 
-    def forward(self, obs: Any, action: Tensor | None = None, among: slice | Tensor | None = None) -> Tensor:
-        """Values [N, B, K], or [n, B, K] of n among the critics: a slice of them, or their numbers int64 [n]."""
+    def forward(
+        self, obs: Any, action: Tensor | None = None, among: slice | Tensor | None = None, noise: None = None
+    ) -> Tensor:
+        """Values [N, B, K], or [n, B, K] of n among the critics: a slice of them, or their numbers int64 [n].
+
+        There are no units to drop, so there is no noise that would say which.
+        """
         if action is not None:
             action = (action.reshape(len(action), -1) - self.middle) * self.factor
             if self.joins:

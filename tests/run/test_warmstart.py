@@ -77,7 +77,7 @@ def test_a_checkpoint_can_be_chosen(first: None) -> None:
         (["init_from=nowhere"], "init_from: nowhere"),
         (["init_from=first@7"], "init_from: first/checkpoints: no checkpoint 7"),
         (["init_from=first", "algo=ppo"], "init_from: first is a run of dqn, this is one of ppo\nwrite algo=dqn"),
-        (["init_from=first", "algo=random"], "init_from: random has no weights to start with\nthese have: bootstrap, "),
+        (["init_from=first", "algo=random"], "init_from: random has no weights to start with\nthese have: "),
     ],
 )
 def test_what_does_not_match_is_refused(

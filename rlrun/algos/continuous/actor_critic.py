@@ -35,7 +35,6 @@ from rlrun.checks import Above0, Count, Natural, Positive, Within
 from rlrun.compute.update import Aux, Turn, Turns
 from rlrun.errors import ConfigError
 from rlrun.footprint import TRAINED, Footprint, Need, Parameters, weights
-from rlrun.networks import Nets
 from rlrun.ops.critics import Returns
 from rlrun.ops.distributions import Distribution
 from rlrun.types import Batch, EnvSpec, HeadSpec, Metrics, Progress, Rollout, Tensor
@@ -118,7 +117,7 @@ class ActorCritic(ReplayLearner):
             self.resets = 0
             self.state = (*self.state, "resets")
 
-    def build(self, kit: Kit) -> Nets:
+    def build(self, kit: Kit) -> networks.Nets:
         """New networks, with `actor` and `critics` among them."""
         raise NotImplementedError
 
@@ -135,11 +134,11 @@ class ActorCritic(ReplayLearner):
             ),
         )
 
-    def critic_loss(self, nets: Nets, batch: Batch, drawn: Any) -> tuple[Tensor, Aux]:
+    def critic_loss(self, nets: networks.Nets, batch: Batch, drawn: Any) -> tuple[Tensor, Aux]:
         """What the critics descend: `regression` towards the algorithm's targets."""
         raise NotImplementedError
 
-    def actor_loss(self, nets: Nets, batch: Batch, drawn: Any) -> tuple[Tensor, Aux]:
+    def actor_loss(self, nets: networks.Nets, batch: Batch, drawn: Any) -> tuple[Tensor, Aux]:
         """What the actor descends."""
         raise NotImplementedError
 
@@ -190,7 +189,7 @@ class ActorCritic(ReplayLearner):
             drawn[name] = self.critics.noise(updates, batch_size, generator)
         return drawn
 
-    def target(self, nets: Nets, name: str) -> Any:
+    def target(self, nets: networks.Nets, name: str) -> Any:
         """A target network, or, without one, the network itself."""
         return getattr(nets, f"{name}_target" if self.targets else name)
 
@@ -204,7 +203,7 @@ class ActorCritic(ReplayLearner):
         return output.unflatten(-1, (-1, self.estimate.outputs)) if self.discrete else output
 
     def outlook(
-        self, nets: Nets, batch: Batch, next_action: Tensor | None, drawn: Mapping[str, Tensor]
+        self, nets: networks.Nets, batch: Batch, next_action: Tensor | None, drawn: Mapping[str, Tensor]
     ) -> tuple[Tensor, Returns]:
         """What the critics say of a batch, and what counts, for its targets, of what follows.
 
@@ -233,12 +232,12 @@ class ActorCritic(ReplayLearner):
             output = taken(output, batch.action)
         return output, for_target(self.cfg.critics, self.estimate.returns(following))
 
-    def climbed(self, nets: Nets, obs: Any, action: Tensor | None, drawn: Mapping[str, Tensor]) -> Returns:
+    def climbed(self, nets: networks.Nets, obs: Any, action: Tensor | None, drawn: Mapping[str, Tensor]) -> Returns:
         """What counts for the actor of what the critics say of its actions: [B, S], or [B, A, S] of all discrete."""
         output = self.ask(nets.critics, obs, action, noise=drawn.get("actor_noise"))
         return for_actor(self.cfg.critics, self.estimate.returns(output))
 
-    def first(self, nets: Nets, obs: Any, action: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+    def first(self, nets: networks.Nets, obs: Any, action: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
         """What the first critic says of the actor's actions [B, *action], [B]; of other ways to choose, what counts."""
         noise = drawn.get("actor_noise")
         if self.cfg.critics.aggregate != "minimum":

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from rlrun import networks
 from rlrun.agents.actor import NoiseConfig
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.actor_critic import (
@@ -33,7 +34,6 @@ from rlrun.algos.continuous.actor_critic import (
 from rlrun.algos.continuous.critics import CriticsConfig
 from rlrun.checks import Positive
 from rlrun.compute.update import Aux
-from rlrun.networks import Nets
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import Batch, Tensor
 
@@ -70,16 +70,20 @@ class DDPG(ActorCritic):
         super().__init__(cfg, kit, follow={"actor_target": "actor", "critics_target": "critics"})
         self.agent = noisy_actor(kit, self.nets.actor, self.policy, cfg)
 
-    def build(self, kit: Kit) -> Nets:
+    def build(self, kit: Kit) -> networks.Nets:
         return kit.nets(actor=actor_head(kit.env.action_space.size), critics=critic_head(self.cfg, kit.env))
 
-    def critic_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor] = NOTHING) -> tuple[Tensor, Aux]:
+    def critic_loss(
+        self, nets: networks.Nets, batch: Batch, drawn: Mapping[str, Tensor] = NOTHING
+    ) -> tuple[Tensor, Aux]:
         with torch.no_grad():
             action = self.policy.squash(self.target(nets, "actor")(batch.next_obs))
         output, following = self.outlook(nets, batch, action, drawn)
         return self.regression(output, following.target(batch.reward, batch.discount), batch)
 
-    def actor_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor] = NOTHING) -> tuple[Tensor, Aux]:
+    def actor_loss(
+        self, nets: networks.Nets, batch: Batch, drawn: Mapping[str, Tensor] = NOTHING
+    ) -> tuple[Tensor, Aux]:
         with self.batches(nets.actor):
             action = self.policy.squash(nets.actor(batch.obs))
         return -self.first(nets, batch.obs, action, drawn).mean(), {}

@@ -29,7 +29,6 @@ from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.actor_critic import ActorCritic, ActorCriticConfig, actor_head, critic_head, footprint
 from rlrun.checks import Above0, AutoOr, Positive, Within
 from rlrun.compute.update import Aux
-from rlrun.networks import Nets
 from rlrun.ops.critics import Returns
 from rlrun.ops.fields import allowed
 from rlrun.registry import ANY_SPACE, Needs, register
@@ -96,7 +95,7 @@ class SAC(ActorCritic):
         self.log_alpha, self.masked = self.nets.log_alpha, env.obs_space.masked
         self.agent = Actor(networks.Inference(self.nets.actor), self.policy, kit.rng, cfg.random_steps, self.masked)
 
-    def build(self, kit: Kit) -> Nets:
+    def build(self, kit: Kit) -> networks.Nets:
         nets = kit.nets(actor=actor_head(outputs(kit.env)), critics=critic_head(self.cfg, kit.env))
         learned = self.cfg.alpha == "auto"
         alpha = math.log(self.cfg.alpha_init if learned else float(self.cfg.alpha))
@@ -118,7 +117,7 @@ class SAC(ActorCritic):
         log_p = allowed(output, mask).log_softmax(-1)
         return Choice(None, log_p if mask is None else log_p.masked_fill(~mask, 0.0), log_p.exp())
 
-    def critic_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
+    def critic_loss(self, nets: networks.Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
         with torch.no_grad():
             pi = self.choice(nets.actor, batch.next_obs, drawn["next_eps"])
         output, following = self.outlook(nets, batch, pi.action, drawn)
@@ -126,7 +125,7 @@ class SAC(ActorCritic):
             target = pi.less(following, nets.log_alpha.exp() * pi.log_p).target(batch.reward, batch.discount)
         return self.regression(output, target, batch)
 
-    def actor_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
+    def actor_loss(self, nets: networks.Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
         """The actor's and the temperature's: neither has a gradient with respect to what the other trains."""
         with self.batches(nets.actor):
             pi, alpha = self.choice(nets.actor, batch.obs, drawn["eps"]), nets.log_alpha.detach().exp()

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from rlrun import networks
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.actor_critic import (
     ActorCritic,
@@ -30,7 +31,6 @@ from rlrun.algos.continuous.actor_critic import (
 )
 from rlrun.checks import Count, NotNegative
 from rlrun.compute.update import Aux
-from rlrun.networks import Nets
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import Batch, Tensor
 
@@ -68,13 +68,13 @@ class TD3(ActorCritic):
         super().__init__(cfg, kit, follow, kit.generator)
         self.agent = noisy_actor(kit, self.nets.actor, self.policy, cfg)
 
-    def build(self, kit: Kit) -> Nets:
+    def build(self, kit: Kit) -> networks.Nets:
         return kit.nets(actor=actor_head(kit.env.action_space.size), critics=critic_head(self.cfg, kit.env))
 
     def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
         return {"eps": self.normal(updates, batch_size, self.dims)} | super().draw(updates, batch_size)
 
-    def critic_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
+    def critic_loss(self, nets: networks.Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
         cfg = self.cfg
         with torch.no_grad():
             eps = (cfg.target_noise * drawn["eps"]).clamp(-cfg.noise_clip, cfg.noise_clip)
@@ -82,7 +82,7 @@ class TD3(ActorCritic):
         output, following = self.outlook(nets, batch, action, drawn)
         return self.regression(output, following.target(batch.reward, batch.discount), batch)
 
-    def actor_loss(self, nets: Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
+    def actor_loss(self, nets: networks.Nets, batch: Batch, drawn: Mapping[str, Tensor]) -> tuple[Tensor, Aux]:
         with self.batches(nets.actor):
             action = self.policy.squash(nets.actor(batch.obs))
         return -self.first(nets, batch.obs, action, drawn).mean(), {}
