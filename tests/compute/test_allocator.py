@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# Six tensors of 24 MiB, again and again: pages fetched after the first time. Without it the C library may keep them, too.
+# Six tensors of 24 MiB, again and again: pages fetched after the first time. Left alone, the library fetches at times.
 PROGRAM = """
 import resource, torch
 from rlrun.compute.allocator import keep_freed
