@@ -246,6 +246,11 @@ def test_layers_in_common_are_not_trained_apart(name: str) -> None:
         made(name, network={"shared": True}, **options)
 
 
+def test_trpo_does_not_keep_weights_at_length_1() -> None:
+    with pytest.raises(ConfigError, match=r"network.weight_norm: .* would not keep weights at length 1"):
+        made("trpo", network={"weight_norm": True})
+
+
 def test_which_parameters_a_head_depends_on() -> None:
     """Asked of the network itself, whatever is inside: heads, torsos that remember, encoders of several fields."""
     fields = {"a": BOX, "b": Space("discrete", (), np.dtype(np.int64), n=3)}

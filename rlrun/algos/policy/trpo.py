@@ -26,6 +26,7 @@ from rlrun.algos.algorithm import Kit
 from rlrun.algos.policy.actor_critic import ActorCritic, ActorCriticConfig, footprint, outputs
 from rlrun.checks import Above0, Count, NotNegative, Positive, Within
 from rlrun.compute.update import Aux
+from rlrun.errors import ConfigError
 from rlrun.ops.fields import rows
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import Metrics, Progress, Rollout, Tensor
@@ -62,6 +63,9 @@ class TRPO(ActorCritic):
 
     def __init__(self, cfg: TRPOConfig, kit: Kit):
         super().__init__(cfg, kit)
+        if any(hasattr(layer, "unit_dim") for layer in self.network.modules()):
+            problem = "a step of the line search would not keep weights at length 1"
+            raise ConfigError("network.weight_norm", problem, "write network.weight_norm=false")
         own = self.train_values(kit, cfg.learning_rate, cfg.batch_size, cfg.n_critic_updates)
         self.parameters = [parameter for name, parameter in self.nets.named_parameters() if name in own]
 
