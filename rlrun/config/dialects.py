@@ -30,7 +30,6 @@ DIALECT = {
     "discount_factor": "gamma",
     "double_q": "double",
     "end_e": "epsilon.end",
-    "ent_coef": "alpha",
     "entropy_coef": "ent_coef",
     "entropy_coeff": "ent_coef",
     "env_id": "env.id",
