@@ -401,20 +401,20 @@ def distribution(space: Space, squash: bool = False, **gaussian: Any) -> Distrib
         squash: continuous actions are squashed Gaussian.
         gaussian: `log_std` and `log_std_init` of a Gaussian.
     """
-    if space.kind == "dict":
-        parts = {name: distribution(part, squash, **gaussian) for name, part in space.fields.items()}
-        return Joint(parts, space.dtype)
-    if space.kind == "box":
-        kind: Any = SquashedGaussian if squash else Gaussian
-        made: Gaussian = kind(space.shape, space.low, space.high, **gaussian)
-        return made
-    return KINDS[space.kind](space)
+    return KINDS[space.kind](space, squash=squash, **gaussian)
 
 
-KINDS: dict[str, Callable[[Any], Distribution]] = {
-    "discrete": lambda space: Categorical(space.n),
-    "multi_discrete": lambda space: MultiCategorical(space.nvec, space.shape),
-    "multi_binary": lambda space: Bernoulli(space.shape),
+def _gaussian(space: Space, squash: bool = False, **options: Any) -> Distribution:
+    kind = SquashedGaussian if squash else Gaussian
+    return kind(space.shape, space.low, space.high, **options)  # type: ignore[arg-type]
+
+
+KINDS: dict[str, Callable[..., Distribution]] = {
+    "discrete": lambda space, **_: Categorical(space.n),
+    "multi_discrete": lambda space, **_: MultiCategorical(space.nvec, space.shape),
+    "multi_binary": lambda space, **_: Bernoulli(space.shape),
+    "box": _gaussian,
+    "dict": lambda space, **how: Joint({n: distribution(part, **how) for n, part in space.fields.items()}, space.dtype),
 }
 
 
