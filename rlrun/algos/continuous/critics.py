@@ -52,11 +52,11 @@ class CriticsConfig(Bounded):
                 hint = f"leave it out, or write {option}={' or '.join(words)}"
                 raise ConfigError(key, f"has no meaning with {option}={chosen}", hint)
         if self.aggregate == "truncated" and self.loss != "quantile":
-            raise ConfigError("aggregate", "truncates quantiles, and there are none", "write critics.loss=quantile")
+            raise ConfigError("aggregate", "truncates quantiles, and there are none", "write loss=quantile")
         if self.aggregate == "truncated" and self.dropped >= self.quantiles:
             raise ConfigError("dropped", f"must be less than {self.quantiles} quantiles, got {self.dropped}")
         if self.aggregate == "subset" and self.subset > self.count:
-            raise ConfigError("subset", f"{self.subset} cannot be drawn of {self.count} critics", "raise critics.count")
+            raise ConfigError("subset", f"{self.subset} cannot be drawn of {self.count} critics", f"write count={self.subset}")
         if not self.v_min < self.v_max:
             raise ConfigError("v_max", f"must be above v_min = {self.v_min:g}, got {self.v_max:g}")
 
