@@ -312,7 +312,7 @@ def test_networks_begin_anew() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"aggregate": "truncated"}, r"aggregate: truncates quantiles.*critics\.loss=quantile"),
+        ({"aggregate": "truncated"}, r"aggregate: truncates quantiles.*write loss=quantile"),
         ({"aggregate": "truncated", "loss": "quantile", "quantiles": 3, "dropped": 3}, "less than 3 quantiles"),
         ({"aggregate": "subset", "subset": 3}, "3 cannot be drawn of 2 critics"),
         ({"quantiles": 10}, "quantiles: has no meaning with loss=mse"),

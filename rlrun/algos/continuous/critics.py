@@ -56,7 +56,9 @@ class CriticsConfig(Bounded):
         if self.aggregate == "truncated" and self.dropped >= self.quantiles:
             raise ConfigError("dropped", f"must be less than {self.quantiles} quantiles, got {self.dropped}")
         if self.aggregate == "subset" and self.subset > self.count:
-            raise ConfigError("subset", f"{self.subset} cannot be drawn of {self.count} critics", f"write count={self.subset}")
+            raise ConfigError(
+                "subset", f"{self.subset} cannot be drawn of {self.count} critics", f"write count={self.subset}"
+            )
         if not self.v_min < self.v_max:
             raise ConfigError("v_max", f"must be above v_min = {self.v_min:g}, got {self.v_max:g}")
 
