@@ -164,12 +164,21 @@ class Rollout(NamedTuple):
     policy_version: int = 0
 
 
+class Gradients(NamedTuple):
+    """What an actor makes of a rollout at its own weights, in place of the rollout."""
+
+    values: Array  # float32 [P], by all parameters that are trained, one after the other
+    aux: Mapping[str, float]  # what the loss said, always by the same names
+    env_steps: int  # of the rollout
+    policy_version: int = 0
+
+
 class Chunk(NamedTuple):
     """What a source yields and the runner sees."""
 
     env_steps: int
     episodes: list[EpisodeStat]
-    data: Any  # a Rollout, or gradients; opaque to the runner
+    data: Any  # a Rollout, or Gradients; opaque to the runner
 
 
 class Batch(NamedTuple):
@@ -198,13 +207,13 @@ class Progress:
         self.env_steps += chunk.env_steps
         self.episodes += len(chunk.episodes)
 
-    def begun(self, rollout: Rollout) -> int:
-        """The env step at which a rollout began that has just been collected.
+    def begun(self, data: Rollout | Gradients) -> int:
+        """The env step at which a rollout began that has just been collected, or that gradients are of.
 
         Whatever falls or grows with the run's age (learning rates, clip ranges, updates per round) has its value of
         this step in all updates that the rollout brings about, so the last rollout of a run still learns.
         """
-        return self.env_steps - rollout.reward.size
+        return self.env_steps - (data.env_steps if isinstance(data, Gradients) else data.reward.size)
 
     @property
     def done(self) -> bool:

@@ -44,6 +44,13 @@ class Agent(Stateful):
         other.rng = rng
         return other
 
+    def station(self, envs: range, num_envs: int) -> None:
+        """Told once, before it acts: in which of the run's environments it does. Row i of an observation is `envs[i]`.
+
+        Args:
+            num_envs: how many the run has, over all actors.
+        """
+
     def metrics(self, env_steps: int) -> Metrics:
         """What is to be logged of how it acts at `env_steps`, by plain names."""
         return {}

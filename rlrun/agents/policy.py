@@ -24,7 +24,8 @@ class SamplingAgent(Agent):
         rng: the random stream of the samples.
         masked: obeys the mask that stands in the observations.
         memory_size: M, numbers that are carried from step to step; 0 for none.
-        has_value: there is a value; without, `forward` gives the output of the policy's head alone.
+        has_value: there is a value; without, `forward` gives the output of the policy's head alone, or first of all.
+        records_output: record the output of the policy's head, too.
     """
 
     state = ("rng",)
@@ -37,8 +38,10 @@ class SamplingAgent(Agent):
         masked: bool = False,
         memory_size: int = 0,
         has_value: bool = True,
+        records_output: bool = False,
     ):
         self.forward, self.policy, self.rng, self.masked, self.has_value = forward, policy, rng, masked, has_value
+        self.records_output = records_output
         self.memory_size, self.network = memory_size, getattr(forward, "network", None)
 
     def initial_memory(self, num_envs: int) -> Array | None:
@@ -51,15 +54,16 @@ class SamplingAgent(Agent):
             output = self.forward(obs)
         else:
             output, memory = self.forward(obs, memory)
-        if self.has_value:
-            output, value = output
+        output, *others = output if isinstance(output, tuple) else (output,)
         mask = obs[MASK] if self.masked else None
         if not explore:
             return self.policy.mode(output, mask), memory, NOTHING
         drawn, log_prob = self.policy.sample(output, self.rng, mask)
         extras = {"log_prob": log_prob}
         if self.has_value:
-            extras["value"] = value[:, 0]
+            extras["value"] = others[0][:, 0]
+        if self.records_output:
+            extras["output"] = output
         if self.policy.squashes:
             extras["drawn"] = drawn
             drawn = self.policy.action(drawn)

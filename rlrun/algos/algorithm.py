@@ -27,7 +27,7 @@ from rlrun.networks import NetworkBuilder, NetworkConfig
 from rlrun.ops.distributions import Distribution, distribution
 from rlrun.schedules import ScheduleConfig, WarmUp, make
 from rlrun.state import Stateful
-from rlrun.types import Array, EnvSpec, HeadSpec, Metrics, Progress, ReplayBuffer
+from rlrun.types import Array, EnvSpec, Gradients, HeadSpec, Metrics, Progress, ReplayBuffer, Rollout
 
 
 def mlp(*args: Any) -> Any:
@@ -126,9 +126,26 @@ class Algorithm(Stateful):
 
     agent: Agent
     rollout_steps: int = 1  # sweeps over all environments per chunk
+    any_envs: bool = False  # `learn` takes rollouts of some of the environments only, such as those of one actor
+    sends: str = "rollouts"  # what actors send: rollouts, or "gradients" that `gradients` makes of them
+    gradient_size: int = 0  # sends="gradients": how many numbers a gradient has
+    gradient_aux: tuple[str, ...] = ()  # sends="gradients": names of what is said with it
 
     def __init__(self, cfg: Any, kit: Kit):
         self.cfg = cfg
+
+    @property
+    def published(self) -> Any:
+        """The module whose parameters and buffers actors go by; None if there is none."""
+        return self.agent.network
+
+    def gradients(self, rollout: Rollout, env_steps: int) -> Gradients:
+        """What an actor makes of a rollout, at the weights of its own copy of the algorithm.
+
+        Args:
+            env_steps: at which the rollout began.
+        """
+        raise NotImplementedError
 
     def learn(self, data: Any, progress: Progress) -> Metrics:
         """Take in a chunk's data and make 0..n gradient steps (counted in `progress.gradient_steps`).

@@ -1,5 +1,6 @@
 """What a step was worth to a policy other than the one that took it, as pure tensor code.
 
+    bootstrapped    returns, if it was the same     Mnih et al. 2016, "A3C", arXiv:1602.01783, algorithm S3
     vtrace          values of states            Espeholt et al. 2018, "IMPALA", arXiv:1802.01561, equation 1
     retrace         values of actions           Munos et al. 2016, arXiv:1606.02647; Wang et al. 2017, "ACER",
                                                 arXiv:1611.01224, equation 5
@@ -26,6 +27,15 @@ import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def bootstrapped(reward: Tensor, discount: Tensor, next_value: Tensor, ended: Tensor) -> Tensor:
+    """Returns [T, E] to the end of the episode or the trajectory, and what its last state is worth if it goes on there.
+
+    R_t = r_t + gamma R_{t+1}, or r_t + gamma V(s_{t+1}) where no later return follows
+    """
+    last = following(torch.zeros_like(reward), torch.ones_like(reward), ended)
+    return accumulate(reward + discount * last * next_value, discount * (1 - last))
 
 
 class VTrace(NamedTuple):

@@ -41,19 +41,28 @@ ACTOR: dict[str, Any] = {
     "actor_learning_rate": 2e-3,  # slower than the critics, or it is at the bounds before they know better
 }
 ROLLOUT: dict[str, Any] = {"learning_rate": 5e-3, "n_steps": 16, "batch_size": 16, "n_epochs": 8}
+SHORT = {"n_steps": 4, "learning_rate": 5e-3, "learning_rate_schedule": "linear", "ent_coef": 0.05}
 OWN: dict[str, dict[str, Any]] = {
     "c51": {"v_min": -3.0, "v_max": 3.0, "atoms": 25},
     "qr_dqn": {"quantiles": 8},
     "iqn": {"fractions": 8, "target_fractions": 8, "acting_fractions": 8, "batch_size": 8, "learning_rate": 3e-3},
     "pqn": {"epsilon": ScheduleConfig("constant", 0.5)},
-    "a2c": {"n_steps": 4, "learning_rate": 5e-3, "learning_rate_schedule": "linear", "ent_coef": 0.05},
+    "a2c": SHORT,
+    "a3c": SHORT | {"batch_rollouts": ENVS},
+    "impala": SHORT | {"batch_rollouts": ENVS},
     "vpg": {"learning_rate": 2e-2, "value_learning_rate": 5e-3},
     "trpo": {"target_kl": 0.1},
     "sac": {"alpha": "0.02"},
     "td3": {"noise": NoiseConfig(std=0.5)},
     "ddpg": {"noise": NoiseConfig(std=0.5)},
 }
-MORE = {"a2c": 6, "vpg": 3, "trpo": 2}  # times as many steps, for one step of the policy on each rollout
+MORE = {
+    "a2c": 6,
+    "a3c": 6,
+    "impala": 6,
+    "vpg": 3,
+    "trpo": 2,
+}  # times as many steps, for one step of the policy on each rollout
 NEAR = 0.15
 NEAR_A_POLICY = 0.5  # a policy that still explores is worth less than the best
 

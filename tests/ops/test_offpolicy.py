@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlrun.ops.offpolicy import retrace, truncation, trust_region, vtrace
+from rlrun.ops.offpolicy import bootstrapped, retrace, truncation, trust_region, vtrace
 from rlrun.ops.returns import discounted_returns
 
 T, E, GAMMA = 9, 3, 0.9
@@ -82,7 +82,10 @@ def test_on_its_own_policy_vtrace_is_the_return() -> None:
     data = made() | {"rho": np.ones((T, E))}
     flags = {name: data[name] for name in ("terminated", "truncated")}
     expected = discounted_returns(data["reward"], data["next_value"], **flags, gamma=GAMMA)
-    np.testing.assert_allclose(vtrace(**tensors(data, "value")).value.numpy(), expected)
+    given = tensors(data, "value")
+    np.testing.assert_allclose(vtrace(**given).value.numpy(), expected)
+    del given["value"], given["rho"]
+    np.testing.assert_allclose(bootstrapped(**given).numpy(), expected)
 
 
 def test_vtrace_refuses_bounds_that_do_not_converge() -> None:

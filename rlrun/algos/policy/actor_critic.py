@@ -38,18 +38,29 @@ from rlrun.types import MASK, Array, EnvSpec, HeadSpec, Progress, Rollout, Space
 
 
 @dataclass
-class ActorCriticConfig(GradientConfig):
+class PolicyConfig(GradientConfig):
+    """What continuous actions are drawn from."""
+
+    # free | state: standard deviations of continuous actions are the same in all states, or computed from them
+    log_std: Annotated[str, OneOf("free", "state")] = "free"
+    # logarithm of the standard deviation that continuous actions begin with
+    log_std_init: Annotated[float, Within(-20, 2)] = 0.0
+    squash: bool = False  # continuous actions are squashed into their bounds by a tanh, not clipped
+
+    @property
+    def gaussian(self) -> dict[str, Any]:
+        """The same by the words of `distribution`."""
+        return {"squash": self.squash, "log_std": self.log_std, "log_std_init": self.log_std_init}
+
+
+@dataclass
+class ActorCriticConfig(PolicyConfig):
     """Options of every policy gradient."""
 
     gamma: Share = 0.99  # discount factor per step
     gae_lambda: Share = 0.95  # 0: one-step advantages, 1: Monte Carlo
     n_steps: Annotated[int, Within(1, 10**7)] = 2048  # steps per environment and rollout
     normalize_advantage: bool = True  # mean 0 and standard deviation 1 within each minibatch
-    # free | state: standard deviations of continuous actions are the same in all states, or computed from them
-    log_std: Annotated[str, OneOf("free", "state")] = "free"
-    # logarithm of the standard deviation that continuous actions begin with
-    log_std_init: Annotated[float, Within(-20, 2)] = 0.0
-    squash: bool = False  # continuous actions are squashed into their bounds by a tanh, not clipped
     # with a network that remembers: steps that gradients flow back through, at most
     sequence_length: Annotated[int, Within(1, 10**7)] = 32
     burn_in: Natural = 0  # with a network that remembers: steps before a sequence that bring its memory up to date
@@ -57,11 +68,6 @@ class ActorCriticConfig(GradientConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("burn_in", self.burn_in, 0, self.sequence_length)
-
-    @property
-    def gaussian(self) -> dict[str, Any]:
-        """What continuous actions are drawn from."""
-        return {"squash": self.squash, "log_std": self.log_std, "log_std_init": self.log_std_init}
 
 
 def heads(policy: Distribution, values: bool = True) -> list[HeadSpec]:

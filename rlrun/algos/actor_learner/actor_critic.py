@@ -1,0 +1,83 @@
+"""What actor-critics on trajectories share: a network of policy and values, its agent, what both say of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rlrun import networks
+from rlrun.agents.policy import SamplingAgent
+from rlrun.algos.actor_learner import trajectories
+from rlrun.algos.actor_learner.trajectories import TrajectoryConfig, TrajectoryLearner, now, outputs, then
+from rlrun.algos.algorithm import Kit
+from rlrun.algos.policy.actor_critic import PolicyConfig, heads
+from rlrun.checks import NotNegative
+from rlrun.compute.update import Aux
+from rlrun.footprint import TRAINED, Need, Parameters, weights
+from rlrun.ops.distributions import distribution
+from rlrun.types import EnvSpec, Tensor
+
+
+@dataclass
+class ActorCriticConfig(PolicyConfig, TrajectoryConfig):
+    """Options of every actor-critic on trajectories."""
+
+    ent_coef: NotNegative = 0.01  # weight of the entropy bonus
+    vf_coef: NotNegative = 0.5  # weight of the value loss
+
+
+class Said(NamedTuple):
+    """What policy and values say of T x B steps, all [T, B]."""
+
+    log_prob: Tensor  # of the actions that were taken
+    entropy: Tensor
+    value: Tensor  # of the observations that the steps began with
+    next_value: Tensor  # of those that they led to; no gradient
+
+
+def footprint(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
+    """The network and the trajectories."""
+    asked = heads(distribution(env.action_space, log_std=cfg.log_std))
+    return [weights(parameters(*asked), TRAINED), *trajectories.footprint(cfg, env)]
+
+
+class ActorCritic(TrajectoryLearner):
+    """A policy, the values of states, and a loss of three terms: a subclass says what the first two learn from.
+
+    Args:
+        recorded, epochs, asynchronous: see `TrajectoryLearner`.
+    """
+
+    agent: SamplingAgent
+    state = ("network", *TrajectoryLearner.state)
+    gradient_aux = ("loss", "policy_loss", "value_loss", "entropy", "entropy_loss")
+
+    def __init__(self, cfg: Any, kit: Kit, recorded: tuple[str, ...] = (), **how: Any):
+        self.policy = kit.policy(**cfg.gaussian)
+        nets = kit.nets(network=heads(self.policy))
+        super().__init__(cfg, kit, nets, trains="network", recorded=recorded, **how)
+        self.network, self.draws = nets.network, self.policy.squashes
+        self.agent = SamplingAgent(
+            networks.Inference(self.network), self.policy, kit.rng, self.masked, self.memory_size
+        )
+
+    def said(self, nets: networks.Nets, batch: Mapping[str, Any]) -> Said:
+        """Policy and values of a batch."""
+        output, value = outputs(nets.network, batch)
+        output, value, mask = now(output, batch), value.squeeze(-1), self.mask(batch)
+        shape = batch["reward"].shape
+        return Said(
+            self.policy.log_prob(output, batch["action"], mask).view(shape),
+            self.policy.entropy(output if self.cfg.ent_coef else output.detach(), mask).view(shape),
+            now(value, batch).view(shape),
+            then(value.detach(), batch),
+        )
+
+    def total(self, said: Said, policy_loss: Tensor, target: Tensor) -> tuple[Tensor, Aux]:
+        """Policy loss + vf_coef (V - target)^2 - ent_coef H, of numbers [T, B]."""
+        policy_loss, entropy = self.reduced(policy_loss), self.reduced(said.entropy)
+        value_loss = self.reduced((said.value - target).square())
+        loss = policy_loss + self.cfg.vf_coef * value_loss - self.cfg.ent_coef * entropy
+        mean = said.entropy.mean()
+        return loss, {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": mean, "entropy_loss": -mean}

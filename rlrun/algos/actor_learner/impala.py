@@ -1,0 +1,72 @@
+"""IMPALA: an actor-critic that learns from trajectories of older policies by V-trace.
+
+Espeholt et al. 2018, arXiv:1802.01561. With rho_t = pi(a_t|s_t) / mu(a_t|s_t), mu the policy that acted, and V-trace
+targets v_t (rlrun/ops/offpolicy.py), on each batch
+
+    L = -sum min(rho_bar, rho_t) (r_t + gamma v_{t+1} - V(s_t)) log pi(a_t|s_t)
+        + vf_coef sum (V(s_t) - v_t)^2 - ent_coef sum H(pi(.|s_t))
+
+where weights and targets have no gradient (section 4.2). How far pi is from mu is logged as `rho`, its mean is 1 for
+the same policy. Differs from the paper: means in place of sums unless `reduction=sum`, Adam unless `optimizer=rmsprop`;
+`replay_ratio` learns from old trajectories as well, as its section 5.2.2 does with one half of each batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rlrun import networks
+from rlrun.algos.actor_learner.actor_critic import ActorCritic, ActorCriticConfig, footprint
+from rlrun.algos.actor_learner.trajectories import ReplayedConfig
+from rlrun.algos.algorithm import Kit
+from rlrun.checks import NotNegative
+from rlrun.compute.update import Aux
+from rlrun.errors import ConfigError
+from rlrun.ops.offpolicy import vtrace
+from rlrun.registry import ANY_SPACE, Needs, register
+from rlrun.types import Tensor
+
+
+@dataclass
+class IMPALAConfig(ActorCriticConfig, ReplayedConfig):
+    """Actor-critic with V-trace."""
+
+    name: str = "impala"  # registered name of the algorithm
+    rho_bar: NotNegative = 1.0  # largest importance weight of a step; the larger, the nearer to pi the values are
+    c_bar: NotNegative = 1.0  # largest weight by which what came later counts; at most rho_bar
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.c_bar > self.rho_bar:
+            problem = f"V-trace converges for c_bar of at most rho_bar, got {self.c_bar:g} and {self.rho_bar:g}"
+            raise ConfigError("c_bar", problem, f"write c_bar={self.rho_bar:g}, or a larger rho_bar")
+
+
+@register(
+    "algo",
+    IMPALAConfig,
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True),
+    network="mlp",
+    smoke={"replay_min": 2},
+    footprint=footprint,
+    weights=("network",),
+)
+class IMPALA(ActorCritic):
+    """Actor-critic with V-trace on trajectories of older policies (Espeholt et al. 2018)."""
+
+    cfg: IMPALAConfig
+
+    def __init__(self, cfg: IMPALAConfig, kit: Kit):
+        super().__init__(cfg, kit, recorded=("log_prob",))
+
+    def loss(self, nets: networks.Nets, batch: Mapping[str, Any]) -> tuple[Tensor, Aux]:
+        """The objective above on a batch that has the log_prob [T, B] of what was done, by the policy that did it."""
+        said = self.said(nets, batch)
+        value, rho = said.value.detach(), (said.log_prob.detach() - batch["log_prob"]).exp()
+        steps = batch["reward"], batch["discount"], value, said.next_value, batch["ended"], rho
+        target, advantage = vtrace(*steps, self.cfg.rho_bar, self.cfg.c_bar)
+        policy_loss = -rho.clamp(max=self.cfg.rho_bar) * advantage * said.log_prob
+        loss, aux = self.total(said, policy_loss, target)
+        return loss, aux | {"rho": rho.mean()}

@@ -1,0 +1,297 @@
+"""Learners from trajectories against plain loops of their equations, and what all of them share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rollouts import ARM, DISCRETE, E, T, kit, rollout
+
+from rlrun.algos.actor_learner.a3c import A3C, A3CConfig
+from rlrun.algos.actor_learner.impala import IMPALA, IMPALAConfig
+from rlrun.algos.actor_learner.trajectories import outputs
+from rlrun.buffers.trajectories import Batch, Trajectories, trajectories
+from rlrun.errors import ConfigError
+from rlrun.networks.recurrent import GruConfig, build_gru
+from rlrun.types import Progress, Rollout, Space
+
+CUTS = {(2, 0): "terminated", (4, 1): "truncated", (7, 0): "truncated"}
+KINDS: dict[str, Any] = {"a3c": (A3C, A3CConfig), "impala": (IMPALA, IMPALAConfig)}
+
+
+def made(name: str, action: Space = DISCRETE, network: dict[str, Any] | None = None, **options: Any) -> Any:
+    algo, config = KINDS[name]
+    return algo(config(**{"n_steps": T, "batch_rollouts": E} | options), kit(action, **network or {}))
+
+
+def whole(algo: Any, data: Rollout) -> dict[str, Any]:
+    """A rollout as one batch."""
+    batch: dict[str, Any] = algo.tensors(trajectories(data, algo.recorded, algo.draws))
+    return batch
+
+
+def moved(algo: Any, seed: int = 0) -> None:
+    """Other weights than those that acted."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in algo.nets.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+
+
+def weights(algo: Any) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in algo.nets.parameters()]
+
+
+def of_steps(algo: Any, data: Rollout, action: Space) -> tuple[Any, torch.Tensor, torch.Tensor]:
+    """The policy of every step, its value, and that of what it led to, one step at a time."""
+    output, value = algo.network(torch.from_numpy(data.obs[:-1]).flatten(0, 1))
+    if action is DISCRETE:
+        policy: Any = torch.distributions.Categorical(logits=output)
+    else:
+        mean, log_std = output.chunk(2, -1)
+        normal = torch.distributions.Normal(mean, log_std.exp())  # type: ignore[no-untyped-call]
+        policy = torch.distributions.Independent(normal, 1)  # type: ignore[no-untyped-call]
+    led_to = np.array(data.obs[1:])
+    for where, obs in data.final_obs.items():
+        led_to[where] = obs
+    next_value = algo.network(torch.from_numpy(led_to).flatten(0, 1))[1].detach()
+    return policy, value.view(T, E), next_value.view(T, E)
+
+
+# --- losses ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("action", [DISCRETE, ARM])
+def test_the_loss_of_a3c_is_that_of_a_plain_loop(action: Space, reduction: str) -> None:
+    algo = made("a3c", action, gamma=0.9, ent_coef=0.02, vf_coef=0.4, reduction=reduction)
+    data = rollout(algo, CUTS)
+    policy, value, next_value = of_steps(algo, data, action)
+    log_prob = policy.log_prob(torch.from_numpy(data.action).flatten(0, 1)).view(T, E)
+    entropy, loss = policy.entropy().view(T, E), torch.zeros(())
+    for e in range(E):
+        running = torch.zeros(())
+        for t in reversed(range(T)):
+            if data.terminated[t, e]:
+                running = torch.zeros(())
+            elif data.truncated[t, e] or t == T - 1:
+                running = next_value[t, e]
+            running = data.reward[t, e] + 0.9 * running
+            gain = running - value[t, e]
+            loss = loss - gain.detach() * log_prob[t, e] + 0.4 * gain.square() - 0.02 * entropy[t, e]
+    loss = loss / (T * E) if reduction == "mean" else loss
+    found, _ = algo.loss(algo.nets, whole(algo, data))
+    assert found.item() == pytest.approx(loss.item(), rel=1e-4)
+    ours, theirs = (torch.autograd.grad(x, list(algo.nets.parameters())) for x in (found, loss))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rho_bar", "c_bar"), [(1.0, 1.0), (1.5, 0.7)])
+def test_the_loss_of_impala_is_that_of_a_plain_loop(rho_bar: float, c_bar: float) -> None:
+    algo = made("impala", gamma=0.9, ent_coef=0.02, vf_coef=0.4, rho_bar=rho_bar, c_bar=c_bar)
+    data = rollout(algo, CUTS)
+    moved(algo)
+    policy, value, next_value = of_steps(algo, data, DISCRETE)
+    log_prob = policy.log_prob(torch.from_numpy(data.action).flatten()).view(T, E)
+    rho = (log_prob.detach() - torch.from_numpy(data.extras["log_prob"])).exp()
+    assert rho.min() < 0.8
+    assert rho.max() > 1.4
+    entropy, loss = policy.entropy().view(T, E), torch.zeros(())
+    for e in range(E):
+        later = torch.zeros(())  # v_{t+1} - V(s_{t+1})
+        for t in reversed(range(T)):
+            if data.terminated[t, e] or data.truncated[t, e] or t == T - 1:
+                later = torch.zeros(())
+            follows = 0.0 if data.terminated[t, e] else 0.9
+            before = value[t, e].detach()
+            difference = data.reward[t, e] + follows * next_value[t, e] - before
+            advantage = data.reward[t, e] + follows * (next_value[t, e] + later) - before
+            later = rho[t, e].clamp(max=rho_bar) * difference + follows * rho[t, e].clamp(max=c_bar) * later
+            loss = loss - rho[t, e].clamp(max=rho_bar) * advantage * log_prob[t, e] - 0.02 * entropy[t, e]
+            loss = loss + 0.4 * (value[t, e] - before - later).square()
+    found, aux = algo.loss(algo.nets, whole(algo, data))
+    assert found.item() == pytest.approx(loss.item() / (T * E), rel=1e-4)
+    assert aux["rho"].item() == pytest.approx(rho.mean().item(), rel=1e-5)
+    ours, theirs = (torch.autograd.grad(x, list(algo.nets.parameters())) for x in (found, loss / (T * E)))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_on_its_own_policy_impala_is_a3c() -> None:
+    one, other = made("impala"), made("a3c")
+    for seed in range(3):
+        for algo in (one, other):
+            algo.learn(rollout(algo, CUTS, seed), Progress(1000, env_steps=T * E))
+    torch.testing.assert_close(weights(one), weights(other))
+
+
+def test_bounds_that_vtrace_does_not_converge_for_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"c_bar: V-trace converges .* got 1 and 0\.5\nwrite c_bar=0\.5"):
+        IMPALAConfig(rho_bar=0.5)
+
+
+# --- a network that remembers ----------------------------------------------------------------------------------------
+
+
+def test_a_network_that_remembers_goes_through_each_episode_by_itself() -> None:
+    """Its rows say what the agent would have said, step by step, with the memory that it had."""
+    given = kit()
+    given.network = lambda *args: build_gru(GruConfig(hidden=[5], memory_size=4), *args)
+    algo = IMPALA(IMPALAConfig(n_steps=T, batch_rollouts=E), given)
+    data, cuts = rollout_with_memory(algo), {where for where, kind in CUTS.items() if kind == "truncated"}
+    batch = whole(algo, data)
+    output, value = outputs(algo.network, batch)
+    memory = data.extras["memory"]
+    for t in range(T):
+        (said, worth), after = algo.agent.forward(data.obs[t], memory[t])
+        np.testing.assert_allclose(output[t * E : (t + 1) * E].detach().numpy(), said, atol=1e-5)
+        np.testing.assert_allclose(value[t * E : (t + 1) * E].detach().numpy(), worth, atol=1e-5)
+        for e in range(E):
+            if (t, e) in cuts:
+                row = (T + 1) * E + [where for where in data.final_obs if where in cuts].index((t, e))
+                (_, worth), _ = algo.agent.forward(data.final_obs[t, e][None], after[e : e + 1])
+                assert value[row].item() == pytest.approx(worth.item(), abs=1e-5)
+            elif t == T - 1:
+                (_, worth), _ = algo.agent.forward(data.obs[T, e][None], after[e : e + 1])
+                assert value[T * E + e].item() == pytest.approx(worth.item(), abs=1e-5)
+    metrics = algo.learn(data, Progress(1000, env_steps=T * E))
+    assert float(metrics["rho"]) == pytest.approx(1, abs=1e-5)
+
+
+def rollout_with_memory(algo: Any) -> Rollout:
+    """As `rollout`, of an agent that remembers; where an episode ended its memory begins anew."""
+    rng, memory = np.random.default_rng(0), algo.agent.initial_memory(E)
+    obs = rng.normal(size=(T + 1, E, 3)).astype(np.float32)
+    actions, columns = [], []
+    for t in range(T):
+        action, after, extras = algo.agent.act(obs[t], memory, explore=True, env_steps=0)
+        actions.append(action)
+        columns.append({**extras, "memory": memory})
+        memory = after.copy()
+        memory[[e for e in range(E) if (t, e) in CUTS]] = 0
+    flags = {
+        kind: np.array([[CUTS.get((t, e)) == kind for e in range(E)] for t in range(T)]) for kind in set(CUTS.values())
+    }
+    final = {where: rng.normal(size=3).astype(np.float32) for where in CUTS}
+    extras = {key: np.stack([column[key] for column in columns]) for key in columns[0]}
+    reward = rng.normal(size=(T, E)).astype(np.float32)
+    return Rollout(obs, np.stack(actions), reward, flags["terminated"], flags["truncated"], final, extras)
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+def learned(algo: Any, *data: Rollout) -> list[dict[str, Any]]:
+    """The batches that are learned from."""
+    return [batch for each in data for batch in algo.batches(each)]
+
+
+def test_what_is_left_of_a_rollout_waits_for_the_next() -> None:
+    algo = made("impala", batch_rollouts=3)
+    data = [rollout(algo, CUTS, seed) for seed in range(3)]
+    batches = learned(algo, *data)
+    assert algo.trajectories.waiting == 0
+    rewards, obs = (np.concatenate([getattr(d, name) for d in data], 1) for name in ("reward", "obs"))
+    assert len(batches) == 2
+    for k, batch in enumerate(batches):
+        np.testing.assert_array_equal(batch["reward"].numpy(), rewards[:, 3 * k : 3 * k + 3])
+        flat = obs[:, 3 * k : 3 * k + 3].reshape(-1, 3)
+        np.testing.assert_array_equal(batch["obs"][: len(flat)].numpy(), flat)
+        assert len(batch["obs"]) == len(flat) + len(batch["cut"])
+    assert [batch["cut"].tolist() for batch in batches] == [[21, 13, 23], [12, 22, 14]]
+
+
+def test_a_rollout_that_was_cut_short_is_learned_from_by_itself() -> None:
+    algo, progress = made("impala", batch_rollouts=3), Progress(1000, env_steps=6)
+    data = rollout(algo)
+    columns = {name: getattr(data, name)[:3] for name in ("action", "reward", "terminated", "truncated")}
+    extras = {key: column[:3] for key, column in data.extras.items()}
+    before = weights(algo)
+    assert algo.learn(data._replace(obs=data.obs[:4], extras=extras, **columns), progress)["loss"]
+    assert progress.gradient_steps == 1
+    assert len(algo.trajectories) == 0
+    assert not all(torch.equal(*pair) for pair in zip(before, weights(algo), strict=True))
+
+
+def test_old_trajectories_are_drawn_a_poisson_number_of_times() -> None:
+    algo = made("impala", replay_ratio=2.5, replay_min=9, replay_capacity=40)
+    counts = [len(learned(algo, rollout(algo, CUTS, seed))) for seed in range(200)]
+    assert counts[:4] == [1] * 4
+    drawn = np.array(counts[4:]) - 1
+    assert drawn.mean() == pytest.approx(2.5, abs=0.4)
+    assert drawn.var() == pytest.approx(2.5, abs=0.8)
+    assert len(algo.trajectories) == 40
+
+
+def test_offline_only_what_is_drawn_is_learned_from() -> None:
+    algo = made("impala", online=False, replay_ratio=4.0, replay_min=E)
+    rewards = [rollout(algo, CUTS, seed).reward for seed in range(5)]
+    batches = [batch for seed in range(5) for batch in learned(algo, rollout(algo, CUTS, seed))]
+    known = {column.tobytes() for reward in rewards for column in reward.T}
+    assert 8 < len(batches) < 40
+    assert all(column.tobytes() in known for batch in batches for column in batch["reward"].numpy().T)
+    with pytest.raises(ConfigError, match="online: nothing would be learned"):
+        IMPALAConfig(online=False)
+
+
+def test_a_ring_goes_on_from_its_state() -> None:
+    """Overwritten, with trajectories that wait and episodes that were cut."""
+
+    def filled(count: int) -> Trajectories:
+        ring, algo = Trajectories(7, np.random.default_rng(0)), made("impala")
+        for seed in range(count):
+            ring.add(trajectories(rollout(algo, CUTS, seed), ["log_prob"]))
+            if ring.waiting > 3:
+                ring.next(3)
+        return ring
+
+    one, other = filled(6), Trajectories(7, np.random.default_rng(5))
+    other.load_state_dict(one.state_dict())
+    assert (other.added, other.waiting, len(other)) == (12, one.waiting, 7)
+    assert one.waiting > 0
+    for take in (lambda ring: ring.next(ring.waiting), lambda ring: ring.sample(20)):
+        a, b = take(one), take(other)
+        assert same(a, b)
+        assert len(b.cut) > 0
+    with pytest.raises(ValueError, match="8 trajectories are waiting, there is room for 7"):
+        for seed in range(4):
+            other.add(trajectories(rollout(made("impala"), CUTS, seed), ["log_prob"]))
+
+
+def same(one: Batch, other: Batch) -> bool:
+    columns = all(np.array_equal(column, other.columns[name]) for name, column in one.columns.items())
+    return columns and {k: v.tolist() for k, v in one.cut.items()} == {k: v.tolist() for k, v in other.cut.items()}
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+def test_a_gradient_that_was_sent_makes_the_step_that_the_learner_would() -> None:
+    actor, learner, alone = (
+        made("a3c", max_grad_norm=0.1),
+        made("a3c", max_grad_norm=0.1),
+        made("a3c", max_grad_norm=0.1),
+    )
+    assert (actor.sends, made("a3c", asynchronous=False).sends) == ("gradients", "rollouts")
+    data, progress = rollout(actor, CUTS), Progress(1000, env_steps=T * E)
+    before = weights(actor)
+    sent = actor.gradients(data._replace(policy_version=3), env_steps=0)
+    assert (sent.env_steps, sent.policy_version) == (T * E, 3)
+    assert sent.values.shape == (actor.gradient_size,) == (sum(w.numel() for w in before),)
+    assert {*sent.aux} == {*actor.gradient_aux}
+    assert all(torch.equal(*pair) for pair in zip(before, weights(actor), strict=True))
+    copied = sent.values.copy()
+    metrics = learner.learn(sent, progress)
+    expected = alone.learn(data, Progress(1000, env_steps=T * E))
+    assert np.array_equal(sent.values, copied)
+    assert {key: pytest.approx(float(value)) for key, value in expected.items()} == metrics
+    assert progress.gradient_steps == 1
+    torch.testing.assert_close(weights(learner), weights(alone))
+
+
+def test_what_is_published_are_the_weights_that_actors_go_by() -> None:
+    algo = made("a3c")
+    assert algo.published is algo.agent.network is algo.network
