@@ -48,12 +48,7 @@ class TrajectoryConfig(GradientConfig):
     # mean | sum: what a loss is over the steps of a batch; with sum the gradient grows with n_steps and batch_rollouts
     reduction: Annotated[str, OneOf("mean", "sum")] = "mean"
 
-    online, replay_ratio, replay_min = True, 0.0, 0  # each is learned from once, but for `ReplayedConfig`
-
-    @property
-    def kept(self) -> int:
-        """How many trajectories may be learned from again."""
-        return 0
+    online, replay_ratio, replay_capacity, replay_min = True, 0.0, 0, 0  # each is learned from once, unless replayed
 
 
 @dataclass
@@ -75,15 +70,11 @@ class ReplayedConfig(TrajectoryConfig):
             problem = f"{self.replay_min} trajectories are more than the {self.replay_capacity} that are kept"
             raise ConfigError("replay_min", problem, "write a smaller one, or a larger replay_capacity")
 
-    @property
-    def kept(self) -> int:
-        return self.replay_capacity if self.replay_ratio else 0
-
 
 def footprint(cfg: TrajectoryConfig, env: EnvSpec) -> list[Need]:
     """The trajectories that are kept or wait, as they are collected, and a batch of them on the device."""
     each = cfg.n_steps * (transition(env) + (env.action_space.n + 2) * FLOAT)
-    held, key = room(cfg, env.num_envs), "algo.replay_capacity" if cfg.kept else "algo.n_steps"
+    held, key = room(cfg, env.num_envs), "algo.replay_capacity" if cfg.replay_ratio else "algo.n_steps"
     moving, batch = env.num_envs + 2 * cfg.batch_rollouts, f"a batch of {cfg.batch_rollouts:,} trajectories"
     return [
         Need(key, held * each, f"{held:,} trajectories of {cfg.n_steps:,} steps", each),
@@ -93,7 +84,7 @@ def footprint(cfg: TrajectoryConfig, env: EnvSpec) -> list[Need]:
 
 def room(cfg: TrajectoryConfig, num_envs: int) -> int:
     """How many trajectories there must be room for: those that wait, or all that may be learned from again."""
-    return max(cfg.kept, cfg.batch_rollouts - 1 + num_envs)
+    return max(cfg.replay_capacity if cfg.replay_ratio else 0, cfg.batch_rollouts - 1 + num_envs)
 
 
 class TrajectoryLearner(Algorithm):
