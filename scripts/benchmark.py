@@ -2,7 +2,7 @@
 
     scripts/benchmark scripts/benchmarks/classic.yaml [--only WORD] [--jobs 2] [--report]
 
-A list says of each line by which words it is trained, and over how many seeds:
+A list says of each line by which words it is trained, and over how many seeds, or which:
 
     seeds: 5
     lines:
@@ -129,12 +129,14 @@ def read_list(path: Path) -> list[Line]:
     """The lines of a list; RlrunError if it is none."""
     try:
         match yaml.safe_load(path.read_text()):
-            case {"seeds": int(seeds), "lines": dict(lines)} if seeds > 0:
-                folder = RUNS / path.stem
-                return [Line(str(n), shlex.split(w), list(range(seeds)), folder / str(n)) for n, w in lines.items()]
+            case {"seeds": int() | [int(), *_] as seeds, "lines": dict(lines)} if seeds:
+                folder, which = RUNS / path.stem, seeds if isinstance(seeds, list) else list(range(seeds))
+                return [Line(str(n), shlex.split(w), which, folder / str(n)) for n, w in lines.items()]
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise RlrunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    raise RlrunError(f"{path} is no list: it says `seeds: 5` and `lines:`, each `name: algo=... env=...`")
+    raise RlrunError(
+        f"{path} is no list: it says `seeds: 5` or `seeds: [1, 2]`, and `lines:`, each `name: algo=... env=...`"
+    )
 
 
 def curve(path: Path, column: str) -> Curve:
@@ -223,6 +225,7 @@ def curves(rows: Iterable[Row]) -> dict[str, dict[str, list[Curve]]]:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """A panel for each environment, a line for each experiment; ImportError without matplotlib."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     panels = sorted(curves(rows).items())
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
@@ -234,6 +237,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             low, high = np.min(values, 0), np.max(values, 0)
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
         axes.set(title=environment, xlabel="env steps", ylabel="return")
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=80)
