@@ -49,7 +49,7 @@ class Composed:
     overrides: list[str]  # as they were typed, Hydra's own settings aside
     dir: Path  # where the run belongs
     files: Sequence[File]  # what it was put together from, in this order
-    loader: ConfigLoader
+    loader: Loader
 
     @cached_property
     def written(self) -> str:
@@ -245,14 +245,14 @@ def _imports(words: Sequence[str]) -> list[str]:
     return module_names(assigned(given[-1:]).get("imports"))
 
 
-def _provenance(files: Iterable[File], words: Iterable[str], loader: ConfigLoader) -> dict[str, str]:
+def _provenance(files: Iterable[File], words: Iterable[str], loader: Loader) -> dict[str, str]:
     """Which file or word every value that is not a default comes from; the last one wins, as in Hydra."""
     found: dict[str, str] = {}
     for path, package in files:
         if path.startswith("schema/") or package.split(".")[0] == "hydra":
             continue
-        source = next(s for s in loader.get_sources() if s.is_config(path))
-        values = flat(OmegaConf.to_container(source.load_config(path).config, resolve=False), package)
+        loaded = loader.repository.load_config(path)
+        values = flat(OmegaConf.to_container(loaded.config, resolve=False), package) if loaded else {}
         leaves = [key for key, value in values.items() if not isinstance(value, dict)]
         found |= {key: f"{path}.yaml" for key in leaves if "defaults" not in key.split(".") and key[:6] != "hydra."}
     for override in (parse(word, loader) for word in words):

@@ -55,6 +55,14 @@ class Folder(ConfigSource):
             _choose(config, plugins.entry_of("algo", {"_target_": target}))
         return ConfigResult(self.provider, self.full_path(), config, {"package": package})
 
+    def origin(self, config_path: str) -> object:
+        """What `load_config` makes its answer from, the same object as long as that does not change.
+
+        None for a file that names code: what that registers has a say.
+        """
+        made = yamlfile.parsed(self._file(config_path))
+        return None if {"imports", "_target_"} & made[0].keys() else made
+
     def available(self) -> bool:
         return Path(self.path).is_dir()
 
@@ -106,6 +114,13 @@ class Components(ConfigSource):
             node = OmegaConf.create({"defaults": [{f"/schema/{kind}@_here_": name}, "_self_"]})
         header = {"package": "_global_" if path == "schema/run" else None}
         return ConfigResult(self.provider, self.full_path(), node, header)
+
+    def origin(self, config_path: str) -> object:
+        """What `load_config` makes its answer from: the component's entry."""
+        group, _, path = config_path.removesuffix(".yaml").partition("/")
+        if group == "schema":
+            return schema if path == "run" else registry.get(*path.split("/", 1))
+        return registry.get(*smoke(f"smoke/{path}")) if group == "smoke" else registry.get(group, path)
 
     def available(self) -> bool:
         return True

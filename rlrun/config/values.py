@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import EnumType
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from omegaconf import OmegaConf
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf, _utils
 from omegaconf.errors import OmegaConfBaseException
 
 from rlrun import registry
@@ -22,6 +24,8 @@ from rlrun.config.words import assigned
 from rlrun.errors import ConfigError
 
 C = TypeVar("C")
+
+KEPT = 1000  # nodes of configs
 
 # A config dataclass as OmegaConf has it, kept since it takes time to make; nobody writes into it.
 _structured: Callable[[Any], Any] = functools.cache(OmegaConf.structured)
@@ -43,11 +47,24 @@ def typed(schema: type[C], data: Mapping[str, Any], prefix: str = "", known: Map
     read = as_declared(schema, data)
     _check_values(schema, read, prefix)
     try:
-        merged = OmegaConf.to_container(OmegaConf.merge(_structured(schema), read))
+        merged = _converted(schema, read)
     except OmegaConfBaseException as error:
         key = re.sub(r"\[\d+\].*", "", (error.full_key or "").removeprefix("."))
         raise wrong_type(schema, key, flat(data).get(key), prefix) from error
     return _construct(schema, merged, prefix)
+
+
+def _converted(schema: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with the types and the defaults of a config dataclass; kept, since runs share most of their parts."""
+    key = schema, repr(data)
+    if key not in _conversions:
+        if len(_conversions) >= KEPT:
+            _conversions.clear()
+        _conversions[key] = OmegaConf.to_container(OmegaConf.merge(_structured(schema), data))
+    return copy.deepcopy(_conversions[key])
+
+
+_conversions: dict[tuple[type, str], Any] = {}
 
 
 def in_types(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +92,14 @@ def keys(data: Mapping[str, Any]) -> set[str]:
     return found
 
 
-def _declared(schema: type | None, prefix: str = "") -> set[str]:
-    return set(flat(OmegaConf.to_container(_structured(schema)), prefix)) if schema else set()
+def _declared(schema: Any, prefix: str = "") -> Set[str]:
+    """The dotted keys of a config dataclass, behind that of its node."""
+    return _keys_of(schema, prefix) if schema else frozenset()
+
+
+@functools.cache
+def _keys_of(schema: Hashable, prefix: str) -> Set[str]:
+    return frozenset(flat(OmegaConf.to_container(_structured(schema)), prefix))
 
 
 def is_free(key: str) -> bool:
@@ -208,8 +231,26 @@ def plain(cfg: Any, resolve: bool) -> dict[str, Any]:
 
 
 def to_yaml(data: Any) -> str:
-    """Plain data as YAML that reads back the same."""
-    return OmegaConf.to_yaml(data if OmegaConf.is_config(data) else OmegaConf.create(data))
+    """Plain data, or a node of OmegaConf in or as it, as YAML that reads back the same."""
+    text: str = yaml.dump(data, Dumper=_dumper(), default_flow_style=False, allow_unicode=True, sort_keys=False)
+    return text
+
+
+@functools.cache
+def _dumper() -> Any:
+    """Writes as OmegaConf does, but in C where that was compiled; what is in two places is written twice."""
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def node(dumper: Any, found: Any) -> Any:
+        return dumper.represent_data(OmegaConf.to_container(found, resolve=False, enum_to_str=True))
+
+    Dumper.add_representer(str, _utils.get_omega_conf_dumper().str_representer)
+    Dumper.add_representer(DictConfig, node)
+    Dumper.add_representer(ListConfig, node)
+    return Dumper
 
 
 def merged(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:

@@ -22,11 +22,16 @@ def read(file: Path) -> tuple[DictConfig, str | None]:
     Raises:
         ConfigError: it is no mapping in YAML and UTF-8, or what it says of defaults or package cannot be.
     """
-    config, package = _parsed(file, file.read_bytes())
+    config, package = parsed(file)
     return copy.deepcopy(config), package  # Hydra writes into what it is given
 
 
-@functools.lru_cache(maxsize=256)
+def parsed(file: Path) -> tuple[DictConfig, str | None]:
+    """The same for reading only, and the same object as long as the file holds the same."""
+    return _parsed(file, file.read_bytes())
+
+
+@functools.lru_cache(maxsize=512)
 def _parsed(file: Path, data: bytes) -> tuple[DictConfig, str | None]:
     try:
         text = data.decode("utf-8-sig")

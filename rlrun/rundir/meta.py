@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -28,6 +29,7 @@ def surroundings() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     versions = {"rlrun": rlrun.__version__, "python": platform.python_version()}
     for package in PACKAGES:
