@@ -69,6 +69,9 @@ class QAgent(Agent):
             scores = self.expected(scores)
         return np.where(obs[MASK], scores, -np.inf) if self.masked else scores
 
+    def station(self, envs: range, num_envs: int) -> None:
+        self.explorer.station(envs, num_envs)
+
     def metrics(self, env_steps: int) -> Metrics:
         return {"exploration_rate": self.explorer.at(env_steps)}
 

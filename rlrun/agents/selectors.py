@@ -71,6 +71,8 @@ class EpsilonGreedyActionSelector(ActionSelector):
         rng: where the random numbers come from.
         selector: chooses the other actions.
         masked: a score of minus infinity marks an action that cannot be taken, and is not drawn.
+        spread: environments explore the less, the higher their number: i of N with epsilon^(1 + spread i / (N - 1)), as
+            in Horgan et al. 2018, "Ape-X", arXiv:1803.00933, once `station` has said which they are.
 
     Raises:
         ValueError: epsilon outside [0, 1], when set or, if a schedule, when used.
@@ -82,8 +84,10 @@ class EpsilonGreedyActionSelector(ActionSelector):
         rng: np.random.Generator | None = None,
         selector: ActionSelector | None = None,
         masked: bool = False,
+        spread: float = 0.0,
     ):
-        self.rng, self.masked = rng or np.random.default_rng(), masked
+        self.rng, self.masked, self.spread = rng or np.random.default_rng(), masked, spread
+        self._exponents: list[float] = []  # of epsilon by environment; none if it is the same in all
         self.selector = selector or ArgmaxActionSelector()
         self.epsilon = epsilon
 
@@ -98,18 +102,29 @@ class EpsilonGreedyActionSelector(ActionSelector):
         self._epsilon = _probability(self._schedule(0))
         self._changes = not isinstance(self._schedule, Constant)
 
+    def station(self, envs: range, num_envs: int) -> None:
+        """Which of the run's `num_envs` environments the rows are of."""
+        if self.spread:
+            self._exponents = [1 + self.spread * env / max(num_envs - 1, 1) for env in envs]
+
     def at(self, env_steps: float) -> float:
-        """The probability of a random action at `env_steps`."""
-        return self._schedule(env_steps)
+        """The probability of a random action at `env_steps`; its mean, where environments differ."""
+        return self._mean(self._schedule(env_steps))
+
+    def _mean(self, epsilon: float) -> float:
+        powers = [epsilon**exponent for exponent in self._exponents]
+        return sum(powers) / len(powers) if powers else epsilon
 
     def metrics(self) -> Metrics:
         """The epsilon that was last used if it changes with time; a constant one is in the config."""
-        return {"exploration_rate": self._epsilon} if self._changes else {}
+        return {"exploration_rate": self._mean(self._epsilon)} if self._changes else {}
 
     def __call__(self, scores: Array, env_steps: int = 0) -> Array:
         action = self.selector(scores, env_steps)
         self._epsilon = epsilon = _probability(self._schedule(env_steps))
         for row, u in enumerate(self.rng.random(len(action)).tolist()):
+            if self._exponents:
+                epsilon = self._epsilon ** self._exponents[row]
             if u < epsilon and self.masked:
                 there = np.flatnonzero(scores[row] > -np.inf)
                 action[row] = there[int(u / epsilon * len(there))]
@@ -118,7 +133,7 @@ class EpsilonGreedyActionSelector(ActionSelector):
         return action
 
     def fork(self, rng: np.random.Generator) -> EpsilonGreedyActionSelector:
-        return EpsilonGreedyActionSelector(self._schedule, rng, self.selector.fork(rng), self.masked)
+        return EpsilonGreedyActionSelector(self._schedule, rng, self.selector.fork(rng), self.masked, self.spread)
 
 
 class ProbabilityActionSelector(ActionSelector):

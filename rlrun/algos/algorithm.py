@@ -64,7 +64,7 @@ class Kit:
         return uniform(UniformConfig(), self.env, gamma=gamma, rng=self.sampling, device=self.device)
 
     def explorer(
-        self, epsilon: ScheduleConfig, random_steps: int = 0, greedy: ActionSelector | None = None
+        self, epsilon: ScheduleConfig, random_steps: int = 0, greedy: ActionSelector | None = None, spread: float = 0.0
     ) -> EpsilonGreedyActionSelector:
         """What chooses actions by their scores while exploring.
 
@@ -72,10 +72,13 @@ class Kit:
             epsilon: probability of a random action instead.
             random_steps: env steps at the start during which every action is random.
             greedy: chooses the other actions; the highest score by default.
+            spread: how much less the last environment explores than the first (see `EpsilonGreedyActionSelector`).
         """
         schedule = make(epsilon, self.total_timesteps)
         chance = WarmUp(random_steps, schedule) if random_steps else schedule
-        return EpsilonGreedyActionSelector(chance, self.rng, greedy, masked=self.env.obs_space.masked)
+        explorer = EpsilonGreedyActionSelector(chance, self.rng, greedy, self.env.obs_space.masked, spread)
+        explorer.station(range(self.env.num_envs), self.env.num_envs)
+        return explorer
 
     def policy(self, squash: bool = False, **gaussian: Any) -> Distribution:
         """What a policy's head says of actions (see ops/distributions.py).

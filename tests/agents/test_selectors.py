@@ -124,6 +124,24 @@ def test_an_epsilon_is_told_of_while_it_changes() -> None:
     assert constant.metrics() == constant.fork(rng()).metrics() == {}
 
 
+def test_environments_explore_with_epsilons_of_their_own() -> None:
+    """Ape-X's: 0.4^(1 + 7 i / (N - 1)); an actor is told which of them are its own. Alone, i is 0."""
+    selector = EpsilonGreedyActionSelector(0.4, rng(), spread=7)
+    assert selector.at(0) == 0.4
+    selector.station(range(4), 4)
+    expected = [0.4, 0.4 ** (1 + 7 / 3), 0.4 ** (1 + 14 / 3), 0.4**8]
+    assert selector.at(0) == pytest.approx(np.mean(expected))
+    scores = np.tile([0.0, 1.0], (4, 1))
+    random = np.mean([selector(scores) == 0 for _ in range(4000)], axis=0) * 2
+    assert random.tolist() == pytest.approx(expected, abs=0.025)
+    other = selector.fork(rng())
+    assert other.at(0) == 0.4
+    other.station(range(2, 4), 4)
+    assert other.at(0) == pytest.approx(np.mean(expected[2:]))
+    other.station(range(1), 1)
+    assert other.at(0) == 0.4
+
+
 def test_inner_selector_chooses_the_rest() -> None:
     class Last:
         def __call__(self, scores: Array, env_steps: int = 0) -> Array:

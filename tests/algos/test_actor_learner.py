@@ -10,6 +10,9 @@ import torch
 from rollouts import ARM, DISCRETE, E, T, kit, rollout
 
 from rlrun.algos.actor_learner.a3c import A3C, A3CConfig
+from rlrun.algos.actor_learner.acer import ACER, ACERConfig
+from rlrun.algos.actor_learner.appo import APPO, APPOConfig
+from rlrun.algos.actor_learner.async_dqn import AsyncDQN, AsyncDQNConfig
 from rlrun.algos.actor_learner.impala import IMPALA, IMPALAConfig
 from rlrun.algos.actor_learner.trajectories import outputs
 from rlrun.buffers.trajectories import Batch, Trajectories, trajectories
@@ -18,7 +21,13 @@ from rlrun.networks.recurrent import GruConfig, build_gru
 from rlrun.types import Progress, Rollout, Space
 
 CUTS = {(2, 0): "terminated", (4, 1): "truncated", (7, 0): "truncated"}
-KINDS: dict[str, Any] = {"a3c": (A3C, A3CConfig), "impala": (IMPALA, IMPALAConfig)}
+KINDS: dict[str, Any] = {
+    "a3c": (A3C, A3CConfig),
+    "acer": (ACER, ACERConfig),
+    "appo": (APPO, APPOConfig),
+    "async_dqn": (AsyncDQN, AsyncDQNConfig),
+    "impala": (IMPALA, IMPALAConfig),
+}
 
 
 def made(name: str, action: Space = DISCRETE, network: dict[str, Any] | None = None, **options: Any) -> Any:
@@ -53,11 +62,33 @@ def of_steps(algo: Any, data: Rollout, action: Space) -> tuple[Any, torch.Tensor
         mean, log_std = output.chunk(2, -1)
         normal = torch.distributions.Normal(mean, log_std.exp())  # type: ignore[no-untyped-call]
         policy = torch.distributions.Independent(normal, 1)  # type: ignore[no-untyped-call]
-    led_to = np.array(data.obs[1:])
-    for where, obs in data.final_obs.items():
-        led_to[where] = obs
-    next_value = algo.network(torch.from_numpy(led_to).flatten(0, 1))[1].detach()
+    next_value = algo.network(led_to(data))[1].detach()
     return policy, value.view(T, E), next_value.view(T, E)
+
+
+def led_to(data: Rollout) -> torch.Tensor:
+    """The observations [T E, 3] that steps led to."""
+    found = np.array(data.obs[1:])
+    for where, obs in data.final_obs.items():
+        found[where] = obs
+    return torch.from_numpy(found).flatten(0, 1)
+
+
+def must_agree(algo: Any, data: Rollout, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The loss of a rollout as one batch has the value and the gradient of another."""
+    found, aux = algo.loss(algo.nets, whole(algo, data))
+    assert found.item() == pytest.approx(loss.item(), rel=1e-4)
+    must_descend_alike(algo, found, loss)
+    said: dict[str, torch.Tensor] = aux
+    return said
+
+
+def must_descend_alike(algo: Any, one: torch.Tensor, other: torch.Tensor) -> None:
+    """In two losses by the weights that are trained."""
+    parameters = algo.optimiser.params
+    ours, theirs = (torch.autograd.grad(loss, parameters, retain_graph=True) for loss in (one, other))
+    for mine, its in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-3, atol=1e-5)
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------
@@ -82,11 +113,7 @@ def test_the_loss_of_a3c_is_that_of_a_plain_loop(action: Space, reduction: str) 
             gain = running - value[t, e]
             loss = loss - gain.detach() * log_prob[t, e] + 0.4 * gain.square() - 0.02 * entropy[t, e]
     loss = loss / (T * E) if reduction == "mean" else loss
-    found, _ = algo.loss(algo.nets, whole(algo, data))
-    assert found.item() == pytest.approx(loss.item(), rel=1e-4)
-    ours, theirs = (torch.autograd.grad(x, list(algo.nets.parameters())) for x in (found, loss))
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    must_agree(algo, data, loss)
 
 
 @pytest.mark.parametrize(("rho_bar", "c_bar"), [(1.0, 1.0), (1.5, 0.7)])
@@ -112,12 +139,8 @@ def test_the_loss_of_impala_is_that_of_a_plain_loop(rho_bar: float, c_bar: float
             later = rho[t, e].clamp(max=rho_bar) * difference + follows * rho[t, e].clamp(max=c_bar) * later
             loss = loss - rho[t, e].clamp(max=rho_bar) * advantage * log_prob[t, e] - 0.02 * entropy[t, e]
             loss = loss + 0.4 * (value[t, e] - before - later).square()
-    found, aux = algo.loss(algo.nets, whole(algo, data))
-    assert found.item() == pytest.approx(loss.item() / (T * E), rel=1e-4)
+    aux = must_agree(algo, data, loss / (T * E))
     assert aux["rho"].item() == pytest.approx(rho.mean().item(), rel=1e-5)
-    ours, theirs = (torch.autograd.grad(x, list(algo.nets.parameters())) for x in (found, loss / (T * E)))
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_on_its_own_policy_impala_is_a3c() -> None:
@@ -126,6 +149,154 @@ def test_on_its_own_policy_impala_is_a3c() -> None:
         for algo in (one, other):
             algo.learn(rollout(algo, CUTS, seed), Progress(1000, env_steps=T * E))
     torch.testing.assert_close(weights(one), weights(other))
+
+
+def test_the_loss_of_appo_is_ppos_on_vtrace() -> None:
+    """Of a policy that has gone further than the clip, and one that has not moved: there it is a3c's gradient."""
+    algo = made("appo", gamma=0.9, ent_coef=0.02, vf_coef=0.4, normalize_advantage=False, clip_range=0.3)
+    data = rollout(algo, CUTS)
+    twin = made("a3c", gamma=0.9, ent_coef=0.02, vf_coef=0.4)
+    twin.nets.load_state_dict(algo.nets.state_dict())
+    ours, _ = algo.loss(algo.nets, whole(algo, data))
+    theirs, _ = twin.loss(algo.nets, whole(twin, data))
+    must_descend_alike(algo, ours, theirs)
+
+    moved(algo)
+    policy, value, next_value = of_steps(algo, data, DISCRETE)
+    log_prob = policy.log_prob(torch.from_numpy(data.action).flatten()).view(T, E)
+    ratio = (log_prob - torch.from_numpy(data.extras["log_prob"])).exp()
+    entropy, loss, clipped = policy.entropy().view(T, E), torch.zeros(()), 0
+    for e in range(E):
+        later = torch.zeros(())
+        for t in reversed(range(T)):
+            if data.terminated[t, e] or data.truncated[t, e] or t == T - 1:
+                later = torch.zeros(())
+            follows, rho = 0.0 if data.terminated[t, e] else 0.9, ratio[t, e].detach().clamp(max=1)
+            before = value[t, e].detach()
+            advantage = data.reward[t, e] + follows * (next_value[t, e] + later) - before
+            later = rho * (data.reward[t, e] + follows * next_value[t, e] - before + follows * later)
+            r = ratio[t, e]
+            loss = loss - torch.minimum(r * advantage, r.clamp(0.7, 1.3) * advantage) - 0.02 * entropy[t, e]
+            loss = loss + 0.4 * (value[t, e] - before - later).square()
+            clipped += int(abs(r.item() - 1) > 0.3)
+    aux = must_agree(algo, data, loss / (T * E))
+    assert aux["clip_fraction"].item() == pytest.approx(clipped / (T * E))
+    assert 0 < clipped < T * E
+
+
+def test_appo_makes_several_updates_on_each_batch() -> None:
+    algo, progress = made("appo", n_epochs=3, batch_rollouts=1), Progress(1000, env_steps=T * E)
+    metrics = algo.learn(rollout(algo), progress)
+    assert progress.gradient_steps == 3 * E
+    assert metrics["rho"] != 1
+    with pytest.raises(ConfigError, match="normalize_advantage: a single step has no spread"):
+        APPOConfig(n_steps=1)
+
+
+@pytest.mark.parametrize(("trust_region", "delta"), [(False, 1.0), (True, 0.05), (True, 1e6)])
+def test_the_loss_of_acer_is_that_of_a_plain_loop(trust_region: bool, delta: float) -> None:
+    """c = 1.2, so that the truncation is felt; the average policy is another, so that the trust region is."""
+    options = {"gamma": 0.9, "ent_coef": 0.02, "vf_coef": 0.4, "trunc_c": 1.2, "kl_coef": 0.3}
+    algo = made("acer", trust_region=trust_region, delta=delta, **options)
+    data = rollout(algo, CUTS)
+    assert {*data.extras} == {"log_prob", "output"}
+    moved(algo)
+    with torch.no_grad():
+        for mine, its in algo.average.pairs():
+            mine.copy_(its + 0.2 * torch.randn(its.shape, generator=torch.Generator().manual_seed(len(its))))
+
+    logits, q = algo.network(torch.from_numpy(data.obs[:-1]).flatten(0, 1))
+    log_pi, q = logits.log_softmax(-1).view(T, E, -1), q.view(T, E, -1)
+    pi, mu = log_pi.exp(), torch.from_numpy(data.extras["output"]).softmax(-1)
+    average = algo.average(torch.from_numpy(data.obs[:-1]).flatten(0, 1))[0].softmax(-1).view(T, E, -1)
+    next_logits, next_q = algo.network(led_to(data))
+    next_value = (next_logits.softmax(-1) * next_q).sum(-1).detach().view(T, E)
+    loss, bound = torch.zeros(()), 0
+    for e in range(E):
+        carried = torch.zeros(())  # min(1, rho) (Q^ret - Q) of the step after
+        for t in reversed(range(T)):
+            a, p, m = int(data.action[t, e]), pi[t, e].detach(), mu[t, e]
+            if data.terminated[t, e] or data.truncated[t, e] or t == T - 1:
+                carried = torch.zeros(())
+            follows = 0.0 if data.terminated[t, e] else 0.9
+            target = data.reward[t, e] + follows * (next_value[t, e] + carried)
+            rho, value = p / m, (p * q[t, e].detach()).sum()
+            carried = rho[a].clamp(max=1) * (target - q[t, e, a].detach())
+            if trust_region:
+                slope = -average[t, e].detach() / p  # of KL(average || pi) by pi
+                g = (1 - 1.2 / rho).clamp(min=0) * (q[t, e].detach() - value)
+                g[a] += rho[a].clamp(max=1.2) * (target - value) / p[a]
+                excess = (slope @ g - delta) / (slope @ slope)
+                bound += int(excess > 0)
+                loss = loss - ((g - excess.clamp(min=0) * slope) * pi[t, e]).sum()
+            else:
+                loss = loss - rho[a].clamp(max=1.2) * (target - value) * log_pi[t, e, a]
+                for other in range(4):
+                    share = (1 - 1.2 / rho[other]).clamp(min=0) * p[other]
+                    loss = loss - share * (q[t, e, other].detach() - value) * log_pi[t, e, other]
+            loss = loss + 0.4 * (q[t, e, a] - target).square() + 0.02 * (pi[t, e] * log_pi[t, e]).sum()
+            loss = loss + 0.3 * (average[t, e].detach() * (average[t, e].detach().log() - log_pi[t, e])).sum()
+    assert (bound > 0) == (trust_region and delta < 1)
+    found, aux = algo.loss(algo.nets, whole(algo, data))
+    must_descend_alike(algo, found, loss / (T * E))
+    assert aux["kl"].item() > 0.01
+
+
+def test_the_average_of_acer_follows_every_update() -> None:
+    algo = made("acer", avg_tau=0.25, replay_ratio=0.0)
+    before = weights(algo)
+    algo.learn(rollout(algo), Progress(1000, env_steps=T * E))
+    for (average, new), old in zip(algo.average.pairs(), before, strict=False):
+        torch.testing.assert_close(average, 0.75 * old + 0.25 * new)
+        assert not torch.equal(new, old)
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_the_loss_of_async_dqn_is_that_of_a_plain_loop(double: bool) -> None:
+    algo = made("async_dqn", gamma=0.9, double=double, reduction="sum")
+    data = rollout(algo, CUTS)
+    with torch.no_grad():
+        for parameter in algo.q.parameters():
+            parameter += 0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(parameter)))
+    q = algo.q(torch.from_numpy(data.obs[:-1]).flatten(0, 1)).view(T, E, -1)
+    after, target = algo.q(led_to(data)).view(T, E, -1), algo.q_target(led_to(data)).view(T, E, -1)
+    assert (after.argmax(-1) != target.argmax(-1)).any()
+    loss = torch.zeros(())
+    for e in range(E):
+        for t in range(T):
+            total, weight = 0.0, 1.0
+            for i in range(t, T):
+                total, weight = total + weight * float(data.reward[i, e]), 0.9 * weight
+                if data.terminated[i, e]:
+                    break
+                if data.truncated[i, e] or i == T - 1:
+                    total += weight * target[i, e, (after if double else target)[i, e].argmax()].item()
+                    break
+            error = q[t, e, int(data.action[t, e])] - total
+            loss = loss + torch.where(error.abs() < 1, 0.5 * error.square(), error.abs() - 0.5)
+    must_agree(algo, data, loss)
+
+
+def test_the_target_network_is_copied_every_so_many_updates() -> None:
+    """Whether the learner takes the gradient or an actor did: before the fourth update, with an interval of three."""
+    algo, progress, seen = made("async_dqn", sync_interval=3), Progress(1000, env_steps=T * E), []
+    for seed in range(4):
+        data = rollout(algo, seed=seed)
+        algo.learn(data if seed % 2 else algo.gradients(data, env_steps=0), progress)
+        seen.append([mine.clone() for mine, _ in algo.q_target.pairs()])
+    same = [all(torch.equal(*pair) for pair in zip(seen[0], later, strict=True)) for later in seen]
+    assert same == [True, True, True, False]
+
+
+def test_what_actors_need_of_async_dqn() -> None:
+    """Gradients take the target network; rollouts do not."""
+    sends, keeps = made("async_dqn"), made("async_dqn", asynchronous=False)
+    assert (sends.sends, keeps.sends) == ("gradients", "rollouts")
+    assert {name.partition(".")[0] for name, _ in sends.published.named_parameters()} == {"q", "q_target"}
+    assert keeps.published is keeps.q
+    sent = sends.gradients(rollout(sends, CUTS), env_steps=0)
+    assert {*sent.aux} == {*sends.gradient_aux}
+    assert len(sent.values) == sends.gradient_size
 
 
 def test_bounds_that_vtrace_does_not_converge_for_are_refused() -> None:

@@ -16,6 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from rlrun import cli
+from rlrun.algos.actor_learner.acer import ACER, ACERConfig
+from rlrun.algos.actor_learner.appo import APPO, APPOConfig
+from rlrun.algos.actor_learner.async_dqn import AsyncDQN, AsyncDQNConfig
+from rlrun.algos.actor_learner.impala import IMPALA, IMPALAConfig
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.sac import SAC, SACConfig
 from rlrun.algos.continuous.td3 import TD3, TD3Config
@@ -252,7 +256,11 @@ def kit(compile: str, envs: int, actions: Space = DISCRETE) -> Kit:
 
 
 @pytest.mark.parametrize(
-    "algo", ["dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch", "a2c", "vpg", "td3", "sac"]
+    "algo",
+    [
+        *("dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch", "a2c", "vpg", "td3", "sac"),
+        *("impala", "acer", "appo", "async_dqn"),
+    ],
 )
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[compiles, pytest.mark.slow])])
 def test_algorithms_learn_the_same_either_way(
@@ -277,6 +285,14 @@ def test_algorithms_learn_the_same_either_way(
         elif algo == "a2c":
             config = A2CConfig(n_steps=16, learning_rate_schedule="linear", learning_rate=0.01)
             learners.append(A2C(config, kit(compile, 2)))
+        elif algo in ("impala", "acer", "appo", "async_dqn"):
+            kind, config = {
+                "impala": (IMPALA, IMPALAConfig),
+                "acer": (ACER, ACERConfig),
+                "appo": (APPO, APPOConfig),
+                "async_dqn": (AsyncDQN, AsyncDQNConfig),
+            }[algo]
+            learners.append(kind(config(n_steps=16, batch_rollouts=2, learning_rate=0.01), kit(compile, 2)))
         elif algo == "vpg":
             learners.append(VPG(VPGConfig(**options, n_steps=16, n_critic_updates=3), kit(compile, 2)))
         else:
@@ -295,6 +311,7 @@ def test_algorithms_learn_the_same_either_way(
     if not compiled:
         expected = {"dqn": [6], "dqn with tau": [6], "ppo": [4], "ppo with a rest": [4, 1], "a2c": [1], "vpg": [1, 4]}
         expected |= {"td3": [1, 1], "sac": [1, 1]}  # critics and actor take turns
+        expected |= {"impala": [1], "acer": [1], "appo": [4], "async_dqn": [1]}
         assert made == expected.get(algo, [3])
 
 

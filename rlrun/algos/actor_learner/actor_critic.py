@@ -14,8 +14,10 @@ from rlrun.algos.algorithm import Kit
 from rlrun.algos.policy.actor_critic import PolicyConfig, heads
 from rlrun.checks import NotNegative
 from rlrun.compute.update import Aux
+from rlrun.errors import ConfigError
 from rlrun.footprint import TRAINED, Need, Parameters, weights
 from rlrun.ops.distributions import distribution
+from rlrun.ops.offpolicy import VTrace, vtrace
 from rlrun.types import EnvSpec, Tensor
 
 
@@ -25,6 +27,20 @@ class ActorCriticConfig(PolicyConfig, TrajectoryConfig):
 
     ent_coef: NotNegative = 0.01  # weight of the entropy bonus
     vf_coef: NotNegative = 0.5  # weight of the value loss
+
+
+@dataclass
+class VTraceConfig(ActorCriticConfig):
+    """Options of those that correct for another policy by V-trace."""
+
+    rho_bar: NotNegative = 1.0  # largest importance weight of a step; the larger, the nearer to pi the values are
+    c_bar: NotNegative = 1.0  # largest weight by which what came later counts; at most rho_bar
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.c_bar > self.rho_bar:
+            problem = f"V-trace converges for c_bar of at most rho_bar, got {self.c_bar:g} and {self.rho_bar:g}"
+            raise ConfigError("c_bar", problem, f"write c_bar={self.rho_bar:g}, or a larger rho_bar")
 
 
 class Said(NamedTuple):
@@ -73,6 +89,13 @@ class ActorCritic(TrajectoryLearner):
             now(value, batch).view(shape),
             then(value.detach(), batch),
         )
+
+    def corrected(self, said: Said, batch: Mapping[str, Any]) -> tuple[Tensor, VTrace]:
+        """Importance weights rho [T, B] and V-trace of a batch that has the log_prob [T, B] of what was done, by the
+        policy that did it; the weights have a gradient."""
+        ratio = (said.log_prob - batch["log_prob"]).exp()
+        steps = batch["reward"], batch["discount"], said.value.detach(), said.next_value, batch["ended"]
+        return ratio, vtrace(*steps, ratio.detach(), self.cfg.rho_bar, self.cfg.c_bar)
 
     def total(self, said: Said, policy_loss: Tensor, target: Tensor) -> tuple[Tensor, Aux]:
         """Policy loss + vf_coef (V - target)^2 - ent_coef H, of numbers [T, B]."""

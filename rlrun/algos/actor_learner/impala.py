@@ -18,30 +18,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlrun import networks
-from rlrun.algos.actor_learner.actor_critic import ActorCritic, ActorCriticConfig, footprint
+from rlrun.algos.actor_learner.actor_critic import ActorCritic, VTraceConfig, footprint
 from rlrun.algos.actor_learner.trajectories import ReplayedConfig
 from rlrun.algos.algorithm import Kit
-from rlrun.checks import NotNegative
 from rlrun.compute.update import Aux
-from rlrun.errors import ConfigError
-from rlrun.ops.offpolicy import vtrace
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import Tensor
 
 
 @dataclass
-class IMPALAConfig(ActorCriticConfig, ReplayedConfig):
+class IMPALAConfig(VTraceConfig, ReplayedConfig):
     """Actor-critic with V-trace."""
 
     name: str = "impala"  # registered name of the algorithm
-    rho_bar: NotNegative = 1.0  # largest importance weight of a step; the larger, the nearer to pi the values are
-    c_bar: NotNegative = 1.0  # largest weight by which what came later counts; at most rho_bar
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.c_bar > self.rho_bar:
-            problem = f"V-trace converges for c_bar of at most rho_bar, got {self.c_bar:g} and {self.rho_bar:g}"
-            raise ConfigError("c_bar", problem, f"write c_bar={self.rho_bar:g}, or a larger rho_bar")
 
 
 @register(
@@ -64,9 +53,8 @@ class IMPALA(ActorCritic):
     def loss(self, nets: networks.Nets, batch: Mapping[str, Any]) -> tuple[Tensor, Aux]:
         """The objective above on a batch that has the log_prob [T, B] of what was done, by the policy that did it."""
         said = self.said(nets, batch)
-        value, rho = said.value.detach(), (said.log_prob.detach() - batch["log_prob"]).exp()
-        steps = batch["reward"], batch["discount"], value, said.next_value, batch["ended"], rho
-        target, advantage = vtrace(*steps, self.cfg.rho_bar, self.cfg.c_bar)
+        ratio, (target, advantage) = self.corrected(said, batch)
+        rho = ratio.detach()
         policy_loss = -rho.clamp(max=self.cfg.rho_bar) * advantage * said.log_prob
         loss, aux = self.total(said, policy_loss, target)
         return loss, aux | {"rho": rho.mean()}

@@ -79,7 +79,7 @@ class C51(ReplayLearner):
         generator = kit.generator if parts.units(nets.q) else None
         super().__init__(cfg, kit, nets, follow={"q_target": "q"}, generator=generator)
         self.masked, self.warned = kit.env.obs_space.masked, False
-        self.agent = parts.agent(kit, nets.q, cfg.epsilon, cfg.random_steps, self.expected)
+        self.agent = parts.agent(kit, nets.q, cfg.epsilon, cfg.random_steps, self.expected, spread=cfg.epsilon_spread)
 
     def expected(self, logits: Array) -> Array:
         """Action values [E, A] of logits [E, A * N]."""

@@ -66,7 +66,7 @@ class DQN(ReplayLearner):
         super().__init__(cfg, kit, nets, follow={"q_target": "q"}, generator=generator)
         self.error: Callable[..., Tensor] = getattr(torch.nn.functional, LOSSES[cfg.loss])
         self.masked = kit.env.obs_space.masked
-        self.agent = parts.agent(kit, nets.q, cfg.epsilon, cfg.random_steps)
+        self.agent = parts.agent(kit, nets.q, cfg.epsilon, cfg.random_steps, spread=cfg.epsilon_spread)
 
     def draw(self, updates: int, batch_size: int) -> dict[str, Any]:
         return parts.noises(self.nets.q, parts.passes(self.cfg), updates, batch_size, self.generator)

@@ -67,7 +67,7 @@ class IQN(ReplayLearner):
         nets = kit.nets(q=head(cfg, kit.env.num_actions))
         super().__init__(cfg, kit, nets, follow={"q_target": "q"}, generator=kit.generator)
         self.masked, self.device = kit.env.obs_space.masked, kit.device.torch
-        self.agent = parts.agent(kit, nets.q, cfg.epsilon, cfg.random_steps, self.expected)
+        self.agent = parts.agent(kit, nets.q, cfg.epsilon, cfg.random_steps, self.expected, spread=cfg.epsilon_spread)
 
     def expected(self, quantiles: Array) -> Array:
         """Action values [E, A] of quantiles [E, K, A]."""

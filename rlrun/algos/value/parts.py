@@ -38,6 +38,8 @@ class QConfig(ReplayConfig):
     # probability of a random action; falls from the first env step on, also before learning_starts. A noisy network
     # explores by its noise: with one it is 0, unless another value is set
     epsilon: Probability = field(default_factory=falling)
+    # environment i of N explores with epsilon^(1 + this * i / (N - 1)): 0.4 and 7 in Ape-X; 0: as much in all
+    epsilon_spread: Annotated[float, Within(0, 100)] = 0.0
     # with a network that remembers: steps that gradients flow back through, at most
     sequence_length: Annotated[int, Within(1, 10**7)] = 16
     burn_in: Natural = 0  # with a network that remembers: steps before a sequence that bring its memory up to date
@@ -72,16 +74,18 @@ def agent(
     random_steps: int = 0,
     expected: Callable[[Array], Array] | None = None,
     records: bool = False,
+    spread: float = 0.0,
 ) -> QAgent:
     """Who plays by the network: the best of its values, or of their means `expected` (see `QAgent`).
 
     Args:
         epsilon: probability of a random action; 0 for a noisy network, if it is the default.
         random_steps: env steps at the start during which every action is random.
+        spread: how much less the last environment explores than the first.
     """
     if units(network) and epsilon == falling():
         epsilon = ScheduleConfig("constant", start=0.0)
-    return QAgent(networks.Inference(network), kit.explorer(epsilon, random_steps), expected, records)
+    return QAgent(networks.Inference(network), kit.explorer(epsilon, random_steps, spread=spread), expected, records)
 
 
 def online(network: Any, batch: Batch, drawn: Passes, chooses: bool) -> tuple[Tensor, Tensor | None]:

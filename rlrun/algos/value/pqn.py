@@ -54,6 +54,8 @@ class PQNConfig(GradientConfig):
     n_epochs: Annotated[int, Within(1, 10**7)] = 2  # passes over each rollout
     # probability of a random action. A noisy network explores by its noise: with one it is 0, unless another is set
     epsilon: Probability = field(default_factory=parts.falling)
+    # environment i of N explores with epsilon^(1 + this * i / (N - 1)): 0.4 and 7 in Ape-X; 0: as much in all
+    epsilon_spread: Annotated[float, Within(0, 100)] = 0.0
 
 
 def footprint(cfg: PQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
@@ -89,7 +91,7 @@ class PQN(Algorithm):
         self.generator = kit.generator if parts.units(self.q) else None
         if self.generator is not None:
             self.state = (*self.state, "generator")
-        self.agent = parts.agent(kit, self.q, cfg.epsilon, records=True)
+        self.agent = parts.agent(kit, self.q, cfg.epsilon, records=True, spread=cfg.epsilon_spread)
         self.minibatches = Minibatches(kit.sampling, kit.device)
         self.rollout_steps = cfg.n_steps
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, kit.total_timesteps)

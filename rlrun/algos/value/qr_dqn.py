@@ -64,7 +64,7 @@ class QRDQN(ReplayLearner):
         generator = kit.generator if parts.units(nets.q) else None
         super().__init__(cfg, kit, nets, follow={"q_target": "q"}, generator=generator)
         self.masked = kit.env.obs_space.masked
-        self.agent = parts.agent(kit, nets.q, cfg.epsilon, cfg.random_steps, self.expected)
+        self.agent = parts.agent(kit, nets.q, cfg.epsilon, cfg.random_steps, self.expected, spread=cfg.epsilon_spread)
 
     def expected(self, quantiles: Array) -> Array:
         """Action values [E, A] of quantiles [E, A * N]."""
