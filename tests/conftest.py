@@ -34,6 +34,30 @@ for _signum, _handler in {signal.SIGINT: signal.default_int_handler, signal.SIGH
         signal.signal(_signum, _handler)
 
 
+@pytest.fixture(scope="session")
+def ray_nodes() -> Iterator[Any]:
+    """A cluster of Ray's whose nodes are all on this machine; it has one of two CPUs."""
+    pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(ray_nodes: Any) -> Iterator[Any]:
+    """Ray, connected to it."""
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)  # which Ray takes for itself
+    ray.init(address=ray_nodes.address, configure_logging=False, log_to_driver=False)
+    signal.signal(signal.SIGTERM, handler)
+    yield ray
+    ray.shutdown()
+
+
 BUDGET = 5.0  # CPU seconds of a test, its processes included: what costs more is told at the end
 
 

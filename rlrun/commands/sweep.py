@@ -16,7 +16,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -44,7 +44,7 @@ from rlrun.files import of_user
 from rlrun.interrupt import SIGNALS
 from rlrun.rundir import find
 from rlrun.rundir.sweep import RECORD, Job, Outcome, Sweep, is_recorded, label, recorded_state
-from rlrun.sweeps import preflight
+from rlrun.sweeps import cluster, preflight
 from rlrun.sweeps.board import Lines, board, say
 from rlrun.sweeps.pool import CONSOLE, SAVING, Pool, Task, settle
 from rlrun.sweeps.table import print_table, write_csv
@@ -52,6 +52,8 @@ from rlrun.sweeps.table import print_table, write_csv
 AUTO = "auto"  # hydra.sweep.subdir: a name of ours
 SWEEPS_OWN = re.compile(r"hydra[./](mode|sweep|sweeper|launcher|run\.dir)\b|sweep\.")  # words that jobs do not get
 SHOWN = 5  # different mistakes that an error lists
+MOST = 1024  # jobs that are handed to a cluster at a time
+OPTIONS = [f"sweep.{field.name}" for field in fields(SweepConfig)]
 
 
 @dataclass
@@ -112,7 +114,7 @@ def resume(path: Path, words: Sequence[str], **flags: bool) -> int:
         if (key := key_of(word)).split(".")[0] not in ("retry", "sweep"):
             changes = key.split(".")[0] in CHANGEABLE
             hint = f"what a run may change is given to a job: rlrun resume {path}/0 {word}"
-            problem = "is no option of a sweep, which has retry, sweep.jobs and sweep.time_limit"
+            problem = f"is no option of a sweep, which has retry, {', '.join(OPTIONS)}"
             raise ConfigError(key, problem, hint if changes else "its jobs are what they were when it began")
     given = [f"--{name}" for name, is_given in flags.items() if is_given]
     options = values.typed(ResumeSweepOptions, values.merged({"sweep": record.options}, words))
@@ -120,11 +122,12 @@ def resume(path: Path, words: Sequence[str], **flags: bool) -> int:
         await_ends(record, killed=True)
         tasks = [task for job in record.jobs if (task := to_do(record, job, options.retry == "failed", given))]
         code = 0
-        with board(record, options.sweep.jobs) as show:
+        slots = slots_of(options.sweep)
+        with board(record, slots) as show:
             show.expect([task.job for task in tasks])
-            show.say(f"{len(tasks)} of {len(record.jobs)} jobs to do, {options.sweep.jobs} at a time: {record.path}")
+            show.say(f"{len(tasks)} of {len(record.jobs)} jobs to do, {at_a_time(slots, tasks)}: {record.path}")
             try:
-                Pool(record, show, options.sweep.jobs, options.sweep.time_limit).run(tasks)
+                pool_of(record, show, options.sweep).run(tasks)
             except Interrupted as error:
                 code = error.exit_code
         return summed_up(record, code)
@@ -168,11 +171,9 @@ class Plan:
         app: Any = GlobalHydra.instance().hydra
         try:
             with (
-                board(self.record, options.jobs) as show,
+                board(self.record, slots_of(options)) as show,
                 mock.patch.object(Sweeper, "validate_batch_is_legal", lambda _, batch: self.admit(batch)),
-                self.launching(Pool(self.record, show, options.jobs, options.time_limit), show)
-                if ours
-                else nullcontext(),
+                self.launching(pool_of(self.record, show, options), show) if ours else nullcontext(),
             ):
                 app.multirun(compose.ROOT, Alone(self.record.path, options.time_limit), words)
         except (KeyboardInterrupt, Interrupted) as stop:
@@ -202,7 +203,7 @@ class Plan:
                 self.admit(batch)
             jobs = self.record.jobs[first : first + len(batch)]
             show.expect(jobs)
-            show.say(f"{len(self.record.jobs)} jobs, {pool.slots} at a time: {self.record.path}")
+            show.say(f"{len(self.record.jobs)} jobs, {at_a_time(pool.slots, jobs)}: {self.record.path}")
             pool.run([from_the_beginning(self.record, job) for job in jobs])
             return [Outcome.of(self.record.run(job)).mean for job in jobs]
 
@@ -278,6 +279,27 @@ class Alone:
         except Interrupted as error:
             raise SystemExit(error.exit_code) from error
         return Outcome.of(record.run(job)).mean
+
+
+def slots_of(options: SweepConfig) -> int:
+    """Jobs at a time, at most."""
+    return options.jobs or (1 if options.cluster is None else MOST)
+
+
+def at_a_time(slots: int, jobs: Sequence[object]) -> str:
+    return f"{slots} at a time" if slots < MOST else f"{len(jobs)} at a time"
+
+
+def pool_of(record: Sweep, show: Lines, options: SweepConfig) -> Pool:
+    """Where the jobs of a sweep are done."""
+    slots, given = slots_of(options), (record, options.time_limit, options.cpus, options.gpus)
+    match options.cluster:
+        case None:
+            return Pool(record, show, slots, options.time_limit)
+        case "ray":
+            return Pool(record, show, slots, place=cluster.OnRay(*given, options.address))
+        case kind:
+            return Pool(record, show, slots, place=cluster.OnSlurm(*given, options.slurm, rehearse=kind == "submitit"))
 
 
 def to_do(record: Sweep, job: Job, retry: bool, flags: Sequence[str]) -> Task | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from rlrun.checks import Bounded, Count, Within
+from rlrun.checks import Bounded, Count, OneOf, Within
 from rlrun.seeding import SeedTree
 
 MISSING = "???"
@@ -23,10 +23,17 @@ class StopConfig(Bounded):
 class SweepConfig(Bounded):
     """How the jobs of a sweep (`rlrun -m`) are run; it makes no difference to what one of them computes."""
 
-    # jobs at a time, each in a process of its own; several GPUs are dealt out among them
-    jobs: Annotated[int, Within(1, 1024)] = 1
+    # jobs at a time, each in a process of its own, GPUs dealt out; null = one, on a cluster as many as it takes
+    jobs: Annotated[int, Within(1, 1024)] | None = None
     # seconds after which a job is ended and counts as failed; null = as long as it takes
     time_limit: Annotated[float, Within(1, 1e9)] | None = None
+    # whose nodes, which share this directory, do them; submitit = this machine as slurm would; null = this machine
+    cluster: Annotated[str, OneOf("ray", "slurm", "submitit")] | None = None
+    # of Ray: HOST:PORT, ray://HOST:PORT, local = a cluster of its own, auto = found or local
+    address: str = "auto"
+    cpus: Annotated[float, Within(0, 1024)] = 1.0  # of a node that a job gets on a cluster
+    gpus: Annotated[float, Within(0, 64)] = 0.0  # the same for GPUs; on Ray a part of one, too
+    slurm: dict[str, Any] = field(default_factory=dict)  # options of sbatch: {partition: gpu, mem: 8G, time: 240}
 
 
 @dataclass

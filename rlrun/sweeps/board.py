@@ -104,7 +104,7 @@ class Lines:
             return math.nan if waiting or lefts else 0.0
         usual = sum(known) / len(known)
         at_work = [max(usual - spent, 0.0) if math.isnan(left) else left for left, spent in lefts]
-        return max([(sum(at_work) + usual * waiting) / self.slots, *at_work])
+        return max([(sum(at_work) + usual * waiting) / min(self.slots, len(self.standings)), *at_work])
 
     def _naming(self, job: Job) -> str:
         place = list(self.standings).index(job.number) + 1

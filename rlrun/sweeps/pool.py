@@ -1,7 +1,8 @@
 """Running the jobs of a sweep: each in a process of its own, so that none can harm another or the sweep.
 
 A job is what the same words are as a single run; here it is started, watched, and told to stop. Whatever its process
-does, its `status.json` is true afterwards: where a process ended without a word, it is written here.
+does, its `status.json` is true afterwards: where a process ended without a word, it is written here. Where that
+process is, on this machine (`Here`) or on a cluster (sweeps/cluster.py), is the affair of a place.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -51,29 +52,125 @@ class Task:
     words: list[str]
 
 
-@dataclass
-class Process:
-    """A job at work."""
+class Process(Protocol):
+    """A job that was put to work."""
 
     job: Job
-    slot: int
-    popen: subprocess.Popen[bytes]
-    console: IO[bytes]
-    begun: float  # time.monotonic()
-    printed: int  # bytes that were in `console` already
-    overdue: bool = False  # whether it was told to stop because of the time limit
-    kill_at: float = float("inf")
+    kill_at: float  # time.monotonic() at which it should have ended, once it was told to
+
+    def begun(self) -> bool:
+        """Whether it has left the queue, if there is one."""
+
+    def poll(self) -> bool:
+        """Whether it has ended."""
 
     def tell(self, signum: int) -> None:
         """Send it a signal, which it has to answer in time."""
+
+    def kill(self) -> None:
+        """End it, and what it has started."""
+
+    def limit(self, seconds: float) -> None:
+        """Stop it if it has been at work for so long."""
+
+    def settle(self, stopping: bool) -> Outcome:
+        """What has become of it, which its record now says, too."""
+
+
+class Place(Protocol):
+    """Where jobs are done."""
+
+    tick: float  # seconds between two looks at them
+
+    def __enter__(self) -> Place: ...
+    def __exit__(self, *exc: object) -> None: ...
+    def start(self, task: Task, slot: int) -> Process:
+        """Put a job to work. OSError or RlrunError if that cannot be."""
+
+
+@dataclass
+class Child:
+    """A job at work in a process of this machine."""
+
+    job: Job
+    run: RunDir
+    popen: subprocess.Popen[bytes]
+    console: IO[bytes]
+    printed: int  # bytes that were in `console` already
+    since: float = field(default_factory=time.monotonic)
+    overdue: float | None = None  # the time limit, if it was told to stop because of it
+    kill_at: float = float("inf")
+
+    def begun(self) -> bool:
+        return True
+
+    def poll(self) -> bool:
+        return self.popen.poll() is not None
+
+    def tell(self, signum: int) -> None:
         with suppress(ProcessLookupError):
             self.popen.send_signal(signum)
         self.kill_at = min(self.kill_at, time.monotonic() + self.job.grace + SAVING)
 
     def kill(self) -> None:
-        """End it, and what it has started."""
         with suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
+
+    def limit(self, seconds: float) -> None:
+        if self.overdue is None and time.monotonic() - self.since >= seconds:
+            self.overdue = seconds
+            self.tell(signal.SIGTERM)
+
+    def settle(self, stopping: bool) -> Outcome:
+        self.console.close()
+        return settle(self.run, self._ending(), stopping, self.overdue is not None)
+
+    def _ending(self) -> str:
+        """How the process ended, in words."""
+        if self.overdue is not None:
+            return f"over its time limit of {self.overdue:g} s"
+        code = self.popen.returncode
+        if code < 0:
+            return f"killed by {name_of(-code)}"
+        said = last_words(self.run.path / CONSOLE, self.printed)
+        return said or f"ended with exit code {code} and without a word"
+
+
+class Here:
+    """This machine, where each job is a child of this process and ends with it.
+
+    Args:
+        sweep: whose jobs they are.
+    """
+
+    tick = TICK
+
+    def __init__(self, sweep: Sweep):
+        self.sweep = sweep
+        self._open = ExitStack()
+
+    def __enter__(self) -> Here:
+        self._watched = self._open.enter_context(tether()).watched
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._open.close()
+
+    def start(self, task: Task, slot: int) -> Child:
+        run = self.sweep.run(task.job)
+        console = open_console(run.path)
+        printed = console.tell()
+        popen = subprocess.Popen(
+            [*COMMAND, str(self._watched), *task.words],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+            pass_fds=[self._watched],
+            start_new_session=True,  # what is typed at the terminal comes to the sweep alone
+            cwd=self.sweep.cwd if Path(self.sweep.cwd).is_dir() else None,
+            env=environment(slot if task.job.any_gpu else None),
+        )
+        return Child(task.job, run, popen, console, printed)
 
 
 @dataclass
@@ -85,13 +182,16 @@ class Pool:
         board: shows them.
         slots: how many run at a time.
         time_limit: seconds that a job may take; None lets it take as long as it wants.
+        place: where; None is here.
     """
 
     sweep: Sweep
     board: Board
     slots: int = 1
     time_limit: float | None = None
-    _running: list[Process] = field(default_factory=list)
+    place: Place | None = None
+    _running: dict[int, Process] = field(default_factory=dict)  # by slot
+    _waiting: set[int] = field(default_factory=set)  # slots of those in a queue
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Do all tasks, in their order.
@@ -99,40 +199,29 @@ class Pool:
         Raises:
             Interrupted: a signal came. The jobs at work have been told, and have ended.
         """
-        waiting, told = deque(tasks), 0
-        with noted_signals() as signals, tether() as ends:
-            while self._running or (waiting and not signals):
+        to_do, told = deque(tasks), 0
+        with noted_signals() as signals, self.place or Here(self.sweep) as place:
+            while self._running or (to_do and not signals):
                 for signum in signals[told:]:
                     told += 1
                     self._pass_on(signum, told)
-                while waiting and not signals and len(self._running) < self.slots:
-                    self._start(waiting.popleft(), ends.watched)
+                while to_do and not signals and len(self._running) < self.slots:
+                    self._start(place, to_do.popleft())
                 self._look(stopping=bool(signals))
                 self.board.refresh()
-                time.sleep(TICK)
+                time.sleep(place.tick)
         if signals:
             raise Interrupted(signals[0])
 
-    def _start(self, task: Task, watched: int) -> None:
-        job, slot = task.job, min(set(range(self.slots)) - {process.slot for process in self._running})
-        self.board.started(job)
+    def _start(self, place: Place, task: Task) -> None:
+        slot = min(set(range(len(self._running) + 1)) - self._running.keys())
         try:
-            console = open_console(self.sweep.run(job).path)
-            printed = console.tell()
-            popen = subprocess.Popen(
-                [*COMMAND, str(watched), *task.words],
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                pass_fds=[watched],
-                start_new_session=True,  # what is typed at the terminal comes to the sweep alone
-                cwd=self.sweep.cwd if Path(self.sweep.cwd).is_dir() else None,
-                env=environment(slot if job.any_gpu else None),
-            )
+            self._running[slot] = place.start(task, slot)
         except (OSError, RlrunError) as error:
-            self.board.ended(job, Outcome("failed", f"cannot be started: {error}"))
+            self.board.started(task.job)
+            self.board.ended(task.job, Outcome("failed", f"cannot be started: {error}"))
         else:
-            self._running.append(Process(job, slot, popen, console, time.monotonic(), printed))
+            self._waiting.add(slot)
 
     def _pass_on(self, signum: int, count: int) -> None:
         """Tell the jobs at work what the sweep was told; the third time does not wait for them."""
@@ -140,32 +229,23 @@ class Pool:
             self.board.say(
                 f"{signal.Signals(signum).name}: the jobs at work save and stop; three times ends them at once"
             )
-        for process in self._running:
+        for process in self._running.values():
             process.kill() if count > 2 else process.tell(signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM)
 
     def _look(self, stopping: bool) -> None:
-        """See which jobs have ended, and which have to."""
-        now = time.monotonic()
-        for process in list(self._running):
-            if (code := process.popen.poll()) is not None:
-                self._running.remove(process)
-                process.console.close()
-                outcome = settle(self.sweep.run(process.job), self._ending(process, code), stopping, process.overdue)
-                self.board.ended(process.job, outcome)
-            elif now >= process.kill_at:
+        """See which jobs have begun, which have ended, and which have to."""
+        for slot, process in list(self._running.items()):
+            ended = process.poll()
+            if slot in self._waiting and (ended or process.begun()):
+                self._waiting.remove(slot)
+                self.board.started(process.job)
+            if ended:
+                del self._running[slot]
+                self.board.ended(process.job, process.settle(stopping))
+            elif time.monotonic() >= process.kill_at:
                 process.kill()
-            elif self.time_limit is not None and now - process.begun >= self.time_limit and not process.overdue:
-                process.overdue = True
-                process.tell(signal.SIGTERM)
-
-    def _ending(self, process: Process, code: int) -> str:
-        """How a process ended, in words."""
-        if process.overdue:
-            return f"over its time limit of {self.time_limit:g} s"
-        said = last_words(self.sweep.run(process.job).path / CONSOLE, process.printed)
-        if code < 0:
-            return f"killed by {name_of(-code)}"
-        return said or f"ended with exit code {code} and without a word"
+            elif self.time_limit is not None:
+                process.limit(self.time_limit)
 
 
 def settle(run: RunDir, ending: str, stopping: bool, overdue: bool) -> Outcome:

@@ -207,7 +207,7 @@ def test_an_experiment_file_may_say_how_its_sweep_is_run(folder, fake, capsys):
     assert cli.main(["-m", *words, "seed=1,2", "hydra.sweep.dir=sweep"]) == 0
     assert "2 jobs, 2 at a time: sweep" in capsys.readouterr().out
     record = Sweep.read(folder / "sweep")
-    assert record.options == {"jobs": 2, "time_limit": None} and record.flags == ["--config-dir", "conf"]
+    assert record.options["jobs"] == 2 and record.flags == ["--config-dir", "conf"]
     assert record.jobs[0].words == [*SMOKE, "experiment=mine", "seed=1"]
 
 
@@ -228,9 +228,9 @@ class Impatient(board.Lines):
     """A board for which hours pass once a job hangs."""
 
     def refresh(self):
-        for process in self.pool._running:
+        for process in self.pool._running.values():
             if (self.sweep.run(process.job).path / "at_work").exists():
-                process.begun = -math.inf
+                process.since = -math.inf
 
 
 @pytest.fixture
