@@ -65,6 +65,11 @@ class Entry:
         return _origin(self.factory)[0].partition(".")[0] == __package__
 
     @property
+    def path(self) -> str:
+        """Where it is to be imported from, dotted."""
+        return ".".join(_origin(self.factory))
+
+    @property
     def summary(self) -> str:
         """First line of the factory's docstring."""
         return (self.factory.__doc__ or "").strip().split("\n")[0]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rlrun.agents.agent import Agent
+    from rlrun.algos.algorithm import Algorithm
+    from rlrun.envs.environments import Environments
 
     Array = np.ndarray
 else:  # names for annotations: the libraries themselves are imported when they are needed (see lazy.py)
@@ -161,7 +163,12 @@ class Rollout(NamedTuple):
     truncated: Array  # [T, E] bool: cut from outside, bootstrap from final_obs
     final_obs: Mapping[tuple[int, int], Array]  # (t, e) -> the true last observation, only where an episode ended
     extras: Mapping[str, Array]  # [T, E, ...] what the agent recorded when acting: log_prob, value, ...
-    policy_version: int = 0
+    policy_version: int = 0  # how often weights had been published when those that acted were; 0 if nobody counts
+
+    @property
+    def env_steps(self) -> int:
+        """T x E."""
+        return int(self.reward.size)
 
 
 class Gradients(NamedTuple):
@@ -213,7 +220,7 @@ class Progress:
         Whatever falls or grows with the run's age (learning rates, clip ranges, updates per round) has its value of
         this step in all updates that the rollout brings about, so the last rollout of a run still learns.
         """
-        return self.env_steps - (data.env_steps if isinstance(data, Gradients) else data.reward.size)
+        return self.env_steps - data.env_steps
 
     @property
     def done(self) -> bool:
@@ -297,6 +304,22 @@ class Source(Protocol):
     def state_dict(self) -> StateDict: ...
     def load_state_dict(self, state: StateDict) -> None: ...
     def close(self) -> None: ...
+
+
+class Blueprint(Protocol):
+    """How environments and the learner with its agent are made in another process; it can be sent there."""
+
+    def stream(self, index: int) -> np.random.Generator:
+        """What an agent explores by: 0 is the stream of the learner's own."""
+        ...
+
+    def __call__(self, stream: int) -> tuple[Environments, Algorithm]:
+        """Made anew, on the CPU with one thread, and without memory for what only learning fills.
+
+        Args:
+            stream: what the agent explores by.
+        """
+        ...
 
 
 class ReplayBuffer(Protocol):

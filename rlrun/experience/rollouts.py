@@ -10,10 +10,11 @@ import numpy as np
 
 from rlrun.agents.agent import Agent
 from rlrun.experience.acting import Acting
+from rlrun.experience.rows import COLUMNS, Rows
 from rlrun.interrupt import Interrupt
 from rlrun.registry import register
 from rlrun.state import overwrite
-from rlrun.types import Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
+from rlrun.types import Array, Blueprint, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
 
 if TYPE_CHECKING:
     from rlrun.algos.algorithm import Algorithm
@@ -31,8 +32,8 @@ class Rollouts:
     """Endless chunks of `rollout_steps` sweeps over all environments, in this process.
 
     The chunk that reaches `total_timesteps` is cut to the sweeps that are left. The storage is allocated once, every
-    chunk overwrites it. A signal is answered between two sweeps: the part of the
-    rollout that is already collected belongs to the state, so a resumed source goes on in the middle of a chunk.
+    chunk overwrites it. A signal is answered between two sweeps: the part of the rollout that is already collected
+    belongs to the state, so a resumed source goes on in the middle of a chunk.
 
     Args:
         envs: reset here, from `seeds`.
@@ -41,6 +42,8 @@ class Rollouts:
         seeds: one per environment.
         interrupt: checked before every sweep.
         total_timesteps: env steps of the whole run; None if nobody counts them.
+        rows: where chunks are written.
+        pace: env steps of the whole run per sweep, where these are not all of its environments.
     """
 
     def __init__(
@@ -51,23 +54,18 @@ class Rollouts:
         seeds: Sequence[int],
         interrupt: Interrupt | None = None,
         total_timesteps: int | None = None,
+        rows: Rows | None = None,
+        pace: int | None = None,
     ):
         self.envs, self.steps, self.total = envs, rollout_steps, total_timesteps
         self.acting = Acting(agent, envs.num_envs)
         self.interrupt = interrupt or Interrupt()
-        self.env_steps = 0
-        obs, action = envs.spec.obs_space, envs.spec.action_space
-        shape = (rollout_steps, envs.num_envs)
-        self.obs = np.zeros((rollout_steps + 1, envs.num_envs, *obs.shape), obs.dtype)
-        self.action = np.zeros((*shape, *action.shape), action.dtype)
-        self.reward = np.zeros(shape, np.float32)
-        self.terminated = np.zeros(shape, bool)
-        self.truncated = np.zeros(shape, bool)
-        self.extras: dict[str, Array] = {}
+        self.env_steps, self.pace = 0, pace or envs.num_envs
+        self.rows = rows or Rows(envs.spec, rollout_steps)
         self.final_obs: dict[tuple[int, int], Array] = {}
         self._seeds = seeds
         self._started = False
-        self._t = 0  # rows of the chunk that are filled
+        self._t = 0  # rows that are filled
         self._begin_chunk()
 
     def __enter__(self) -> Rollouts:
@@ -77,24 +75,63 @@ class Rollouts:
         self.close()
 
     def __iter__(self) -> Iterator[Chunk]:
-        if not self._started:
-            self.obs[0] = self.envs.reset(self._seeds)
-            self._started = True
         while True:
-            for t in range(self._t, self._sweeps()):
-                self.interrupt.check()
-                self._sweep(t)
-                self._t = t + 1
-            self._handed_out = True
-            yield self._chunk()
-            self.obs[0] = self.obs[self._t]
-            self._begin_chunk()
+            self.make_room()
+            self.fill(self._sweeps())
+            yield self.hand_out()
+
+    def make_room(self, rows: Rows | None = None) -> None:
+        """If the chunk was handed out, another one begins.
+
+        Args:
+            rows: where it is written; in place of the one before by default.
+        """
+        if not self._handed_out:
+            return
+        last = self.rows.obs[self._t]
+        if rows is not None:
+            self.rows = rows
+            rows.terminated[:] = rows.truncated[:] = False
+        self.rows.obs[0] = last
+        self._begin_chunk()
+
+    def fill(self, sweeps: int) -> None:
+        """Collect until the chunk has so many rows."""
+        if not self._started:
+            self.rows.obs[0] = self.envs.reset(self._seeds)
+            self._started = True
+        for t in range(self._t, sweeps):
+            self.interrupt.check()
+            self._sweep(t)
+            self._t = t + 1
+
+    def hand_out(self) -> Chunk:
+        """The chunk as far as it goes. From now on it counts as learned from."""
+        self._handed_out = True
+        return self.chunk()
+
+    @property
+    def filled(self) -> int:
+        """How many rows the chunk has."""
+        return self._t
+
+    def chunk(self) -> Chunk:
+        """The chunk as far as it goes."""
+        rows = self.rows
+        rollout = Rollout(
+            rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, self.final_obs, rows.extras
+        )
+        if (t := self._t) < self.steps:
+            columns = {key: getattr(rows, key)[:t] for key in COLUMNS}
+            extras = {key: value[:t] for key, value in rows.extras.items()}
+            rollout = rollout._replace(obs=rows.obs[: t + 1], extras=extras, **columns)
+        return Chunk(rollout.reward.size, self.episodes, rollout)
 
     def _begin_chunk(self) -> None:
         self._t = 0
         self._handed_out = False  # a chunk that was handed out has been learned from
         if self.final_obs:  # else none ended: the rows are false already
-            self.terminated[:] = self.truncated[:] = False
+            self.rows.terminated[:] = self.rows.truncated[:] = False
         self.final_obs = {}
         self.episodes: list[EpisodeStat] = []
 
@@ -107,31 +144,20 @@ class Rollouts:
 
     def _sweep(self, t: int) -> None:
         """Act once in every environment and write row t."""
-        action, extras = self.acting(self.obs[t], explore=True, env_steps=self.env_steps)
+        rows = self.rows
+        action, extras = self.acting(rows.obs[t], explore=True, env_steps=self.env_steps)
         step = self.envs.step(action)
-        self.env_steps += self.envs.num_envs
-        self.action[t] = action
-        self.reward[t] = step.reward
-        self.obs[t + 1] = step.obs
+        self.env_steps += self.pace
+        rows.action[t] = action
+        rows.reward[t] = step.reward
+        rows.obs[t + 1] = step.obs
         for key, value in extras.items():
-            if key not in self.extras:
-                self.extras[key] = np.zeros((self.steps, *value.shape), value.dtype)
-            self.extras[key][t] = value
+            rows.extra(key, value)[t] = value
         if step.final_obs:  # else none ended: the rows are false already
-            self.terminated[t], self.truncated[t] = step.terminated, step.truncated
+            rows.terminated[t], rows.truncated[t] = step.terminated, step.truncated
             self.final_obs.update({(t, e): final for e, final in step.final_obs.items()})
             self.episodes += step.episodes
             self.acting.ended(step.final_obs)
-
-    def _chunk(self) -> Chunk:
-        rollout = Rollout(
-            self.obs, self.action, self.reward, self.terminated, self.truncated, self.final_obs, self.extras
-        )
-        if (t := self._t) < self.steps:
-            columns = {key: getattr(self, key)[:t] for key in COLUMNS}
-            extras = {key: value[:t] for key, value in self.extras.items()}
-            rollout = rollout._replace(obs=self.obs[: t + 1], extras=extras, **columns)
-        return Chunk(rollout.reward.size, self.episodes, rollout)
 
     @property
     def caveat(self) -> str:
@@ -156,14 +182,14 @@ class Rollouts:
         """Where collection stands, the unfinished chunk included. Only before the first sweep there is nothing."""
         if not self._started:
             return {"started": False}
-        t = 0 if self._handed_out else self._t
+        t, rows = 0 if self._handed_out else self._t, self.rows
         return {
             "started": True,
             "t": t,
             "env_steps": self.env_steps,
-            "obs": self.obs[: t + 1] if t else self.obs[self._t : self._t + 1],
-            "columns": {key: getattr(self, key)[:t] for key in COLUMNS},
-            "extras": {key: value[:t] for key, value in self.extras.items()},
+            "obs": rows.obs[: t + 1] if t else rows.obs[self._t : self._t + 1],
+            "columns": {key: getattr(rows, key)[:t] for key in COLUMNS},
+            "extras": {key: value[:t] for key, value in rows.extras.items()},
             "final_obs": [[s, e, final] for (s, e), final in self.final_obs.items()] if t else [],
             "episodes": [list(episode) for episode in self.episodes] if t else [],
             "envs": self.envs.state_dict(),
@@ -174,17 +200,16 @@ class Rollouts:
         """Go on where the state was taken."""
         if not state["started"]:
             return
-        self._started = True
+        self._started, rows = True, self.rows
         self._begin_chunk()
         self.acting.load_state_dict(state)
         self._t = t = state["t"]
         self.env_steps = state["env_steps"]
-        overwrite(self.obs[: t + 1], state["obs"])
+        overwrite(rows.obs[: t + 1], state["obs"])
         for key in COLUMNS:
-            overwrite(getattr(self, key)[:t], state["columns"][key])
+            overwrite(getattr(rows, key)[:t], state["columns"][key])
         for key, value in state["extras"].items():
-            self.extras[key] = np.zeros((self.steps, *value.shape[1:]), value.dtype)
-            self.extras[key][:t] = value
+            overwrite(rows.extra(key, np.empty(value.shape[1:], value.dtype))[:t], value)
         self.final_obs = {(s, e): final for s, e, final in state["final_obs"]}
         self.episodes = [EpisodeStat(*episode) for episode in state["episodes"]]
         self.envs.load_state_dict(state["envs"])
@@ -193,15 +218,13 @@ class Rollouts:
 
     def _restart(self, t: int) -> None:
         """The environments could not be restored, new episodes began: what came before row t ends in a truncation."""
+        rows = self.rows
         if t:
-            cut = ~(self.terminated[t - 1] | self.truncated[t - 1])
-            self.truncated[t - 1] |= cut
-            self.final_obs.update({(t - 1, e): self.obs[t, e].copy() for e in np.flatnonzero(cut).tolist()})
-        self.obs[t] = self.envs.obs
+            cut = ~(rows.terminated[t - 1] | rows.truncated[t - 1])
+            rows.truncated[t - 1] |= cut
+            self.final_obs.update({(t - 1, e): rows.obs[t, e].copy() for e in np.flatnonzero(cut).tolist()})
+        rows.obs[t] = self.envs.obs
         self.acting.begin()
-
-
-COLUMNS = ("action", "reward", "terminated", "truncated")
 
 
 @register("experience", RolloutsConfig)
@@ -213,6 +236,7 @@ def rollouts(
     seeds: Sequence[int],
     interrupt: Interrupt,
     total_timesteps: int,
+    blueprint: Blueprint,
 ) -> Rollouts:
     """Agent and environments in turn, in this process.
 
@@ -220,6 +244,8 @@ def rollouts(
 
     Args:
         seeds: one for each environment.
+        blueprint: how environments and agent are made elsewhere, for sources of several processes.
     """
     envs = environments.train(len(seeds))
+    algo.agent.station(range(len(seeds)), len(seeds))
     return Rollouts(envs, algo.agent, algo.rollout_steps, seeds, interrupt, total_timesteps)

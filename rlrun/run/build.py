@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from rlrun import networks, registry
 from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.config import schema
+from rlrun.config import plugins, schema
 from rlrun.config.schema import RunConfig
 from rlrun.config.validate import callback_factory, check_fit
 from rlrun.custom import one_line
@@ -69,13 +70,17 @@ def setting(config: RunConfig, learns: bool = True, record: Mapping[str, Any] | 
 
 
 def learner(
-    where: Setting, buffer: ReplayBuffer | None = None, sampling: np.random.Generator | None = None
+    where: Setting,
+    buffer: ReplayBuffer | None = None,
+    sampling: np.random.Generator | None = None,
+    stream: int = 0,
 ) -> Algorithm:
     """The algorithm with fresh weights.
 
     Args:
         buffer: what it learns from; without one it plays.
         sampling: the stream that batches are drawn from, which the buffer shares.
+        stream: number of the one that its agent explores by; 0 in a run, others in its actors.
     """
     config, seeds = where.cfg, where.seeds
     for seed in (torch.manual_seed, np.random.seed, random.seed):  # initial weights, and whoever else draws globally
@@ -85,7 +90,7 @@ def learner(
         network=functools.partial(network, config.network) if config.network else none_chosen,
         buffer=buffer,
         device=where.device,
-        rng=seeds.generator(Role.AGENT),
+        rng=seeds.generator(Role.AGENT, stream),
         sampling=sampling or seeds.generator(Role.BUFFER),
         total_timesteps=config.total_timesteps,
     )
@@ -177,8 +182,43 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
         seeds=where.seeds.integers(Role.ENV, config.env.num_envs),
         interrupt=interrupt,
         total_timesteps=config.total_timesteps,
+        blueprint=Blueprint.of(config),
     )
     return Parts(**vars(where), buffer=buffer, algo=algo, source=source, interrupt=interrupt)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How the acting half of a run is made in another process; complete in itself, so that it can be sent there.
+
+    Args:
+        config: of the run.
+        own: where the user's components are, as kind -> dotted path: there they may not be registered yet.
+    """
+
+    config: RunConfig
+    own: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Blueprint:
+        chosen = {kind: getattr(config, kind) for kind in schema.KINDS}
+        entries = {kind: registry.get(kind, node.name) for kind, node in chosen.items() if node is not None}
+        own = {kind: entry.path for kind, entry in entries.items() if not entry.ours}
+        return cls(config, own)
+
+    def stream(self, index: int) -> np.random.Generator:
+        """What an agent explores by: 0 is the stream of the learner's own."""
+        return schema.seeds(self.config).generator(Role.AGENT, index)
+
+    def __call__(self, stream: int) -> tuple[Environments, Algorithm]:
+        """Environments, and a learner that does not learn, on the CPU with one thread."""
+        plugins.load_installed()
+        for kind, path in self.own.items():
+            plugins.entry_of(kind, {"_target_": path})
+        device = dataclasses.replace(self.config.device, accelerator="cpu", threads=1, compile="false")
+        config = dataclasses.replace(self.config, device=device)
+        where = setting(config, learns=False)
+        return where.environments, learner(where, stream=stream)
 
 
 def begin(made: Parts, run_dir: RunDir) -> Run:
