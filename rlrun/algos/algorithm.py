@@ -139,7 +139,7 @@ class Algorithm(Stateful):
 
     @property
     def published(self) -> Any:
-        """The module whose parameters and buffers actors elsewhere go by; None if these alone do not tell how to act."""
+        """The module whose parameters and buffers actors elsewhere go by; None if these do not suffice."""
         return self.agent.network
 
     def gradients(self, rollout: Rollout, env_steps: int) -> Gradients:
