@@ -42,7 +42,8 @@ CLOCK = ("time", "wall_seconds", "seconds")  # how names begin whose value depen
 PREEMPTED = 75
 FAST = ("cartpole", "cliffwalking", "pendulum")  # environments that need no extra, cost little and pay from the start
 ENVIRONMENTS = ("env=cartpole", "env=frozenlake", "env=pendulum", "env=bandit/gaussian env.context=one_hot")
-RUN = "+smoke=on total_timesteps=400 logger.freq=50 checkpoint.freq=100 eval.freq=150 eval.episodes=3".split()
+RUN = "+smoke=on total_timesteps=300 logger.freq=40 checkpoint.freq=75 eval.freq=120 eval.episodes=3".split()
+RUN += ["eval.max_steps=50"]
 
 
 def check_algorithm(algo: str | type, *words: str) -> None:

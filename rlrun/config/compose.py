@@ -136,8 +136,9 @@ def is_sweep(words: Sequence[str]) -> bool:
 def of_first_job(words: Sequence[str]) -> list[str]:
     """The words of a sweep with the first of the values of each."""
     ready = [readable(word, sweep=True) for word in words]
-    found = [(word, parse(word)) for word in ready]
-    return [f"{o.key_or_group}={next(o.sweep_string_iterator())}" if o.is_discrete_sweep() else w for w, o in found]
+    with session() as loader:
+        found = [(word, parse(word, loader)) for word in ready]
+        return [f"{o.key_or_group}={next(o.sweep_string_iterator())}" if o.is_discrete_sweep() else w for w, o in found]
 
 
 def refuse_options_of_sweeps(words: Sequence[str]) -> None:

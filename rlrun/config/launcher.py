@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -34,8 +35,9 @@ class ProcessLauncher(Launcher):
         ]
 
 
+@functools.cache
 def register() -> None:
-    """Make the launcher a choice of Hydra's."""
+    """Make the launcher a choice of Hydra's, once: what has been composed with it stays what would be composed."""
     node = {"_target_": f"{__name__}.{ProcessLauncher.__qualname__}"}
     ConfigStore.instance().store(group="hydra/launcher", name=NAME, node=node, provider="rlrun")
     Plugins.instance().register(ProcessLauncher)

@@ -6,7 +6,9 @@ directory is never a number or a list. Numbers are read by the type of their key
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -23,14 +25,23 @@ DIRECTORIES = {"hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir"}
 
 
 def parse(word: str, loader: ConfigLoader | None = None) -> Override:
-    """A word as Hydra reads it; ConfigError if it cannot."""
+    """A word as Hydra reads it; ConfigError if it cannot.
+
+    Args:
+        loader: finds the choices that `glob(…)` stands for.
+    """
     if len(key := word.partition("=")[0]) > LONGEST:
         raise ConfigError(key, "is not the name of an option", "options are written key=value")
     try:
-        return OverridesParser.create(config_loader=loader).parse_override(word)
+        return replace(_parsed(word), config_loader=loader)
     except (HydraException, ValueError) as error:
         problem = "is not the name of an option" if "=" in word else "is not an option"
         raise ConfigError(key or word, problem, "options are written key=value") from error
+
+
+@functools.lru_cache(maxsize=1000)
+def _parsed(word: str) -> Override:
+    return OverridesParser.create().parse_override(word)
 
 
 def readable(word: str, sweep: bool = False) -> str:

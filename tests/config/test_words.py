@@ -424,7 +424,7 @@ def test_odd_words_behind_a_verb_are_refused_in_a_line(word, run, capsys):
         ("env.kwargs.nonsense=1", 2, "env.kwargs"),
         ("hydra.run.dir=taken", 2, "taken is not empty"),
         ("hydra.run.dir=taken/file/x", 2, "cannot be made"),
-        ("-m seed=1,2 algo=random,dqn", 0, "all is well: 4 jobs"),
+        ("-m seed=1,2 algo=glob(*sarsa) env=frozenlake", 0, "all is well: 4 jobs"),
         ("-m seed=1,2 algo=random,q_learning", 2, "1_q_learning_s1, 3_q_learning_s2: algo: q_learning handles"),
         ("-m algo=ucb env=bandit/bernoulli,bandit/gaussian env.bandits=3", 0, "all is well: 2 jobs"),
     ],
