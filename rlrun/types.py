@@ -132,6 +132,12 @@ class HeadSpec(NamedTuple):
     hidden: tuple[int, ...] | None = None  # critic: widths of its hidden layers; None for those of the network
     layer_norm: bool = False  # critic: LayerNorm also where the network has none
     dropout: float = 0.0  # critic: share of hidden units that is dropped, by noise that is an input
+    # whether it can be given noise, so that `network.noisy` makes it noisy; None: if it gives action values
+    noisy: bool | None = None
+
+    @property
+    def takes_noise(self) -> bool:
+        return self.kind == "q" if self.noisy is None else self.noisy
 
 
 class EpisodeStat(NamedTuple):

@@ -26,6 +26,8 @@ class SamplingAgent(Agent):
         memory_size: M, numbers that are carried from step to step; 0 for none.
         has_value: there is a value; without, `forward` gives the output of the policy's head alone, or first of all.
         records_output: record the output of the policy's head, too.
+
+    A network that is noisy explores by its noise as well, which is drawn for every step and environment and recorded.
     """
 
     state = ("rng",)
@@ -43,6 +45,7 @@ class SamplingAgent(Agent):
         self.forward, self.policy, self.rng, self.masked, self.has_value = forward, policy, rng, masked, has_value
         self.records_output = records_output
         self.memory_size, self.network = memory_size, getattr(forward, "network", None)
+        self.units = getattr(self.network, "units", 0)
 
     def initial_memory(self, num_envs: int) -> Array | None:
         return np.zeros((num_envs, self.memory_size), np.float32) if self.memory_size else None
@@ -50,8 +53,9 @@ class SamplingAgent(Agent):
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
+        noise = [self.rng.standard_normal((len(obs), self.units), np.float32)] if explore and self.units else []
         if memory is None:
-            output = self.forward(obs)
+            output = self.forward(obs, *noise)
         else:
             output, memory = self.forward(obs, memory)
         output, *others = output if isinstance(output, tuple) else (output,)
@@ -62,6 +66,8 @@ class SamplingAgent(Agent):
         extras = {"log_prob": log_prob}
         if self.has_value:
             extras["value"] = others[0][:, 0]
+        if noise:
+            extras["noise"] = noise[0]
         if self.records_output:
             extras["output"] = output
         if self.policy.squashes:

@@ -26,7 +26,7 @@ def trajectories(rollout: Rollout, recorded: Iterable[str], drawn: bool = False)
     """A rollout of E environments as E trajectories; the arrays are the rollout's own.
 
     Args:
-        recorded: what the agent recorded that is kept, beside its memory.
+        recorded: what the agent recorded that is kept, beside its memory and the noise that it acted with.
         drawn: what was drawn takes the place of the action (see ops/distributions.py).
     """
     extras = rollout.extras
@@ -36,7 +36,7 @@ def trajectories(rollout: Rollout, recorded: Iterable[str], drawn: bool = False)
         "reward": rollout.reward,
         "terminated": rollout.terminated,
         "truncated": rollout.truncated,
-        **{name: extras[name] for name in recorded},
+        **{name: extras[name] for name in (*recorded, *{"noise"} & {*extras})},
     }
     if "memory" in extras:
         columns["memory"] = extras["memory"][:1]

@@ -29,6 +29,8 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     random = isinstance(epsilon, ScheduleConfig) and bool(epsilon.start or epsilon.end)
     if noisy != "none" and random and epsilon != type(cfg.algo)().epsilon:
         yield f"algo.epsilon: random actions are taken beside the noise of network.noisy={noisy}"
+    if noisy != "none" and getattr(cfg.algo, "ent_coef", 0):
+        yield f"algo.ent_coef: a bonus for entropy beside the noise of network.noisy={noisy}, which explores already"
     rollout = getattr(cfg.algo, "n_steps", 0) * cfg.env.num_envs
     batch = getattr(cfg.algo, "batch_size", 0)
     if 0 < rollout < batch:

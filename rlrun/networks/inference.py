@@ -128,8 +128,8 @@ def _scaled(layer: Scaled) -> Forward:
 def _gaussian_head(layer: GaussianHead) -> Forward:
     mean, log_std = translate(layer.mean), layer.log_std.detach().numpy()
 
-    def forward(x: Array) -> Array:
-        mu = mean(x)  # type: ignore[misc]
+    def forward(x: Array, *noise: Array) -> Array:
+        mu = mean(x, *noise)  # type: ignore[misc]
         return np.concatenate([mu, np.broadcast_to(log_std, (len(mu), log_std.size))], -1)
 
     return forward
@@ -155,9 +155,15 @@ def _network(network: Network) -> Callable[..., Any] | None:
     if len(branches) == 1:
         return lambda obs, *noise: branches[0](trunk(obs), *noise)  # type: ignore[misc]
 
-    def forward(obs: Array) -> tuple[Array, ...]:
+    ends = np.cumsum(network.shares).tolist()
+    slots = [slice(end - share, end) if share else None for end, share in zip(ends, network.shares, strict=True)]
+
+    def forward(obs: Array, noise: Array | None = None) -> tuple[Array, ...]:
         features = trunk(obs)
-        return tuple(branch(features) for branch in branches)  # type: ignore[misc]
+        if noise is None:
+            return tuple(branch(features) for branch in branches)  # type: ignore[misc]
+        shares = [() if slot is None else (noise[..., slot],) for slot in slots]
+        return tuple(branch(features, *own) for branch, own in zip(branches, shares, strict=True))  # type: ignore[misc]
 
     return forward
 

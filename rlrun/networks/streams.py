@@ -29,27 +29,28 @@ def in_streams(cfg: NetworkConfig, heads: Sequence[HeadSpec]) -> bool:
     Raises:
         ConfigError: the config asks for what only action values have.
     """
-    asked = [key for key, on in (("dueling", cfg.dueling), ("noisy", cfg.noisy != "none")) if on]
-    if asked and not any(head.kind == "q" for head in heads):
+    if cfg.dueling and not any(head.kind == "q" for head in heads):
         problem = "is for networks that give action values, and this algorithm asks for none"
-        raise ConfigError(f"network.{asked[0]}", problem, "leave it out")
-    return bool(asked) or any(head.fractions for head in heads)
+        raise ConfigError("network.dueling", problem, "leave it out")
+    if cfg.noisy != "none" and not any(head.takes_noise for head in heads):
+        raise ConfigError("network.noisy", "this algorithm does not explore by noise on weights", "leave it out")
+    return cfg.dueling or cfg.noisy != "none" or any(head.fractions for head in heads)
 
 
 def build_streams(cfg: NetworkConfig, spec: HeadSpec, inputs: int, hidden: Sequence[int]) -> nn.Module:
     """A head with hidden layers of its own: [B, inputs] -> as `build_head`; quantiles [B, K, size]."""
-    width = hidden[-1] if hidden else inputs
-    if spec.kind != "q":
-        return nn.Sequential(*mlp(inputs, hidden, cfg.activation, cfg.layer_norm), build_head(spec, width))
+    width, noisy = hidden[-1] if hidden else inputs, cfg.noisy if spec.takes_noise else "none"
 
     def linear(inputs: int, outputs: int) -> nn.Linear:
-        if cfg.noisy == "factorised":
+        if noisy == "factorised":
             return FactorisedLinear(inputs, outputs, cfg.sigma0)
-        return IndependentLinear(inputs, outputs) if cfg.noisy == "independent" else nn.Linear(inputs, outputs)
+        return IndependentLinear(inputs, outputs) if noisy == "independent" else nn.Linear(inputs, outputs)
 
     def stream(size: int) -> Stream:
         return Stream(*mlp(inputs, hidden, cfg.activation, cfg.layer_norm, linear), linear(width, size))
 
+    if spec.kind != "q":
+        return Stream(*mlp(inputs, hidden, cfg.activation, cfg.layer_norm, linear), build_head(spec, width, linear))
     values: Any = Dueling(stream(spec.atoms), stream(spec.size), spec.atoms) if cfg.dueling else stream(spec.size)
     return Quantiles(inputs, values, spec.fractions) if spec.fractions else values
 

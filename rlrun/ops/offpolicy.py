@@ -54,18 +54,20 @@ def vtrace(
     rho: Tensor,
     rho_bar: float = 1.0,
     c_bar: float = 1.0,
+    lam: float = 1.0,
 ) -> VTrace:
     """V-trace targets and advantages, both [T, E] (equation 1, in the form of remark 1; advantages as in section 4.2).
 
         d_t = min(rho_bar, rho_t) (r_t + gamma V(s_{t+1}) - V(s_t))
-        v_t = V(s_t) + d_t + gamma min(c_bar, rho_t) (v_{t+1} - V(s_{t+1}))
+        v_t = V(s_t) + d_t + gamma lam min(c_bar, rho_t) (v_{t+1} - V(s_{t+1}))
 
-    With rho = 1 v_t are the n-step returns to the end of the trajectory.
+    With rho = 1 v_t are lambda returns: for lam = 1 the rewards to the end of the trajectory and what follows there.
 
     Args:
         value: V(s_t).
         rho_bar: what v_t converges to are the values of a policy between mu (0) and pi (infinite).
         c_bar: how far back a difference is carried; convergence is shown for c_bar <= rho_bar.
+        lam: the share of it that is carried (remark 2).
 
     Raises:
         ValueError: rho_bar is below c_bar.
@@ -73,7 +75,7 @@ def vtrace(
     if rho_bar < c_bar:
         raise ValueError(f"V-trace takes rho_bar >= c_bar, got {rho_bar:g} and {c_bar:g}")
     difference = rho.clamp(max=rho_bar) * (reward + discount * next_value - value)
-    target = value + accumulate(difference, discount * rho.clamp(max=c_bar) * ~ended)
+    target = value + accumulate(difference, discount * lam * rho.clamp(max=c_bar) * ~ended)
     return VTrace(target, reward + discount * following(target, next_value, ended) - value)
 
 

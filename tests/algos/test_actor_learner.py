@@ -352,6 +352,46 @@ def rollout_with_memory(algo: Any) -> Rollout:
     return Rollout(obs, np.stack(actions), reward, flags["terminated"], flags["truncated"], final, extras)
 
 
+# --- a network that is noisy -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["factorised", "independent"])
+@pytest.mark.parametrize("name", ["acer", "impala"])
+def test_noise_is_that_with_which_the_agent_acted(name: str, kind: str) -> None:
+    """So a policy that has not moved is the one that acted; observations behind the last step are seen without."""
+    algo = made(name, network={"noisy": kind, "hidden": [5]})
+    data = rollout(algo, CUTS)
+    units = algo.network.units
+    assert data.extras["noise"].shape == (T, E, units)
+    assert algo.network.shares == [units, 0]  # of the policy alone
+    batch = whole(algo, data)
+    assert not batch["noise"][T * E :].any()
+    assert len(batch["noise"]) == len(batch["obs"]) > T * E
+    _, aux = algo.loss(algo.nets, batch)
+    assert aux["rho"].item() == pytest.approx(1, abs=1e-5)
+    before = weights(algo)
+    algo.learn(data, Progress(1000, env_steps=T * E))
+    changed = {
+        name for (name, new), old in zip(algo.nets.named_parameters(), before, strict=True) if (new != old).any()
+    }
+    assert any(".weight_sigma" in name for name in changed)
+    greedy = [algo.agent.act(data.obs[0], None, explore=False, env_steps=0)[0].tolist() for _ in range(2)]
+    assert greedy[0] == greedy[1]
+
+
+@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("kind", ["factorised", "independent"])
+def test_noise_of_online_and_target_network_is_not_the_same(kind: str, double: bool) -> None:
+    algo = made("async_dqn", network={"noisy": kind, "dueling": True}, double=double)
+    batch = whole(algo, rollout(algo, CUTS))
+    each = (len(batch["obs"]), len(batch["obs"]) - T * E) if kind == "independent" else ((), ())
+    units = algo.q.units
+    shapes = [(rows, units) if rows else (units,) for rows in each]
+    assert [tuple(batch[name].shape) for name in ("noise", "target_noise")] == shapes
+    assert not torch.equal(batch["noise"][..., -1, None], batch["target_noise"][..., -1, None])
+    assert algo.learn(rollout(algo, CUTS), Progress(1000, env_steps=T * E))["loss"] > 0
+
+
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 

@@ -153,9 +153,11 @@ def test_orthogonal_start_reaches_every_stream() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     policy = HeadSpec("policy", 2)
-    for options in ({"dueling": True}, {"noisy": "factorised"}):
-        key = f"network.{next(iter(options))}"
-        with pytest.raises(ConfigError, match=f"{key}: is for networks that give action values"):
+    for options, why in (
+        ({"dueling": True}, r"network\.dueling: is for networks that give action values"),
+        ({"noisy": "factorised"}, r"network\.noisy: this algorithm does not explore by noise on weights"),
+    ):
+        with pytest.raises(ConfigError, match=why):
             build_mlp(NetworkConfig(**options), BOX, policy, HeadSpec("value", 1))
         with pytest.raises(ConfigError, match="plain layers in a row"):
             chain(build(**options))

@@ -48,8 +48,8 @@ def test_a_vector_worked_by_hand() -> None:
     assert found.advantage[:, 0].tolist() == pytest.approx((torch.tensor(expected) - value[:, 0]).tolist(), abs=1e-6)
 
 
-@pytest.mark.parametrize(("rho_bar", "c_bar"), [(1.0, 1.0), (2.0, 0.5), (math.inf, 1.2)])
-def test_vtrace_is_the_sum_of_the_paper(rho_bar: float, c_bar: float) -> None:
+@pytest.mark.parametrize(("rho_bar", "c_bar", "lam"), [(1.0, 1.0, 1.0), (2.0, 0.5, 1.0), (math.inf, 1.2, 0.8)])
+def test_vtrace_is_the_sum_of_the_paper(rho_bar: float, c_bar: float, lam: float) -> None:
     """v_s = V(s) + sum_t gamma^{t-s} (prod_{i<t} c_i) rho_t (r_t + gamma V(s_{t+1}) - V(s_t)), as far as the episode
     goes."""
     data = made()
@@ -62,7 +62,7 @@ def test_vtrace_is_the_sum_of_the_paper(rho_bar: float, c_bar: float) -> None:
                 after = 0.0 if data["terminated"][t, e] else GAMMA * data["next_value"][t, e]
                 rho = data["rho"][t, e]
                 total += weight * min(rho_bar, rho) * (data["reward"][t, e] + after - data["value"][t, e])
-                weight *= GAMMA * min(c_bar, rho)
+                weight *= GAMMA * lam * min(c_bar, rho)
                 if ends:
                     break
             expected[s, e] = data["value"][s, e] + total
@@ -73,7 +73,7 @@ def test_vtrace_is_the_sum_of_the_paper(rho_bar: float, c_bar: float) -> None:
             else:
                 after = GAMMA * expected[s + 1, e]
             advantage[s, e] = data["reward"][s, e] + after - data["value"][s, e]
-    found = vtrace(**tensors(data, "value"), rho_bar=rho_bar, c_bar=c_bar)
+    found = vtrace(**tensors(data, "value"), rho_bar=rho_bar, c_bar=c_bar, lam=lam)
     np.testing.assert_allclose(found.value.numpy(), expected)
     np.testing.assert_allclose(found.advantage.numpy(), advantage)
 

@@ -64,7 +64,7 @@ class ACERConfig(ReplayedConfig):
 
 def heads(actions: int) -> list[HeadSpec]:
     """A policy, and the values of its actions."""
-    return [HeadSpec("policy", actions), HeadSpec("q", actions)]
+    return [HeadSpec("policy", actions, noisy=True), HeadSpec("q", actions, noisy=False)]
 
 
 def footprint(cfg: ACERConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
@@ -119,7 +119,7 @@ class ACER(TrajectoryLearner):
             by_pi = correction * (q - value.unsqueeze(-1))  # of the second term, [T B, A]
             done = weight * (target - value) / gather(safe, action)
             by_pi = by_pi.scatter_add(-1, action.unsqueeze(-1), done.unsqueeze(-1))
-            average = now(outputs(nets.average, batch)[0], batch)
+            average = now(outputs(nets.average, batch, noisy=False)[0], batch)
             if cfg.trust_region:
                 slope = -allowed(average, mask).softmax(-1) / safe
                 by_pi = trust_region(by_pi, slope, cfg.delta)

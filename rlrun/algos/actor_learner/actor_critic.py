@@ -12,7 +12,7 @@ from rlrun.algos.actor_learner import trajectories
 from rlrun.algos.actor_learner.trajectories import TrajectoryConfig, TrajectoryLearner, now, outputs, then
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.policy.actor_critic import PolicyConfig, heads
-from rlrun.checks import NotNegative
+from rlrun.checks import NotNegative, Share
 from rlrun.compute.update import Aux
 from rlrun.errors import ConfigError
 from rlrun.footprint import TRAINED, Need, Parameters, weights
@@ -35,6 +35,7 @@ class VTraceConfig(ActorCriticConfig):
 
     rho_bar: NotNegative = 1.0  # largest importance weight of a step; the larger, the nearer to pi the values are
     c_bar: NotNegative = 1.0  # largest weight by which what came later counts; at most rho_bar
+    vtrace_lambda: Share = 1.0  # share of what came later that counts; 0 for one-step targets
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,7 +55,7 @@ class Said(NamedTuple):
 
 def footprint(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
     """The network and the trajectories."""
-    asked = heads(distribution(env.action_space, log_std=cfg.log_std))
+    asked = heads(distribution(env.action_space, log_std=cfg.log_std), noisy=True)
     return [weights(parameters(*asked), TRAINED), *trajectories.footprint(cfg, env)]
 
 
@@ -71,7 +72,7 @@ class ActorCritic(TrajectoryLearner):
 
     def __init__(self, cfg: Any, kit: Kit, recorded: tuple[str, ...] = (), **how: Any):
         self.policy = kit.policy(**cfg.gaussian)
-        nets = kit.nets(network=heads(self.policy))
+        nets = kit.nets(network=heads(self.policy, noisy=True))
         super().__init__(cfg, kit, nets, trains="network", recorded=recorded, **how)
         self.network, self.draws = nets.network, self.policy.squashes
         self.agent = SamplingAgent(
@@ -95,7 +96,7 @@ class ActorCritic(TrajectoryLearner):
         policy that did it; the weights have a gradient."""
         ratio = (said.log_prob - batch["log_prob"]).exp()
         steps = batch["reward"], batch["discount"], said.value.detach(), said.next_value, batch["ended"]
-        return ratio, vtrace(*steps, ratio.detach(), self.cfg.rho_bar, self.cfg.c_bar)
+        return ratio, vtrace(*steps, ratio.detach(), self.cfg.rho_bar, self.cfg.c_bar, self.cfg.vtrace_lambda)
 
     def total(self, said: Said, policy_loss: Tensor, target: Tensor) -> tuple[Tensor, Aux]:
         """Policy loss + vf_coef (V - target)^2 - ent_coef H, of numbers [T, B]."""

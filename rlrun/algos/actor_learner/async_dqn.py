@@ -114,8 +114,7 @@ class AsyncDQN(TrajectoryLearner):
 
     def loss(self, nets: networks.Nets, batch: Mapping[str, Any]) -> tuple[Tensor, Aux]:
         """The objective above on a batch of trajectories; targets get no gradient."""
-        noise = {"noise": batch["noise"]} if "noise" in batch else {}
-        values = outputs(nets.q, batch, **noise)  # [R, A]
+        values = outputs(nets.q, batch)  # [R, A]
         value = gather(now(values, batch), batch["action"]).view(batch["reward"].shape)
         with torch.no_grad():
             steps = value.numel()

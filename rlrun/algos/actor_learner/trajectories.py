@@ -179,8 +179,8 @@ class TrajectoryLearner(Algorithm):
         """What a loss is given of a batch.
 
         obs [R, *obs]; cut [K], of the steps t B + b that led to the last K rows, if there are any; action [T B, ...];
-        reward, discount, ended [T, B], as `rlrun.ops.offpolicy` has them; what was recorded [T, B, ...]; and what takes
-        a network that remembers through the rows.
+        reward, discount, ended [T, B], as `rlrun.ops.offpolicy` has them; what was recorded [T, B, ...]; noise [R, U],
+        that with which the agent acted; and what takes a network that remembers through the rows.
         """
         columns = batch.columns
         obs, cut = rows(batch)
@@ -193,6 +193,10 @@ class TrajectoryLearner(Algorithm):
             "ended": terminated | columns["truncated"],
             **{name: columns[name] for name in self.recorded},
         }
+        if "noise" in columns:  # of steps; what lies behind the last is worth what it is without
+            noise = columns["noise"].reshape(-1, columns["noise"].shape[-1])
+            behind = np.zeros((len(obs) - len(noise), noise.shape[1]), noise.dtype)
+            found["noise"] = np.concatenate([noise, behind])
         if cut is not None:
             found["cut"] = cut
         if "memory" in columns:
@@ -232,9 +236,15 @@ class TrajectoryLearner(Algorithm):
         return mask
 
 
-def outputs(network: Any, batch: Mapping[str, Any], **inputs: Tensor) -> Any:
-    """What the heads say [R, *] of all rows; a network that remembers goes through the episodes in order."""
-    return networks.unrolled(network, batch) if "memory" in batch else network(batch["obs"], **inputs)
+def outputs(network: Any, batch: Mapping[str, Any], noisy: bool = True) -> Any:
+    """What the heads say [R, *] of all rows; a network that remembers goes through the episodes in order.
+
+    Args:
+        noisy: a noisy network is given the batch's noise, not asked for its mean.
+    """
+    if "memory" in batch:
+        return networks.unrolled(network, batch)
+    return network(batch["obs"], batch["noise"]) if noisy and "noise" in batch else network(batch["obs"])
 
 
 def now(of_rows: Tensor, batch: Mapping[str, Any]) -> Tensor:

@@ -70,9 +70,9 @@ class ActorCriticConfig(PolicyConfig):
         within("burn_in", self.burn_in, 0, self.sequence_length)
 
 
-def heads(policy: Distribution, values: bool = True) -> list[HeadSpec]:
-    """What the network is asked for: the policy, and the value of a state."""
-    return [HeadSpec("policy", policy.size, policy.log_stds), *([HeadSpec("value", 1)] if values else [])]
+def heads(policy: Distribution, values: bool = True, noisy: bool = False) -> list[HeadSpec]:
+    """What the network is asked for: the policy, perhaps one that can be given noise, and the value of a state."""
+    return [HeadSpec("policy", policy.size, policy.log_stds, noisy=noisy), *([HeadSpec("value", 1)] if values else [])]
 
 
 def footprint(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
