@@ -27,7 +27,7 @@ learn = QLearning.learn
 
 
 def unseeded(self: Any, data: Any, progress: Any) -> Any:
-    self.q += np.random.default_rng().normal(scale=1e-9)  # of all alike, so that nothing else is done
+    self.q[40] += np.random.default_rng().normal()  # in the cliff, where nobody stands: all else is the same
     return learn(self, data, progress)
 
 
@@ -45,7 +45,7 @@ def remembering(self: Any, data: Any, progress: Any) -> Any:
 @pytest.mark.parametrize(
     ("attribute", "broken", "sentence"),
     [
-        ("learn", unseeded, "the same seed does not give the same numbers: /algo/q"),
+        ("learn", unseeded, "the same seed does not give the same numbers: state.algo.q$"),
         ("learn", lambda self, data, progress: {}, "learning changes nothing"),
         ("learn", lambda self, data, progress: None, "learn returns None, not a dict of metrics"),
         ("learn", counting, "learning changes what `state` does not name: calls"),
