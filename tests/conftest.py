@@ -243,15 +243,18 @@ def nursery() -> Iterator[Nursery]:
     made.process.communicate()
 
 
-def session(folder: Path, *commands: Sequence[str], **environment: str) -> list[tuple[int, Said]]:
-    """Commands one after the other in one process of their own, in a folder: exit codes and what each wrote."""
-    done = subprocess.run(
-        [sys.executable, str(SUPPORT / "session.py")],
-        input=json.dumps(commands),
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return [(code, Said(*said)) for code, *said in json.loads(done.stdout)]
+def session(
+    folder: Path, *commands: Sequence[str], nursery: Nursery | None = None, **environment: str
+) -> list[tuple[int, Said]]:
+    """Commands one after the other in one process of their own, in a folder: exit codes and what each wrote.
+
+    Without a nursery the process knows nothing beforehand, such as which packages are installed.
+    """
+    program = [str(SUPPORT / "session.py"), json.dumps(commands), "answers.json"]
+    if nursery:
+        assert nursery.begin(*program, folder=folder, **environment).wait() == 0, (folder / "log").read_text()
+    else:
+        variables = os.environ | environment
+        done = subprocess.run([sys.executable, *program], cwd=folder, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return [(code, Said(*said)) for code, *said in json.loads((folder / "answers.json").read_text())]

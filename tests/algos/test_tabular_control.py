@@ -209,13 +209,14 @@ def test_on_the_cliff_q_learning_finds_the_edge_and_sarsa_earns_more_on_the_way(
     cliff = environments("CliffWalking-v1", time_limit=1000)
     options = {"gamma": 1.0, "learning_rate": 0.5, "epsilon": ScheduleConfig(start=0.1), "episodes": 500}
     shortest, late = 0, {"q_learning": 0.0, "sarsa": 0.0, "expected_sarsa": 0.0}
-    for seed in range(10):
+    seeds = 4
+    for seed in range(seeds):
         q_learning, episodes = train("q_learning", cliff, seed=seed, **options)
         shortest += greedy(q_learning, cliff, max_steps=100).mean == -13
-        late["q_learning"] += np.mean([e.episode_return for e in episodes[400:]]) / 10
+        late["q_learning"] += np.mean([e.episode_return for e in episodes[400:]]) / seeds
         for algo, more in (("sarsa", {"trace_decay": 0.0}), ("expected_sarsa", {})):
             _, episodes = train(algo, cliff, seed=seed, **options, **more)
-            late[algo] += np.mean([e.episode_return for e in episodes[400:]]) / 10
-    assert shortest >= 9
+            late[algo] += np.mean([e.episode_return for e in episodes[400:]]) / seeds
+    assert shortest >= seeds - 1
     assert late["sarsa"] >= late["q_learning"] + 10
     assert late["expected_sarsa"] >= late["sarsa"]

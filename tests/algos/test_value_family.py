@@ -243,7 +243,7 @@ def test_a_support_that_is_too_narrow_is_warned_of_once(caplog: pytest.LogCaptur
     algo = make("c51", v_min=-0.1, v_max=0.1, batch_size=16, learning_starts=16, train_freq=4, gradient_steps=60)
     progress = Progress(1000)
     with caplog.at_level(logging.WARNING):
-        for _ in range(40):
+        for _ in range(11):
             progress.env_steps += 4
             algo.learn(steps(4), progress)
     assert len(caplog.messages) == 1

@@ -116,12 +116,12 @@ def test_a_choice_trains(words: list[str], tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     Path("table.csv").write_text("x,y,arm\n" + "".join(f"{n},{n % 5},{'ab'[n % 2]}\n" for n in range(40)))
 
-    assert cli.main([*words, "+smoke=on", "hydra.run.dir=run"]) == 0
+    assert cli.main([*words, "+smoke=on", "total_timesteps=200", "hydra.run.dir=run"]) == 0
 
     assert {path.name for path in Path("run").iterdir()} >= FILES
     status, summary = (json.loads(Path("run", name).read_text()) for name in ("status.json", "summary.json"))
     assert (status["state"], status["attempts"]) == ("finished", 1)
-    assert status["env_steps"] == summary["env_steps"] >= 500
+    assert status["env_steps"] == summary["env_steps"] >= 200
     assert summary["final_eval"]["episodes"] == 2
     with Path("run/metrics.csv").open() as file:
         assert list(csv.DictReader(file))[-1]["env_steps"] == str(status["env_steps"])

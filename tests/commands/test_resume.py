@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PATIENCE, RLRUN, ROOT, Nursery, Rlrun, Warm, algorithms
+from conftest import PATIENCE, ROOT, Nursery, Rlrun, Warm, algorithms
 from kill_and_resume import main, wait_until_alone
 
 from rlrun import cli
@@ -153,8 +152,9 @@ def test_a_signal_to_all_while_environments_start_preempts(
     assert status(tmp_path / "run")["state"] == "finished"
 
 
-def test_a_run_at_work_cannot_be_resumed_twice(tmp_path: Path, rlrun: Rlrun) -> None:
-    process = subprocess.Popen([*RLRUN, "algo=random", "total_timesteps=10_000_000", "hydra.run.dir=run"], cwd=tmp_path)
+def test_a_run_at_work_cannot_be_resumed_twice(tmp_path: Path, rlrun: Rlrun, nursery: Nursery) -> None:
+    words = ["algo=random", "total_timesteps=10_000_000", "hydra.run.dir=run"]
+    process = nursery.begin("rlrun", *words, folder=tmp_path)
     wait_for(lambda: status(tmp_path / "run").get("attempts") == 1, process)
     try:
         assert str(process.pid) in rlrun("resume", "run", code=2).stderr
@@ -175,7 +175,7 @@ def test_twenty_kills(training: str) -> None:
     assert main(["--kills", "20", *training.split()]) == 0
 
 
-def wait_for(condition: Any, process: Warm | subprocess.Popen[bytes], seconds: float = PATIENCE) -> None:
+def wait_for(condition: Any, process: Warm, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "the run ended early"

@@ -1,6 +1,6 @@
 """Sweeps: what jobs are called, that none is lost whatever it does, and what the table at the end says.
 
-Most of the jobs here are those of tests/support/fake_job.py, which start in a moment; at the end some are real.
+Most of the jobs here are those of tests/support/fake_job.py, which start in a moment; at the end one is real.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -339,12 +338,19 @@ def test_a_job_that_does_not_answer_a_signal_does_not_stay_running(folder, fake,
     assert states("sweep")[0] == "preempted"
 
 
-def test_a_sweep_that_is_killed_takes_its_jobs_along_and_nothing_is_done_twice(folder, fake, capsys):
+def test_a_sweep_that_is_killed_takes_its_jobs_along_and_nothing_is_done_twice(folder, fake, capsys, nursery):
     fake((1, "work"), (2, "work"))
     words = [*SMOKE, "seed=range(4)", "hydra.sweep.dir=sweep", "sweep.jobs=2"]
-    imports = "import sys; from rlrun import cli; from rlrun.sweeps import pool"
-    driver = f"{imports}; pool.COMMAND = {pool.COMMAND!r}; cli.main(sys.argv[1:])"
-    process = subprocess.Popen([sys.executable, "-c", driver, "-m", *words], stdout=subprocess.DEVNULL)
+    driver = folder / "driver.py"
+    driver.write_text(
+        "import sys\n"
+        "from rlrun import cli\n"
+        "from rlrun.sweeps import pool\n"
+        f"pool.COMMAND = {pool.COMMAND!r}\n"
+        "cli.main(sys.argv[1:])\n"
+    )
+    deeds = {"FAKE_DEEDS": os.environ["FAKE_DEEDS"]}
+    process = nursery.begin(str(driver), "-m", *words, folder=folder, **deeds)
     while len(list((folder / "sweep").glob("*/at_work"))) < 2:
         assert process.poll() is None
         time.sleep(0.02)
@@ -496,7 +502,8 @@ def test_several_gpus_are_dealt_out(monkeypatch):
 # --- real jobs -------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_what_the_same_words_are_as_a_single_run(folder, monkeypatch):
+def test_a_job_is_what_the_same_words_are_as_a_single_run(folder, fake, monkeypatch):
+    fake((2, "train"))
     returned = []
     launching = sweep.launcher.launching
     monkeypatch.setattr(

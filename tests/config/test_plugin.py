@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TESTS, Rlrun, session
+from conftest import TESTS, Nursery, Rlrun, session
 
 PACKAGE = TESTS / "plugin_package"
 
@@ -94,7 +94,7 @@ class Thin(nn.Module):
 '''
 
 
-def test_a_module_named_in_imports(tmp_path: Path) -> None:
+def test_a_module_named_in_imports(tmp_path: Path, nursery: Nursery) -> None:
     decorated = {
         "imports": "from rlrun.registry import register",
         "decorator": "@register('network', ThinConfig)",
@@ -102,13 +102,13 @@ def test_a_module_named_in_imports(tmp_path: Path) -> None:
     (tmp_path / "my_network.py").write_text(NETWORK.format(**decorated))
     (tmp_path / "broken.py").write_text("import there_is_no_such_module\n")
     words = ["algo=dqn", "imports=[my_network]", "network=thin", "network.width=3", "~tuned", "+smoke=on"]
-    (trained, said), (code, refused) = session(tmp_path, words, ["imports=[broken]"])
+    (trained, said), (code, refused) = session(tmp_path, words, ["imports=[broken]"], nursery=nursery)
     assert trained == 0 and "a thin network of width 3" in said.stdout
     assert code == 2 and "imports: broken cannot be imported" in refused.stderr
     assert "there_is_no_such_module" in refused.stderr
 
 
-def test_a_class_named_by_target_in_a_users_yaml(tmp_path: Path) -> None:
+def test_a_class_named_by_target_in_a_users_yaml(tmp_path: Path, nursery: Nursery) -> None:
     (tmp_path / "my_network.py").write_text(NETWORK.format(imports="", decorator=""))
     for folder, name in (("given", "mine"), ("known", "yours")):
         yaml = tmp_path / folder / "network" / f"{name}.yaml"
@@ -119,6 +119,7 @@ def test_a_class_named_by_target_in_a_users_yaml(tmp_path: Path) -> None:
         tmp_path,
         ["--config-dir", "given", *words, "network=mine"],
         [*words, "network=yours", "network.width=4"],
+        nursery=nursery,
         RLRUN_CONF="known",
     )
     assert [code for code, _ in answers] == [0, 0], answers

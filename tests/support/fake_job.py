@@ -2,7 +2,8 @@
 
     python tests/support/fake_job.py FD WORD...
 
-FAKE_DEEDS is `seed:deed,seed:deed`; a job without a deed finishes. It stands in for `python -m rlrun.worker`.
+FAKE_DEEDS is `seed:deed,seed:deed`; a job without a deed finishes. It stands in for `python -m rlrun.worker`, which it
+becomes if its deed is `train`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def main(words: list[str]) -> int:
         seed = int(given["seed"]) if given["seed"].isdigit() else 0
     deeds = dict(pair.split(":") for pair in os.environ.get("FAKE_DEEDS", "").split(",") if pair)
     deed = deeds.get(str(seed), "")
+    if deed == "train":
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "rlrun.worker", sys.argv[1], *words])
     if deed == "refuse":
         print("rlrun: algo.gamma: is not to my taste\ntry another")
         return 2

@@ -1,4 +1,4 @@
-"""Commands from stdin, as JSON lists of words, one after the other: JSON of [exit code, stdout, stderr] for each."""
+"""`session.py COMMANDS FILE`: commands, JSON lists of words, one by one; exit code and output of each to FILE."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import json
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
+from pathlib import Path
 
 from rlrun import cli
 
 answers = []
-for words in json.load(sys.stdin):
+for words in json.loads(sys.argv[1]):
     with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         code = cli.main(words)
     answers.append([code, out.getvalue(), err.getvalue()])
-json.dump(answers, sys.stdout)
+Path(sys.argv[2]).write_text(json.dumps(answers))
