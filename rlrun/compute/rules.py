@@ -27,11 +27,11 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 
-from rlrun.checks import Bounded, NotNegative, OneOf, Positive, Share
+from rlrun.checks import Bounded, NotNegative, OneOf, Positive, Share, Within
 from rlrun.errors import ConfigError
 from rlrun.types import Tensor
 
-BETA1, BETA2 = 0.9, 0.999
+BETA2 = 0.999
 
 
 @dataclass
@@ -40,6 +40,7 @@ class OptimizerConfig(Bounded):
 
     learning_rate: Positive = 1e-3  # step size
     optimizer: Annotated[str, OneOf("adam", "adamw", "radam", "rmsprop", "sgd")] = "adam"  # how a step follows
+    adam_beta1: Annotated[float, Within(0, 0.9999)] = 0.9  # adam, adamw, radam: share of the old mean that a step keeps
     adam_eps: Positive = 1e-8  # adam, adamw, radam: added to the root of the second moment
     weight_decay: NotNegative = 0.0  # adamw: times the learning rate, the share of each weight that a step takes off
     rmsprop_alpha: Share = 0.99  # rmsprop: share of the old mean square that a step keeps
@@ -71,9 +72,9 @@ class GradientConfig(OptimizerConfig):
 
 # What each rule reads of the config.
 OPTIONS = {
-    "adam": ("adam_eps",),
-    "adamw": ("adam_eps", "weight_decay"),
-    "radam": ("adam_eps",),
+    "adam": ("adam_beta1", "adam_eps"),
+    "adamw": ("adam_beta1", "adam_eps", "weight_decay"),
+    "radam": ("adam_beta1", "adam_eps"),
     "rmsprop": ("rmsprop_alpha", "rmsprop_eps", "rmsprop_centered", "momentum"),
     "sgd": ("momentum",),
 }
@@ -125,17 +126,18 @@ class Adam:
 
     eps: float = 1e-8
     decay: float = 0.0
+    beta1: float = 0.9
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
 
     def numbers(self, count: Tensor, rate: float) -> list[Tensor]:
-        size, root = rate / (1 - BETA1**count), (1 - BETA2**count).rsqrt()
+        size, root = rate / (1 - self.beta1**count), (1 - BETA2**count).rsqrt()
         return [size, root, torch.full_like(count, 1 - rate * self.decay)]
 
     def step(
         self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, numbers: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         size, root, kept = numbers
-        mean, square = _moments(grads, slots)
+        mean, square = _moments(grads, slots, self.beta1)
         params = [p * kept for p in params] if self.decay else params
         moved = [p - size * m / (v.sqrt() * root + self.eps) for p, m, v in zip(params, mean, square, strict=True)]
         return moved, {"mean": mean, "square": square}
@@ -158,7 +160,7 @@ class Adam:
             [],
             [count] * len(params),
             lr=rate,
-            beta1=BETA1,
+            beta1=self.beta1,
             beta2=BETA2,
             weight_decay=self.decay,
             eps=self.eps,
@@ -173,6 +175,7 @@ class RAdam:
     """Adam whose first steps leave out the division, while the second moment is of too few gradients to divide by."""
 
     eps: float = 1e-8
+    beta1: float = 0.9
     slots: ClassVar[tuple[str, ...]] = ("mean", "square")
 
     def numbers(self, count: Tensor, rate: float) -> list[Tensor]:
@@ -180,7 +183,7 @@ class RAdam:
         t, limit = count.double(), 2 / (1 - BETA2) - 1  # in single precision p is off by a tenth when it comes to 5
         left = 1 - BETA2**t
         length = limit - 2 * t * BETA2**t / left
-        size, divides = rate / (1 - BETA1**t), length > 5
+        size, divides = rate / (1 - self.beta1**t), length > 5
         shorter = length.clamp(min=5)
         share = (shorter - 4) * (shorter - 2) * limit / ((limit - 4) * (limit - 2) * shorter)
         return [(size * ~divides).to(count.dtype), (size * divides * (share * left).sqrt()).to(count.dtype)]
@@ -189,7 +192,7 @@ class RAdam:
         self, params: Sequence[Tensor], grads: Sequence[Tensor], slots: Slots, numbers: Sequence[Tensor]
     ) -> tuple[list[Tensor], dict[str, list[Tensor]]]:
         plain, divided = numbers
-        mean, square = _moments(grads, slots)
+        mean, square = _moments(grads, slots, self.beta1)
         factor = [plain + divided / (v.sqrt() + self.eps) for v in square]
         return [p - f * m for p, f, m in zip(params, factor, mean, strict=True)], {"mean": mean, "square": square}
 
@@ -204,7 +207,7 @@ class RAdam:
     ) -> None:
         plain, divided = self.numbers(count, rate)
         _divide(grads, divisor)
-        torch._foreach_lerp_(slots["mean"], grads, 1 - BETA1)
+        torch._foreach_lerp_(slots["mean"], grads, 1 - self.beta1)
         torch._foreach_mul_(slots["square"], BETA2)
         torch._foreach_addcmul_(slots["square"], grads, grads, 1 - BETA2)
         factor = torch._foreach_sqrt(slots["square"])
@@ -304,9 +307,9 @@ class SGD:
         _descend(params, grads, slots.get("velocity"), self.momentum, rate)
 
 
-def _moments(grads: Sequence[Tensor], slots: Slots) -> tuple[list[Tensor], list[Tensor]]:
+def _moments(grads: Sequence[Tensor], slots: Slots, beta1: float) -> tuple[list[Tensor], list[Tensor]]:
     """m and v of Adam."""
-    mean = [m.lerp(g, 1 - BETA1) for m, g in zip(slots["mean"], grads, strict=True)]
+    mean = [m.lerp(g, 1 - beta1) for m, g in zip(slots["mean"], grads, strict=True)]
     square = [(v * BETA2).addcmul(g, g, value=1 - BETA2) for v, g in zip(slots["square"], grads, strict=True)]
     return mean, square
 
@@ -331,9 +334,9 @@ def _descend(
 
 
 RULES: dict[str, Callable[[OptimizerConfig], Rule]] = {
-    "adam": lambda cfg: Adam(cfg.adam_eps),
-    "adamw": lambda cfg: Adam(cfg.adam_eps, cfg.weight_decay),
-    "radam": lambda cfg: RAdam(cfg.adam_eps),
+    "adam": lambda cfg: Adam(cfg.adam_eps, beta1=cfg.adam_beta1),
+    "adamw": lambda cfg: Adam(cfg.adam_eps, cfg.weight_decay, cfg.adam_beta1),
+    "radam": lambda cfg: RAdam(cfg.adam_eps, beta1=cfg.adam_beta1),
     "rmsprop": lambda cfg: RMSProp(cfg.rmsprop_alpha, cfg.rmsprop_eps, cfg.rmsprop_centered, cfg.momentum),
     "sgd": lambda cfg: SGD(cfg.momentum),
 }

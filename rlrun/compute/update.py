@@ -142,6 +142,7 @@ class Update:
                 raise ValueError(f"there are no parameters to train in {part!r}")
             trained |= found
         self.names, self.params = list(trained), list(trained.values())
+        self.others = [p for name, p in nets.named_parameters() if p.requires_grad and name not in trained]
         axes = {f"{name}.weight": m.unit_dim for name, m in nets.named_modules() if hasattr(m, "unit_dim")}
         self.unit = [(place, axes[name]) for place, name in enumerate(self.names) if name in axes]
         self.slots = {key: [torch.zeros_like(p, requires_grad=False) for p in self.params] for key in rule.slots}
@@ -165,7 +166,13 @@ class Update:
 
     def gradients(self, batch: Any, *shared: float) -> tuple[list[Tensor], Aux]:
         """The loss's gradients by parameter, as they are: clipping is part of `apply`."""
-        loss, aux = self.loss(self.nets, batch, *shared)
+        for other in self.others:  # what does not move is a constant of the loss: less is kept for the way back
+            other.requires_grad_(False)
+        try:
+            loss, aux = self.loss(self.nets, batch, *shared)
+        finally:
+            for other in self.others:
+                other.requires_grad_(True)
         # The fused kernels take gradients to be laid out like the parameters: other strides give silently wrong steps.
         grads = [g.contiguous() for g in torch.autograd.grad(loss, self.params, materialize_grads=True)]
         return grads, {"loss": loss.detach()} | {key: value.detach() for key, value in aux.items()}

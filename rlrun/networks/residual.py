@@ -9,13 +9,12 @@ What leads from the input to the output is linear but for these additions, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
 from rlrun.networks.inference import TRANSLATORS, Forward, translate
-from rlrun.networks.torsos import ACTIVATIONS
+from rlrun.networks.torsos import activated
 from rlrun.types import Array
 
 EXPANSION = 4
@@ -37,16 +36,16 @@ def residuals(inputs: int, width: int, blocks: int, activation: str) -> nn.Seque
     embedding = nn.Linear(inputs, width)
     nn.init.orthogonal_(embedding.weight)
     nn.init.zeros_(embedding.bias)
-    made = [_block(width, ACTIVATIONS[activation]) for _ in range(blocks)]
+    made = [_block(width, activated(activation)) for _ in range(blocks)]
     return nn.Sequential(embedding, *made, nn.LayerNorm(width))
 
 
-def _block(width: int, activation: Callable[[], nn.Module]) -> Residual:
+def _block(width: int, activation: nn.Module) -> Residual:
     wide, narrow = nn.Linear(width, EXPANSION * width), nn.Linear(EXPANSION * width, width)
     for layer in (wide, narrow):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)
-    return Residual(nn.Sequential(nn.LayerNorm(width), wide, activation(), narrow))
+    return Residual(nn.Sequential(nn.LayerNorm(width), wide, activation, narrow))
 
 
 def _residual(layer: Residual) -> Forward | None:

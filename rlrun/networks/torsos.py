@@ -18,6 +18,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+def activated(name: str) -> nn.Module:
+    """An activation behind a layer whose output nobody else needs: a ReLU may work on it where it lies."""
+    kind = ACTIVATIONS[name]
+    return kind(inplace=True) if kind is nn.ReLU else kind()
+
+
 def mlp(
     inputs: int,
     hidden: Sequence[int],
@@ -48,6 +54,6 @@ def mlp(
         bias = {"bias": False} if batch_norm == "before" else {}
         layers += [linear(inputs, width, **bias), *([Drop(dropout, width)] if dropout else [])]
         layers += [nn.LayerNorm(width)] if layer_norm else norm(width, "before")
-        layers += [ACTIVATIONS[activation](), *norm(width, "after")]
+        layers += [activated(activation), *norm(width, "after")]
         inputs = width
     return nn.Sequential(*layers)

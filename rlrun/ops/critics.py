@@ -43,6 +43,8 @@ class Returns(NamedTuple):
     @property
     def mean(self) -> Tensor:
         """[...]."""
+        if self.values.shape[-1] == 1:
+            return self.values.squeeze(-1)
         return self.values.mean(-1) if self.p is None else (self.p * self.values).sum(-1)
 
     def target(self, reward: Tensor, discount: Tensor) -> Returns:

@@ -282,6 +282,7 @@ class SquashedGaussian(Gaussian):
         if not (np.isfinite(low) & np.isfinite(high)).all():
             raise ValueError("an action dimension has no bounds to squash a policy into")
         self._middle, self._half = low / 2 + high / 2, high / 2 - low / 2
+        self._alike = len({*zip(self._middle.flat, self._half.flat, strict=True)}) == 1  # in all dimensions
         self.log_half = float(np.log(np.maximum(self._half, np.finfo(np.float32).tiny)).sum())
 
     def sample(self, output: Array, rng: np.random.Generator, mask: Array | None = None) -> tuple[Array, Array]:
@@ -321,9 +322,16 @@ class SquashedGaussian(Gaussian):
 
     def stretch(self, unit: Tensor) -> Tensor:
         """Actions, [B, *shape] or flat [B, A], of numbers within -1 and 1 in the same form."""
+        if self._alike:
+            return unit * self._half.item(0) + self._middle.item(0)
         flat = unit.reshape(len(unit), -1)
-        middle, half = (unit.new_tensor(bound.ravel().tolist()) for bound in (self._middle, self._half))
+        middle, half = (_line(bound, unit) for bound in (self._middle, self._half))
         return (middle + half * flat).reshape(unit.shape)
+
+
+def _line(numbers: Array, like: Tensor) -> Tensor:
+    """A tensor [A] of numbers, made of operations that a graph can hold, as it can hold no tensor."""
+    return torch.cat([like.new_full((1,), number) for number in numbers.flat])
 
 
 def log_slope(drawn: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ from rlrun.networks import Nets, NetworkConfig
 from rlrun.networks.builder import build_mlp
 from rlrun.networks.target import TargetNet
 from rlrun.ops import fields
+from rlrun.ops.distributions import SquashedGaussian
 from rlrun.types import EnvSpec, Progress, Rollout, Space
 
 OBS = Space("box", (3,), np.dtype(np.float32))
@@ -340,34 +341,40 @@ def test_where_a_run_is_cut_makes_no_difference(algo: str, untouched: list[int])
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "graphs"),
     [
-        "algo=bootstrap env=bandit/wine algo.dropout=0.1",
-        "algo=ppo env=pendulum",
-        "algo=a2c env=pendulum algo.squash=true algo.log_std=state",
-        "algo=c51 network.noisy=factorised network.dueling=true algo.double=true",
-        "algo=iqn network.noisy=independent algo.munchausen=true algo.double=false",
+        ("algo=bootstrap env=bandit/wine algo.dropout=0.1", 1),
+        ("algo=ppo env=pendulum", 1),
+        ("algo=a2c env=pendulum algo.squash=true algo.log_std=state", 1),
+        ("algo=c51 network.noisy=factorised network.dueling=true algo.double=true", 1),
+        ("algo=iqn network.noisy=independent algo.munchausen=true algo.double=false", 1),
+        ("algo=crossq env=pendulum algo.critics.hidden=[8] algo.policy_delay=1", 2),
     ],
 )
-def test_updates_of_every_kind_can_be_traced(words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_updates_of_every_kind_can_be_traced(
+    words: str, graphs: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Stacked members under vmap with masks drawn beforehand; Gaussians; noise and fractions that come as inputs."""
-    nodes: list[int] = []
+    made: list[Any] = []
 
     def load_or_compile(function: Any, kept: Any, one: Any, inputs: Any, cache: Path) -> Any:
-        nodes.append(len(libraries._trace(function, [*kept, *inputs]).graph.nodes))
+        made.append(libraries._trace(function, [*kept, *inputs]).graph)
         return lambda tensors: function(*tensors)
 
     monkeypatch.setattr(graph, "load_or_compile", load_or_compile)
-    made = [
-        *words.split(),
-        "+smoke=on",
-        "device.compile=true",
-        "logger.console=off",
-        f"hydra.run.dir={tmp_path / 'run'}",
-    ]
-    assert cli.main(made) == 0
-    assert len(nodes) == 1, "one graph does for the whole run"
-    assert nodes[0] > 100
+    run = ["+smoke=on", "device.compile=true", "logger.console=off", f"hydra.run.dir={tmp_path / 'run'}"]
+    assert cli.main([*words.split(), *run]) == 0
+    assert len(made) == graphs, "one of each loss does for the whole run"
+    assert len(made[0].nodes) > 100
+    assert not [node for found in made for node in found.nodes if node.op == "get_attr"], "tensors that none can hold"
+
+
+def test_bounds_of_every_dimension_can_be_compiled() -> None:
+    """What a graph keeps as a tensor of its own the compiler refuses."""
+    high = np.array([2.0, 5.0], np.float32)
+    policy = SquashedGaussian((2,), -high, high)
+    graph = libraries._trace(lambda unit: [policy.stretch(unit)], [torch.rand(4, 2)]).graph
+    assert not [node for node in graph.nodes if node.op == "get_attr"]
 
 
 def test_without_a_compiler_auto_is_eager_and_true_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ RATE = 0.01
 PAIRS: dict[str, tuple[Rule, Callable[[Iterable[Tensor]], torch.optim.Optimizer]]] = {
     "adam": (Adam(eps=1e-5), lambda p: torch.optim.Adam(p, RATE, eps=1e-5)),
     "adamw": (Adam(eps=1e-6, decay=0.1), lambda p: torch.optim.AdamW(p, RATE, eps=1e-6, weight_decay=0.1)),
+    "adam beta1": (Adam(beta1=0.5), lambda p: torch.optim.Adam(p, RATE, betas=(0.5, 0.999))),
     "radam": (RAdam(eps=1e-3), lambda p: torch.optim.RAdam(p, RATE, eps=1e-3)),  # divides from the sixth step on
     "rmsprop": (RMSProp(0.95, 1e-3), lambda p: torch.optim.RMSprop(p, RATE, alpha=0.95, eps=1e-3)),
     "nature": (
@@ -81,8 +82,9 @@ def test_pure(name: str) -> None:
     [
         ({}, Adam(1e-8)),
         ({"adam_eps": 1e-5}, Adam(1e-5)),
+        ({"adam_beta1": 0.5}, Adam(beta1=0.5)),
         ({"optimizer": "adamw", "weight_decay": 0.1}, Adam(1e-8, 0.1)),
-        ({"optimizer": "radam", "adam_eps": 1e-5}, RAdam(1e-5)),
+        ({"optimizer": "radam", "adam_eps": 1e-5, "adam_beta1": 0.8}, RAdam(1e-5, 0.8)),
         (
             {"optimizer": "rmsprop", "rmsprop_alpha": 0.95, "rmsprop_eps": 0.01, "rmsprop_centered": True},
             RMSProp(0.95, 0.01, True),
@@ -103,6 +105,7 @@ def test_a_config_chooses(options: dict[str, Any], expected: Rule) -> None:
         ({"optimizer": "sgd", "adam_eps": 1e-5}, "adam_eps.*optimizer=adam or optimizer=adamw"),
         ({"momentum": 0.9}, "momentum.*optimizer=rmsprop or optimizer=sgd"),
         ({"optimizer": "sgd", "momentum": 1.5}, "momentum"),
+        ({"adam_beta1": 1}, "adam_beta1"),
         ({"optimizer": "rmsprop", "rmsprop_eps": 0}, "rmsprop_eps"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,23 @@ def test_values_and_gradients_are_those_of_separate_networks(size: int, layer_no
     first = [network[0].weight for network in separate]
     theirs = torch.stack([slopes(expected, weight) for weight in first])
     torch.testing.assert_close(slopes(values, critics.layers[0].weight).mT, theirs)
+
+
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("among", [None, slice(1), torch.tensor([2, 0])], ids=["all", "first", "some"])
+def test_as_one_step_of_autograd_they_are_what_they_are_layer_by_layer(size: int, among: Any) -> None:
+    critics = build_mlp(NetworkConfig(hidden=[8, 5]), OBS, head(size=size))
+    obs, action = torch.randn(6, 3), torch.randn(6, 2, requires_grad=True)
+    weights, found = [*critics.parameters()], []
+    assert critics.layers.rectified is not None
+    for layers in (critics.layers.rectified, None):
+        critics.layers.rectified = layers
+        values = critics(obs, action, among=among)
+        loss = values.square().sum()
+        found.append([values, *torch.autograd.grad(loss, [action, *weights])])
+        with torch.no_grad():
+            assert critics(obs, action, among=among).equal(values)
+    assert all(mine.equal(its) for mine, its in zip(*found, strict=True))
 
 
 def test_some_can_be_asked_alone() -> None:
