@@ -28,7 +28,7 @@ MODULES = {
     "buffer": ["buffers.replay"],
     "env": ["envs.options", "envs.bandits.arms", "envs.bandits.tables"],
     "device": ["compute.device"],
-    "experience": ["experience.rollouts", "experience.actors.serial"],
+    "experience": ["experience.rollouts", "experience.actors.serial", "experience.actors.processes"],
     "logger": ["loggers"],
     "eval": ["run.callbacks.evaluate"],
     "checkpoint": ["run.callbacks.checkpoint"],

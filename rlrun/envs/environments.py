@@ -28,6 +28,11 @@ class Environments(Stateful):
 
     tells_info = False  # whether there is an `info` to read
 
+    @property
+    def gathers(self) -> str:
+        """The option by which those of training gather in one place what they all show; "" if there is none."""
+        return ""
+
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know of `num_envs` environments."""
         raise NotImplementedError

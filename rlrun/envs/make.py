@@ -65,6 +65,13 @@ class GymEnvs(Environments):
         """How an environment is made whose returns are those that count, in an evaluation."""
         return self.recipe
 
+    @property
+    def gathers(self) -> str:
+        cfg = self._cfg.normalize
+        options = {"env.normalize.obs": cfg.obs, "env.normalize.reward": cfg.reward}
+        options["logger.info_keys"] = bool(self._info_keys)
+        return next((name for name, is_on in options.items() if is_on), "")
+
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know; the first time, opens one environment and closes it, unless one is on record."""
         if self._spec is None:

@@ -91,7 +91,7 @@ class Rollouts:
         last = self.rows.obs[self._t]
         if rows is not None:
             self.rows = rows
-            rows.terminated[:] = rows.truncated[:] = False
+            rows.clear()
         self.rows.obs[0] = last
         self._begin_chunk()
 
@@ -131,7 +131,7 @@ class Rollouts:
         self._t = 0
         self._handed_out = False  # a chunk that was handed out has been learned from
         if self.final_obs:  # else none ended: the rows are false already
-            self.rows.terminated[:] = self.rows.truncated[:] = False
+            self.rows.clear()
         self.final_obs = {}
         self.episodes: list[EpisodeStat] = []
 

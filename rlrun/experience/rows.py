@@ -40,3 +40,7 @@ class Rows:
         if key not in self.extras:
             self.extras[key] = self._allocate((*self.reward.shape, *value.shape[1:]), value.dtype)
         return self.extras[key]
+
+    def clear(self) -> None:
+        """No episode ends in any row."""
+        self.terminated[:] = self.truncated[:] = False

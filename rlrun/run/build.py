@@ -213,6 +213,7 @@ class Blueprint:
     def __call__(self, stream: int) -> tuple[Environments, Algorithm]:
         """Environments, and a learner that does not learn, on the CPU with one thread."""
         plugins.load_installed()
+        plugins.load_named(self.config.imports)
         for kind, path in self.own.items():
             plugins.entry_of(kind, {"_target_": path})
         device = dataclasses.replace(self.config.device, accelerator="cpu", threads=1, compile="false")

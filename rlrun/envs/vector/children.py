@@ -1,36 +1,29 @@
 """Environments in child processes: how they start, fail and end.
 
 Gymnasium's AsyncVectorEnv carries the messages and shares the observations' memory. What it leaves open is settled
-here: a child computes with one thread; from its first moment it ignores Ctrl-C and the signals that a scheduler sends
-to the whole group, for the parent has yet to finish its step and save; it reports an error as data, with the seed and
-action that led to it; and it never outlives its parent, not even in an environment that hangs. A child that dies is
-named in an EnvError.
+here and in rlrun/offspring.py: a child reports an error as data, with the seed and action that led to it, and one that
+dies is named in an EnvError.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
 import os
 import random
-import signal
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import forkserver, resource_tracker
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from types import FrameType
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
+from rlrun import offspring
 from rlrun.envs import state as env_state
 from rlrun.envs.contact import Contact
 from rlrun.envs.faults import ChildError, described, traced
@@ -40,13 +33,9 @@ from rlrun.envs.spaces import ActionMap, read_spec
 from rlrun.envs.state import Unsaveable
 from rlrun.envs.vector.base import GOES_ON
 from rlrun.errors import Abandoned, EnvError
-from rlrun.interrupt import SIGNALS
-from rlrun.talk import unfailing
 from rlrun.types import Array, StateDict
 
 PATIENCE = 3.0  # seconds a child has to close its environment before it is killed
-_FOR_GOOD = contextlib.ExitStack()  # what a child keeps to its end
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Children(AsyncVectorEnv):
@@ -72,9 +61,17 @@ class Children(AsyncVectorEnv):
         self.env_spec = read_spec(model.env, model.env.observation_space, self.actions, num_envs, bool(recipe.masks))
         self._wire = _Wire(model, self.actions)
         starts = [_Start(recipe, index, self._wire) for index in range(num_envs)]
-        with _single_threaded():
-            self._guarded(super().__init__, starts, copy=False, context=_start_method(), autoreset_mode=autoreset_mode)
-        Finalize(self, _kill, (self.processes,), exitpriority=100)  # before multiprocessing waits for them at exit
+        with offspring.single_threaded():
+            self._guarded(
+                super().__init__,
+                starts,
+                copy=False,
+                context=offspring.start_method(__name__),
+                autoreset_mode=autoreset_mode,
+            )
+        Finalize(
+            self, offspring.kill, (self.processes,), exitpriority=100
+        )  # before multiprocessing waits for them at exit
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         self._seeds, self._doing, self._actions = seed, "reset()", None
@@ -122,7 +119,7 @@ class Children(AsyncVectorEnv):
             end = time.monotonic() + PATIENCE
             for process in self._started():
                 process.join(max(0.0, end - time.monotonic()))
-        _kill(self._started())
+        offspring.kill(self._started())
         for pipe in pipes:
             pipe.close()
 
@@ -159,9 +156,8 @@ class Children(AsyncVectorEnv):
             return EnvError(f"{self._env_id}: no contact with its processes: {type(error).__name__}: {error}")
         e, process = dead[0]
         process.join(PATIENCE)
-        code = process.exitcode or 0
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         doing = self._doing if self._actions is None else f"step({self._actions[e]})"
+        how = offspring.fate(process)
         return EnvError(
             f"{self._env_id}: the process of environment {e} (seed {self._seeds[e]}) died in {doing}: {how}\n"
             "env.vector=in_process shows more of what happened"
@@ -213,16 +209,8 @@ class _Start:
             spaces = gym.Env[Any, Any]()
             spaces.observation_space, spaces.action_space = self._wire.observation_space, self._wire.action_space
             return spaces
-        for signum in SIGNALS:  # a handler is not handed on to a program that is started, being ignored would be
-            signal.signal(signum, signal.SIG_IGN if signum in (signal.SIGINT, signal.SIGHUP) else _heard)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # for the programs that an environment may start
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        _FOR_GOOD.enter_context(unfailing())
+        offspring.begin()
         return _Child(self._recipe, self._index, self._wire)
-
-
-def _heard(signum: int, frame: FrameType | None) -> None:
-    """Does nothing: a signal to all is the parent's to answer."""
 
 
 class _Child(gym.Env):
@@ -306,72 +294,3 @@ class _Child(gym.Env):
 def _report(error: EnvError) -> dict[str, Any]:
     """What the parent raises, and the traceback that led to it."""
     return {"error": (str(error), traced(error))}
-
-
-def _kill(processes: Sequence[BaseProcess]) -> None:
-    for process in processes:
-        if process.is_alive():
-            process.kill()
-    for process in processes:
-        process.join()
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as its parent is gone, whatever the environment is doing."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _start_method() -> str:
-    """Children start from a small server without the parent's threads and locks, or from nothing.
-
-    The server is started here, with signals blocked: it and all that it forks begin with what their parent has blocked.
-    Its socket has a name only while it starts: a process that is killed could not delete it.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return "spawn"
-    multiprocessing.set_forkserver_preload([__name__])
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        resource_tracker.ensure_running()  # the server needs it; having started it, Python unblocks signals
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        with _nameless_socket():
-            forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return "forkserver"
-
-
-@contextlib.contextmanager
-def _nameless_socket() -> Iterator[None]:
-    """The server that is started here is reached through a descriptor; elsewhere than on Linux it keeps its folder."""
-    server: Any = forkserver._forkserver
-    config: Any = multiprocessing.current_process()._config  # type: ignore[attr-defined]
-    folder, known = config.get("tempdir"), server._forkserver_address
-    if not hasattr(os, "O_PATH"):
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="rlrun-") as config["tempdir"]:
-        try:
-            yield
-            if server._forkserver_address != known:
-                server._forkserver_address = f"/proc/self/fd/{os.open(server._forkserver_address, os.O_PATH)}"
-        finally:
-            config["tempdir"] = folder
-
-
-@contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Processes started here compute with one thread."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -39,7 +39,8 @@ class Crew(Protocol):
     """N actors. Chunks of one actor come in the order in which they were asked for."""
 
     size: int  # N
-    mortal: bool  # whether actors can be lost
+    mortal: bool  # whether actors can be lost; what they had not delivered is lost then, and where a run is resumed
+    lost_steps: int  # env steps that were taken and never delivered
 
     @property
     def caveat(self) -> str:
@@ -62,7 +63,7 @@ class Crew(Protocol):
         """Wait for something to take, not for much longer than this. Returns whose it is, each as often as it has some.
 
         Raises:
-            Lost: one of the actors will not deliver any more, and has nothing that could be taken.
+            Lost: one of the actors will not deliver any more, but for what was named already.
         """
         ...
 
@@ -70,15 +71,8 @@ class Crew(Protocol):
         """The next chunk of one that `wait` named. Its arrays stay as they are until more is asked of the actor."""
         ...
 
-    def restart(self, actor: int, number: int) -> int:
-        """Put another one in the place of one that was lost, with new episodes. It has been asked for nothing yet.
-
-        Args:
-            number: how many were there before it in the whole crew; its random streams come from it.
-
-        Returns:
-            Env steps that are lost: they were taken, and not delivered.
-        """
+    def restart(self, actor: int) -> None:
+        """Put another one in the place of one that was lost, with new episodes. It has been asked for nothing yet."""
         ...
 
     def metrics(self) -> Metrics:

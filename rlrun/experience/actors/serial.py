@@ -46,7 +46,7 @@ class Turns:
         streams: what the agent of each explores by; None for the learner's own agent.
     """
 
-    mortal = False
+    mortal, lost_steps = False, 0
 
     def __init__(self, actors: Sequence[Actor], streams: Sequence[np.random.Generator | None]):
         self.actors, self.streams, self.size, self.version = actors, streams, len(actors), 0
@@ -81,7 +81,7 @@ class Turns:
         self._collected[actor] = False
         return self.actors[actor].deliver()
 
-    def restart(self, actor: int, number: int) -> int:
+    def restart(self, actor: int) -> None:
         raise NotImplementedError("nobody is lost in this process")
 
     def metrics(self) -> Metrics:

@@ -56,7 +56,7 @@ class Actors:
         self.interrupt, self.total = interrupt or Interrupt(), total_timesteps
         self.version = 0  # of the learner's weights: how often they have been published
         self.asked = 0  # env steps
-        self.restarts, self.lost_steps = 0, 0
+        self.restarts = 0
         self._orders: list[deque[Order]] = [deque() for _ in range(crew.size)]  # of each actor, not yet taken
         self._ready: list[int] = []  # whose next chunk can be taken, in the order in which they came
         self._lag = Lag()
@@ -147,11 +147,11 @@ class Actors:
                 ChildError(lost.trace) if lost.trace else None
             )
         self.restarts += 1
-        steps = self.crew.restart(lost.actor, self.restarts)
-        self.lost_steps += steps
-        log.warning("%s; replaced, %s env steps of unfinished chunks are lost", why, f"{steps:,}")
+        log.warning("%s", why)
         if lost.trace:
             log.info("%s", lost.trace.rstrip())
+        self.crew.restart(lost.actor)
+        log.info("actor %d is replaced; %s env steps were lost so far", lost.actor, f"{self.crew.lost_steps:,}")
         delivered = self._ready.count(lost.actor)
         for order in [*self._orders[lost.actor]][delivered:]:
             self.crew.submit(lost.actor, order)
@@ -170,7 +170,7 @@ class Actors:
 
     def metrics(self) -> Metrics:
         """`actors/...`: how many updates old the weights were, since the last call; who was lost, in all."""
-        lost = {"actors/restarts": self.restarts, "actors/lost_steps": self.lost_steps} if self.crew.mortal else {}
+        lost = {"actors/restarts": self.restarts, "actors/lost_steps": self.crew.lost_steps} if self.crew.mortal else {}
         return {**self.crew.metrics(), **self._lag.take(), **lost}
 
     def close(self) -> None:
@@ -181,9 +181,8 @@ class Actors:
             "version": self.version,
             "asked": self.asked,
             "restarts": self.restarts,
-            "lost_steps": self.lost_steps,
             "orders": [[list(order) for order in asked] for asked in self._orders],
-            "ready": list(self._ready),
+            "ready": [] if self.crew.mortal else list(self._ready),
             "lag": self._lag.state_dict(),
             "crew": self.crew.state_dict(),
         }
@@ -192,7 +191,7 @@ class Actors:
         if len(state["orders"]) != self.crew.size:
             raise ValueError(f"there were {len(state['orders'])} actors, expected {self.crew.size}")
         self.version, self.asked = state["version"], state["asked"]
-        self.restarts, self.lost_steps = state["restarts"], state["lost_steps"]
+        self.restarts = state["restarts"]
         self._ready = list(state["ready"])
         self._lag.load_state_dict(state["lag"])
         self.crew.load_state_dict(state["crew"])

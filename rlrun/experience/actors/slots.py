@@ -1,0 +1,139 @@
+"""How the chunks of an actor go to the learner: in slots of shared memory, filled and taken in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlrun.experience.acting import Acting
+from rlrun.experience.actors.crew import Delivery
+from rlrun.experience.actors.shared import Form, Shared
+from rlrun.experience.rows import COLUMNS, Rows
+from rlrun.types import MASK, Array, Chunk, EnvSpec, EpisodeStat, Gradients, Rollout
+
+if TYPE_CHECKING:
+    from rlrun.algos.algorithm import Algorithm
+
+EPISODE = np.dtype([("return", np.float64), ("length", np.int64), ("env", np.int64)])
+HEAD = np.dtype([("sweeps", np.int64), ("version", np.int64), ("ends", np.int64), ("episodes", np.int64)])
+
+
+class Slots:
+    """Room for some chunks of one actor. Both sides have one, on the same memory.
+
+    Args:
+        env: of the actor's E environments.
+        steps: T, sweeps of a chunk at most.
+        extras: what the agent records: name -> shape and type for one sweep, [E, ...].
+        count: slots.
+        gradients: how many numbers a gradient has, where gradients are sent in place of rollouts.
+        aux: the names of what is said of a gradient.
+    """
+
+    def __init__(
+        self,
+        env: EnvSpec,
+        steps: int,
+        extras: Mapping[str, Form],
+        count: int,
+        gradients: int = 0,
+        aux: tuple[str, ...] = (),
+    ):
+        obs, action, each = env.obs_space, env.action_space, (count, steps, env.num_envs)
+        most, flag = steps * env.num_envs, np.dtype(bool)
+        forms: dict[str, Form] = {"head": ((count,), HEAD), "sweeps": ((1,), np.dtype(np.int64))}
+        forms["episodes"] = ((count, most), EPISODE)
+        if gradients:
+            forms["gradients"] = ((count, gradients), np.dtype(np.float32))
+            forms["aux"] = ((count, len(aux)), np.dtype(np.float64))
+        else:
+            forms["obs"] = ((count, steps + 1, env.num_envs, *obs.shape), obs.dtype)
+            forms["action"] = ((*each, *action.shape), action.dtype)
+            forms |= {"reward": (each, np.dtype(np.float32)), "terminated": (each, flag), "truncated": (each, flag)}
+            forms |= {f"extra {key}": ((*each, *shape[1:]), dtype) for key, (shape, dtype) in extras.items()}
+            forms |= {"ends": ((count, most), np.dtype(np.int64)), "final_obs": ((count, most, *obs.shape), obs.dtype)}
+        self.count, self.aux, self.envs, self.shared = count, aux, env.num_envs, Shared(forms)
+        self._extras = tuple(extras)
+
+    @property
+    def swept(self) -> Array:
+        """[1] int64: how many sweeps the actor has done in all."""
+        return self.shared["sweeps"]
+
+    def rows(self, slot: int) -> Rows | None:
+        """The columns of a slot; None where rollouts are not sent."""
+        return None if "gradients" in self.shared.forms else _Slot(self.shared, slot, self._extras)
+
+    def action(self, slot: int, row: int) -> Array | None:
+        """The actions [E, ...] of a row, if there is one and rollouts are sent."""
+        return self.shared["action"][slot, row] if row >= 0 and "action" in self.shared.forms else None
+
+    def put(self, slot: int, delivery: Delivery) -> None:
+        """What lies in the rows of a slot already, and what goes with it.
+
+        Raises:
+            ValueError: the agent recorded what it had not when it was tried.
+        """
+        shared, (chunk, version) = self.shared, delivery
+        for number, episode in enumerate(chunk.episodes):
+            shared["episodes"][slot, number] = tuple(episode)
+        ends = 0
+        if "gradients" in shared.forms:
+            shared["gradients"][slot] = chunk.data.values
+            shared["aux"][slot] = [chunk.data.aux[name] for name in self.aux]
+        else:
+            ends = len(chunk.data.final_obs)
+            for number, ((t, e), final) in enumerate(chunk.data.final_obs.items()):
+                shared["ends"][slot, number] = t * self.envs + e
+                shared["final_obs"][slot, number] = final
+        shared["head"][slot] = (chunk.env_steps // self.envs, version, ends, len(chunk.episodes))
+
+    def get(self, slot: int) -> Delivery:
+        """What was put into a slot. Arrays are those of the slot."""
+        shared = self.shared
+        sweeps, version, ends, count = shared["head"][slot].tolist()
+        episodes = [EpisodeStat(*episode) for episode in shared["episodes"][slot, :count].tolist()]
+        steps = sweeps * self.envs
+        if "gradients" in shared.forms:
+            aux = dict(zip(self.aux, shared["aux"][slot].tolist(), strict=True))
+            data: Any = Gradients(shared["gradients"][slot], aux, steps, version)
+        else:
+            where = (divmod(place, self.envs) for place in shared["ends"][slot, :ends].tolist())
+            final_obs = dict(zip(where, shared["final_obs"][slot, :ends].copy(), strict=True))
+            columns = {name: shared[name][slot, :sweeps] for name in COLUMNS}
+            extras = {key: shared[f"extra {key}"][slot, :sweeps] for key in self._extras}
+            obs = shared["obs"][slot, : sweeps + 1]
+            data = Rollout(obs, **columns, final_obs=final_obs, extras=extras, policy_version=version)
+        return Delivery(Chunk(steps, episodes, data), version)
+
+
+class _Slot(Rows):
+    """The columns of one slot."""
+
+    def __init__(self, shared: Shared, slot: int, extras: tuple[str, ...]):
+        for name in ("obs", *COLUMNS):
+            setattr(self, name, shared[name][slot])
+        self.extras = {key: shared[f"extra {key}"][slot] for key in extras}
+
+    def extra(self, key: str, value: Array) -> Array:
+        if key not in self.extras:
+            raise ValueError(f"the agent records {key!r}, which it did not when it was tried")
+        return self.extras[key]
+
+
+def recorded(algo: Algorithm, env: EnvSpec, place: range, num_envs: int, env_steps: int) -> dict[str, Form]:
+    """What the agent records of a sweep [E, ...], by name: it is tried on observations of zeros.
+
+    Args:
+        env: of the environments at `place` among the run's `num_envs`.
+        env_steps: at which it is tried.
+    """
+    agent = algo.agent.fork(np.random.default_rng(0))
+    agent.station(place, num_envs)
+    obs = np.zeros((env.num_envs, *env.obs_space.shape), env.obs_space.dtype)
+    if env.obs_space.masked:
+        obs[MASK] = True
+    _, extras = Acting(agent, env.num_envs)(obs, explore=True, env_steps=env_steps)
+    return {key: (value.shape, value.dtype) for key, value in extras.items()}
