@@ -53,21 +53,6 @@ def discounted_returns(
     return lambda_returns(reward, next_value, terminated, truncated, gamma, lam=1)
 
 
-def n_step_returns(
-    reward: Array, next_value: Array, terminated: Array, truncated: Array, gamma: float, n: int
-) -> Array:
-    """Returns [T, E] of m rewards and then gamma^m V, m = n or fewer where the episode or the rollout ends before.
-
-    Sutton & Barto 2018, eq. 7.1.
-    """
-    one_step = reward + gamma * np.where(terminated, 0, next_value)
-    ended = (terminated | truncated)[:-1]
-    result = one_step.copy()
-    for _ in range(n - 1):
-        result[:-1] = np.where(ended, one_step[:-1], reward[:-1] + gamma * result[1:])
-    return result
-
-
 def _accumulate(term: Array, carry: Array, dtype: np.dtype) -> Array:
     """x_t = term_t + carry_t x_{t+1}, backwards from 0."""
     result = np.empty(term.shape, dtype)

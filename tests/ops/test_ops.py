@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rlrun.networks.target import TargetNet
 from rlrun.ops.distributions import Categorical, Gaussian, inverse_cdf, sample_categorical, sample_gaussian
 from rlrun.ops.losses import approx_kl, clipped_surrogate, clipped_value_loss, gather
-from rlrun.ops.returns import discounted_returns, gae, lambda_returns, n_step_returns
+from rlrun.ops.returns import discounted_returns, gae, lambda_returns
 from rlrun.types import Array
 
 
@@ -95,7 +95,6 @@ def test_arguments_are_left_alone() -> None:
     reward, _, next_value, terminated, truncated = arguments
     gae(*arguments, 0.9, 0.9)
     lambda_returns(reward, next_value, terminated, truncated, 0.9, 0.9)
-    n_step_returns(reward, next_value, terminated, truncated, 0.9, 3)
     for ours, before in zip(arguments, copies, strict=True):
         assert (ours == before).all()
 
@@ -118,26 +117,7 @@ def test_rewards_to_go_without_a_critic() -> None:
     assert returns.dtype == np.float32
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 100])
-def test_n_step_returns_equal_the_plain_loop(n: int) -> None:
-    reward, _, next_value, terminated, truncated = random_rollout(4)
-    gamma = 0.9
-    T, E = reward.shape
-    expected = np.zeros((T, E))
-    for t in range(T):
-        for e in range(E):
-            m = 0
-            for k in range(t, min(t + n, T)):
-                expected[t, e] += gamma**m * reward[k, e]
-                m += 1
-                if terminated[k, e] or truncated[k, e]:
-                    break
-            expected[t, e] += gamma**m * successor_value(next_value, terminated, k, e)
-    returns = n_step_returns(reward, next_value, terminated, truncated, gamma, n)
-    assert returns == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.parametrize("estimate", ["gae", "lambda", "discounted", "n_step"])
+@pytest.mark.parametrize("estimate", ["gae", "lambda", "discounted"])
 def test_an_endless_state_cut_every_five_steps_is_worth_ten(estimate: str) -> None:
     """One state, reward 1, gamma .9, truncated every 5 steps: V = 1 / (1 - gamma). Were a cut an end: 3.57."""
     reward, terminated = np.ones((12, 1)), np.zeros((12, 1), bool)
@@ -149,7 +129,6 @@ def test_an_endless_state_cut_every_five_steps_is_worth_ten(estimate: str) -> No
             "gae": lambda value=value: value + gae(reward, value, value, terminated, truncated, 0.9, 0.95),
             "lambda": lambda value=value: lambda_returns(reward, value, terminated, truncated, 0.9, 0.5),
             "discounted": lambda value=value: discounted_returns(reward, value, terminated, truncated, 0.9),
-            "n_step": lambda value=value: n_step_returns(reward, value, terminated, truncated, 0.9, 3),
         }[estimate]()
         v += 0.5 * (target.mean() - v)
     assert v == pytest.approx(10, abs=1e-6)
