@@ -202,8 +202,8 @@ def test_an_environment_without_a_time_limit_is_evaluated_all_the_same(
     own = ["imports=[endless_env]", "env.id=Endless-v0", "hydra.run.dir=run"]
     assert cli.main(["algo=dqn", *own, "+smoke=on", "eval.episodes=3", "eval.freq=250"]) == 0
     said = capsys.readouterr()
-    assert "Endless-v0 has no time limit: evaluation cuts episodes at 1,000 steps (eval.max_steps)" in said.out
-    assert "3 of 3 episodes were cut at 1,000 steps" in said.err
+    assert "Endless-v0 has no time limit: evaluation cuts episodes at 200 steps (eval.max_steps)" in said.out
+    assert "3 of 3 episodes were cut at 200 steps" in said.err
     table = list(csv.DictReader(Path("run/eval.csv").read_text().splitlines()))
     assert [row["cut"] for row in table] == ["3"] * len(table)
     assert json.loads(Path("run/summary.json").read_text())["final_eval"]["cut"] == 3
