@@ -28,7 +28,7 @@ MODULES = {
     "buffer": ["buffers.replay"],
     "env": ["envs.options", "envs.bandits.arms", "envs.bandits.tables"],
     "device": ["compute.device"],
-    "experience": ["experience.rollouts", "experience.actors.serial", "experience.actors.processes"],
+    "experience": ["experience.rollouts", *(f"experience.actors.{name}" for name in ("serial", "processes", "on_ray"))],
     "logger": ["loggers"],
     "eval": ["run.callbacks.evaluate"],
     "checkpoint": ["run.callbacks.checkpoint"],

@@ -67,6 +67,7 @@ MODULES = {
     "dm_control": "dm_control",
     "robotics": "gymnasium_robotics",
 }
+ELSEWHERE = ("cuda", "ray")  # choices that need what this machine may not have, with tests of their own
 SMALLEST = {"cnn_nature": 36, "cnn_nips": 20, "cnn_impala": 4}  # pictures that they can read
 OWN_DATA = {f"bandit/{name}" for name in ("adult", "census", "covertype", "magic", "mushroom", "shuttle")}
 
@@ -94,7 +95,7 @@ def plan() -> Iterator[list[str]]:
         yield ["algo=ppo" if remembers else "algo=dqn", f"network={name}", *shown]
     columns = [[f"env.vector={name}" for name in WAYS]]
     for group in ("buffer", "experience", "device", "logger", "eval", "checkpoint"):
-        columns.append([f"{group}={name}" for name in folders.options(group) if name != "cuda"])
+        columns.append([f"{group}={name}" for name in folders.options(group) if name not in ELSEWHERE])
     for row in itertools.zip_longest(*columns):  # what has no say in each other shares a run
         goals = ["env=bit_flip"] if "buffer=hindsight" in row else []
         yield ["algo=dqn", *goals, *filter(None, row), "env.num_envs=2", "buffer.n_step=3"]

@@ -34,10 +34,9 @@ from rlrun.experience.actors.child import ALARM, DONE, FAILED, ORDER, Post, work
 from rlrun.experience.actors.crew import Delivery, Lost, Order
 from rlrun.experience.actors.shared import Shared
 from rlrun.experience.actors.slots import Slots, recorded
-from rlrun.experience.actors.source import Actors, places
+from rlrun.experience.actors.source import Actors, places, successors
 from rlrun.interrupt import Interrupt
 from rlrun.registry import register
-from rlrun.seeding import LARGEST
 from rlrun.types import Blueprint, Metrics, StateDict
 
 if TYPE_CHECKING:
@@ -193,9 +192,8 @@ class Processes:
         """Begin with a new process, which goes on behind the last chunk that is complete."""
         number, self._starts = self._starts, self._starts + 1
         place.seeds = self.seeds[place.envs.start : place.envs.stop]
-        if number >= self.size:  # a successor has seeds of its own: other episodes than any before
-            drawn = (np.random.SeedSequence([seed, number]).generate_state(1)[0] for seed in place.seeds)
-            place.seeds = [int(seed) & LARGEST for seed in drawn]
+        if number >= self.size:
+            place.seeds = successors(place.seeds, number)
         context = multiprocessing.get_context(offspring.start_method(type(self.blueprint).__module__, work.__module__))
         place.wire, theirs = context.Pipe()
         post = Post(

@@ -7,12 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rlrun.agents.agent import Agent
 from rlrun.envs.faults import ChildError
 from rlrun.errors import ConfigError, EnvError
 from rlrun.experience.actors.crew import Crew, Delivery, Lost, Order
 from rlrun.experience.rows import COLUMNS, Rows
 from rlrun.interrupt import Interrupt
+from rlrun.seeding import LARGEST
 from rlrun.state import Stateful
 from rlrun.types import Chunk, EnvSpec, EpisodeStat, Metrics, Rollout, StateDict
 
@@ -230,6 +233,11 @@ def places(actors: int, num_envs: int) -> list[range]:
         raise ConfigError("experience.actors", problem, hint)
     each = num_envs // actors
     return [range(first, first + each) for first in range(0, num_envs, each)]
+
+
+def successors(seeds: Sequence[int], number: int) -> list[int]:
+    """The seeds of the actor of this number, which follows one with these: other episodes than any before."""
+    return [int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) & LARGEST for seed in seeds]
 
 
 def _beside(deliveries: Sequence[Delivery], rows: Rows) -> Chunk:
