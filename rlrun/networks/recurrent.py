@@ -48,6 +48,8 @@ def footprint(gates: int) -> Callable[..., int]:
 
     def parameters(cfg: LstmConfig, obs_space: Space, *heads: HeadSpec) -> int:
         units, torsos = cfg.memory_size, 1 if cfg.shared else len(heads)
+        if cfg.noisy != "none":
+            return 0  # which `_build` refuses
         plain = dataclasses.replace(cfg, dueling=False)
         inwards = builder.footprint(plain, obs_space, *[HeadSpec("gates", gates * units)] * torsos)
         if networks.in_streams(cfg, heads):
