@@ -24,7 +24,7 @@ RUNS = {
     "recurrent": "algo=ppo env=cartpole network=lstm network.hidden=[8]",
     "parts": "algo=ppo env.id=rlrun/Parts-v0",
     "masked": "algo=ppo env.id=rlrun/Masked-v0",
-    "dqn": "algo=dqn env=acrobot network.hidden=[8]",
+    "dqn": "algo=dqn env=acrobot network.hidden=[8] eval.max_steps=500",
     "cards": "algo=q_learning env=blackjack",
     "planned": "algo=value_iteration env=frozenlake",
     "native": "algo=ppo env=cartpole env.vector=native env.num_envs=2",
