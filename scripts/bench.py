@@ -4,6 +4,7 @@
     python scripts/bench.py --case ppo --compile
     python scripts/bench.py --case a2c | ppo_mujoco | sac | td3 | ddpg
     python scripts/bench.py --case dqn --compile --steps 50000
+    python scripts/bench.py --case sac --compile --turn 25
     python scripts/bench.py --case dqn --floor 'path/to/floor_loop.py --tech eager'
     python scripts/bench.py --case dqn_atari
     python scripts/bench.py --case profile | env | env_atari | startup
@@ -29,6 +30,9 @@ per batch: one at a time, and as a learner draws them that owes 16 updates. `pri
 beside cpprb where that is installed, which returns NumPy arrays where rlrun returns tensors. `memory` is what pictures
 of 84 x 84 take in the replay, beside what the run says at its start.
 
+With `--turn N` all sides live at once and make N steps each in turn, so that whatever else the machine does meets all
+of them alike; what counts are the CPU milliseconds of a step and the ratios within each turn.
+
 A ratio says more than a speed: machines drift. "foreign" is how many cores other processes kept busy meanwhile; above
 0.1 repeat the run. "return" is the mean of the last 100 training episodes: a fast loop that does not learn counts for
 nothing.
@@ -37,9 +41,11 @@ nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib.util
 import json
+import operator
 import os
 import shlex
 import statistics
@@ -112,6 +118,7 @@ def main() -> None:
     parser.add_argument("--algo", default="dqn", choices=list(STEPS), help="what --case profile looks at")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="env steps per measurement")
+    parser.add_argument("--turn", type=int, default=0, help="env steps of a side in turn with the others")
     parser.add_argument("--compile", action="store_true", help="also rlrun with device.compile=true, cold and warm")
     parser.add_argument("--floor", action="append", default=[], metavar="COMMAND", help="an external bare loop")
     parser.add_argument("--json", type=Path, help="write all measurements to this file")
@@ -119,6 +126,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
+        LoopClock.turn = options.turn
         steps = options.steps or STEPS.get(options.case, 0)
         print(json.dumps(WORKERS[options.worker](options.case, steps, options.seed)))
         return
@@ -143,6 +151,11 @@ def bench_training(options: argparse.Namespace) -> list[Measurement]:
             print("compiling once with an empty cache", flush=True)
             cold = compiled(seed=0)
             sides["rlrun, compiled"] = compiled
+        if options.turn:
+            if options.compile:
+                print(f"compiling: {cold['compile_seconds']:.1f} s with an empty cache")
+            names = {"rlrun, compiled": "compiled"}
+            return in_turns(case, steps, options.turn, {side: names.get(side, side) for side in sides}, cache)
         for command in options.floor:
             sides[f"floor {' '.join(shlex.split(command)[1:])}"] = functools.partial(floor, command, case, steps)
         results = alternate(sides, options.rounds)
@@ -168,6 +181,51 @@ def bench_training(options: argparse.Namespace) -> list[Measurement]:
     return [{"side": name, **run} for name, runs in results.items() for run in runs]
 
 
+def in_turns(case: str, steps: int, turn: int, sides: dict[str, str], cache: str) -> list[Measurement]:
+    """CPU milliseconds of a step, of workers that wait for each other; those of the first half are not told."""
+    spent: dict[str, list[float]] = {side: [] for side in sides}
+    with contextlib.ExitStack() as running:
+        workers = {side: running.enter_context(waiting(name, case, steps, turn, cache)) for side, name in sides.items()}
+        while all(worker.poll() is None for worker in workers.values()):
+            said = {side: in_turn(worker) for side, worker in workers.items()}
+            if any(found is None for found in said.values()):
+                break
+            if all(found is not None and 2 * found[0] > steps for found in said.values()):
+                for side, found in said.items():
+                    spent[side].append(1e3 * found[1])  # type: ignore[index]
+    title = f"{case.upper()}, {len(spent['rlrun'])} turns of {turn} steps: CPU milliseconds of a step"
+    table = new_table(title, ["", "a quarter below", "median", *[f"× {peer}" for peer in PEERS if peer in sides]])
+    for side, each in spent.items():
+        ratios = [statistics.median(map(operator.truediv, spent[peer], each)) for peer in PEERS if peer in sides]
+        quarter, middle, _ = statistics.quantiles(each, n=4)
+        table.add_row(side, f"{quarter:.2f}", f"{middle:.2f}", *[f"{ratio:.2f}" for ratio in ratios])
+    show(table)
+    return [{"side": side, "milliseconds": each} for side, each in spent.items()]
+
+
+@contextmanager
+def waiting(name: str, case: str, steps: int, turn: int, cache: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker that makes a turn for every line that it is sent, and ends with the block."""
+    args = ["--worker", name, "--case", case, "--steps", str(steps), "--turn", str(turn)]
+    env = {**os.environ, **THREADS, **({"XDG_CACHE_HOME": cache} if name == "compiled" else {})}
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen([sys.executable, __file__, *args], env=env, **pipes) as process:
+        yield process
+        process.kill()
+
+
+def in_turn(process: Any) -> tuple[int, float] | None:
+    """The next turn of a worker: how far it has come, and CPU seconds of a step; None if it is done."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith(TURN):
+            step, seconds = line.removeprefix(TURN).split()
+            return int(step), float(seconds)
+    return None
+
+
+TURN = "turn: "
 PEERS = ("sb3", "sbx")
 
 
@@ -224,7 +282,10 @@ def last_json(command: Sequence[str], env: dict[str, str]) -> Measurement:
 class LoopClock:
     """Clocks a training loop of so many steps, from its construction on; told by the loop how far it has come."""
 
+    turn = 0  # steps after which it waits for a line on its input; 0: never
+
     def __init__(self, steps: int):
+        self.begins: tuple[int, float] | None = None  # step and CPU seconds of this turn
         self.steps = steps
         self.half: tuple[int, float] | None = None  # steps and CPU seconds when the second half began
         self.load = foreign_load()
@@ -236,6 +297,13 @@ class LoopClock:
         return time.perf_counter(), sum(os.times()[:4])
 
     def at(self, step: int) -> None:
+        if self.turn and (self.begins is None or step >= self.begins[0] + self.turn):
+            if self.begins is not None:
+                begun, cpu = self.begins
+                print(f"{TURN}{step} {(time.process_time() - cpu) / (step - begun)}", flush=True)
+            if not sys.stdin.readline():
+                raise SystemExit("nobody waits for another turn")
+            self.begins = step, time.process_time()
         if self.half is None and 2 * step >= self.steps:
             self.half = (step, self.now()[1])
 

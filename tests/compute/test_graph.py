@@ -244,11 +244,11 @@ def rollout(algo: Any, steps: int, envs: int, seed: int) -> Rollout:
     )
 
 
-def kit(compile: str, envs: int, actions: Space = DISCRETE) -> Kit:
+def kit(compile: str, envs: int, actions: Space = DISCRETE, **network: Any) -> Kit:
     torch.manual_seed(0)
     return Kit(
         EnvSpec("toy", OBS, actions, envs),
-        network=lambda *args: build_mlp(NetworkConfig(hidden=[4]), *args),
+        network=lambda *args: build_mlp(NetworkConfig(hidden=[4], **network), *args),
         device=Device(DeviceConfig(accelerator="cpu", compile=compile)),
         rng=np.random.default_rng(0),
         sampling=np.random.default_rng(1),
@@ -283,6 +283,9 @@ def test_algorithms_learn_the_same_either_way(
         elif algo == "sac":
             soft = SACConfig(batch_size=8, train_freq=8, gradient_steps=3, learning_starts=8)
             learners.append(SAC(soft, kit(compile, 2, INTERVAL)))
+        elif algo == "crossq":
+            soft = SACConfig(batch_size=8, train_freq=8, gradient_steps=3, learning_starts=8, tau=None, adam_beta1=0.5)
+            learners.append(SAC(soft, kit(compile, 2, INTERVAL, batch_norm="after", renorm_after=5)))
         elif algo == "a2c":
             config = A2CConfig(n_steps=16, learning_rate_schedule="linear", learning_rate=0.01)
             learners.append(A2C(config, kit(compile, 2)))
@@ -311,7 +314,7 @@ def test_algorithms_learn_the_same_either_way(
     torch.testing.assert_close(state(learners[1]), state(learners[0]))
     if not compiled:
         expected = {"dqn": [6], "dqn with tau": [6], "ppo": [4], "ppo with a rest": [4, 1], "a2c": [1], "vpg": [1, 4]}
-        expected |= {"td3": [1, 1], "sac": [1, 1]}  # critics and actor take turns
+        expected |= {"td3": [1, 1], "sac": [1, 1], "crossq": [1, 1]}  # critics and actor take turns
         expected |= {"impala": [1], "acer": [1], "appo": [4], "async_dqn": [1]}
         assert made == expected.get(algo, [3])
 
