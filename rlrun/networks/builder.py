@@ -56,8 +56,8 @@ class NetworkConfig(Bounded):
     max_pool: Annotated[int, Within(0, 100)] = 0  # impala: side of the square that its output is pooled to; 0 leaves it
     # split action values into a state's value and advantages of actions, each with a last hidden layer of its own
     dueling: bool = False
-    # none | factorised | independent: explore by noise on the weights (last hidden layer and output) of action values,
-    # or of the policy of an actor-learner
+    # none | factorised | independent: explore by noise on the last two layers' weights, of action values or of the
+    # policy of an actor-learner
     noisy: Annotated[str, OneOf("none", "factorised", "independent")] = "none"
     # noisy=factorised: how much noise there is at the start, times the root of a layer's inputs
     sigma0: Annotated[float, Within(0, 1000)] = 0.5

@@ -97,7 +97,8 @@ def test_the_list_of_algorithms_is_the_registry_by_family(capsys: pytest.Capture
     shown = said(capsys, "list", "algo")
     assert sorted(names_in(shown)) == folders.options("algo") and set(algorithms()) <= set(names_in(shown))
     families = dict(re.findall(r"^algo, (.+)\n((?:  .*\n?)+)", shown, re.MULTILINE))
-    assert list(families) == ["value", "policy", "continuous", "tabular", "bandits", "contextual", "baselines"]
+    learned = ["value", "policy", "continuous", "actor_learner", "tabular", "bandits", "contextual"]
+    assert list(families) == [*learned, "baselines"]
     assert {"dqn", "rainbow"} <= set(names_in(families["value"]))
     assert "ucb" in names_in(families["bandits"]) and "lin_ucb" in names_in(families["contextual"])
 
