@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 
-from rlrun.errors import ConfigError, described
+from rlrun.errors import ConfigError, RlrunError, described
 from rlrun.interrupt import SIGNALS
 
 EXTRA = "get it with `pip install 'rlrun[ray]'`"
@@ -39,7 +39,10 @@ def connected(address: str, key: str, cpus: int | None = None) -> Iterator[Modul
     handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}  # Ray takes SIGTERM for itself
     try:
         _connect(ray, address, cpus)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except RlrunError:  # of a signal
+        raise
+    except Exception as error:  # of many kinds
+        ray.shutdown()  # what has been started of a cluster of its own
         problem = f"there is no Ray cluster at {address}" if address not in ("auto", "local") else "Ray does not start"
         raise ConfigError(key, f"{problem}: {described(error)}", "`ray status` says whether one runs") from error
     finally:
