@@ -9,6 +9,7 @@
     python scripts/bench.py --case dqn_atari
     python scripts/bench.py --case profile | env | env_atari | startup
     python scripts/bench.py --case uniform | prioritized | memory
+    python scripts/bench.py --case actors | actors_atari | actors_peer | transport
 
 `dqn`, `ppo` and `a2c` train CartPole with RL Zoo's hyperparameters, `pqn` with its tuned ones beside the peers' DQN,
 `ppo_mujoco` HalfCheetah with the original PPO's, `sac`, `td3` and `ddpg` Pendulum with RL Zoo's, but a warm-up of 100
@@ -29,6 +30,12 @@ the clock on the wall.
 per batch: one at a time, and as a learner draws them that owes 16 updates. `prioritized` also hands in new priorities,
 beside cpprb where that is installed, which returns NumPy arrays where rlrun returns tensors. `memory` is what pictures
 of 84 x 84 take in the replay, beside what the run says at its start.
+
+`actors` and `actors_atari` train A2C on CartPole and Pong with 1, 2 and 4 actor processes of 1, 8 and 16 environments,
+and say what a step costs in microseconds of CPU time: in the environment, in acting (both as the serial twin spends
+them), in all else that the actors do, in the learner's gathering and in its learning. `actors_peer` is A2C on Pong with
+2 actors of 4 environments beside stable-baselines3's with 8 in SubprocVecEnv. `transport` moves stacks of four pictures
+of 84 x 84 through the slots of an actor and into a round.
 
 With `--turn N` all sides live at once and make N steps each in turn, so that whatever else the machine does meets all
 of them alike; what counts are the CPU milliseconds of a step and the ratios within each turn.
@@ -453,11 +460,11 @@ def pendulum_for_peer(library: Any, case: str, seed: int, **extra: Any) -> Any:
     )
 
 
-def pong_for_sb3(seed: int) -> Any:
+def pong_for_sb3(seed: int, processes: int = 0) -> Any:
     """The game that rlrun plays, stacked by stable-baselines3, whose own wrappers would need OpenCV."""
     import gymnasium
     from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import VecFrameStack
+    from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack
 
     from rlrun.envs.atari import AtariGame
 
@@ -467,7 +474,161 @@ def pong_for_sb3(seed: int) -> Any:
         shown: Any = gymnasium.wrappers.TransformObservation(game, lambda obs: obs[..., None], seen)
         return gymnasium.wrappers.TransformReward(shown, lambda reward: max(-1.0, min(1.0, float(reward))))
 
-    return VecFrameStack(make_vec_env(pong, n_envs=1, seed=seed), 4)
+    how = {"vec_env_cls": SubprocVecEnv} if processes else {}
+    return VecFrameStack(make_vec_env(pong, n_envs=processes or 1, seed=seed, **how), 4)
+
+
+# --- actors ----------------------------------------------------------------------------------------------------------
+
+CREWS = [(actors, each) for actors in (1, 2, 4) for each in (1, 8, 16)]
+A2C_PONG = """
+    algo=a2c env=atari env.id=ALE/Pong-v5 ~tuned env.vector=in_process network=cnn_nature algo.n_steps=5
+    algo.gae_lambda=1 algo.gamma=0.99 algo.learning_rate=7e-4 algo.optimizer=rmsprop algo.rmsprop_eps=1e-5
+    algo.ent_coef=0.01 algo.vf_coef=0.5 algo.max_grad_norm=0.5
+"""
+LAYERS = ("environment", "acting", "rest of actors", "gathering", "learning")
+
+
+def bench_actors(options: argparse.Namespace, case: str = "actors", steps: int = 20_000) -> list[Measurement]:
+    sides: dict[str, Callable[[int], Measurement]] = {
+        f"{actors} x {each}": functools.partial(worker, f"actors-{actors}-{each}", case, options.steps or steps)
+        for actors, each in CREWS
+    }
+    results = alternate(sides, options.rounds)
+    table = new_table(f"A2C with actors x environments, {case}", ["", "env steps/s", *LAYERS, "foreign"])
+    for name, runs in results.items():
+        costs = [f"{statistics.median(run[layer] for run in runs):,.0f} us" for layer in LAYERS]
+        table.add_row(name, median(runs, "steps_per_s"), *costs, f"{max(run['foreign'] for run in runs):.2f}")
+    show(table)
+    return [{"side": name, **run} for name, runs in results.items() for run in runs]
+
+
+def bench_actors_peer(options: argparse.Namespace) -> list[Measurement]:
+    steps = options.steps or 4_000
+    sides: dict[str, Callable[[int], Measurement]] = {
+        name: functools.partial(worker, side, "actors_peer", steps)
+        for name, side in (("rlrun, 2 actors x 4", "actors-2-4"), ("sb3, 8 in SubprocVecEnv", "sb3-subprocesses"))
+    }
+    results = alternate(sides, options.rounds)
+    table = new_table("A2C on Pong, 8 games", ["", "env steps/s", "per CPU second", "ratio", "foreign"])
+    reference = results["sb3, 8 in SubprocVecEnv"]
+    for name, runs in results.items():
+        foreign = f"{max(run['foreign'] for run in runs):.2f}"
+        table.add_row(name, median(runs, "steps_per_s"), median(runs, "steady"), ratio(runs, reference), foreign)
+    show(table)
+    return [{"side": name, **run} for name, runs in results.items() for run in runs]
+
+
+def actors_rlrun(actors: int, each: int, case: str, steps: int, seed: int) -> Measurement:
+    """A run with actors in processes, and where a short one of the serial twin spends its time."""
+    crew = [f"experience.actors={actors}", f"env.num_envs={actors * each}"]
+    base = (RLRUN["a2c"] if case == "actors" else A2C_PONG).split()
+    base += [*LIKE_WITH_LIKE.split(), f"seed={seed}"]
+    spent = dict.fromkeys(("environment", "acting", "learning", "gathering"), 0.0)
+
+    def timed(layer: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            begun = time.process_time()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                spent[layer] += time.process_time() - begun
+
+        return inner
+
+    def through(kind: str, budget: int, watch: Callable[[Any], None]) -> Measurement:
+        words = [*base, *crew, f"experience={kind}", f"total_timesteps={budget}"]
+        with tempfile.TemporaryDirectory() as folder:
+            run, _ = make_run(words, Path(folder) / "run")
+            watch(run)
+            stream, learn = iter(run.source), timed("learning", run.algo.learn)
+            advance = timed("gathering", lambda: next(stream))
+            run.progress.advance(advance())  # everyone is there
+            before, own, load, begun = others(run), time.process_time(), foreign_load(), time.perf_counter()
+            spent.update(dict.fromkeys(spent, 0.0))
+            first = run.progress.env_steps
+            while not run.progress.done:
+                chunk = advance()
+                run.progress.advance(chunk)
+                learn(chunk.data, run.progress)
+                run.source.publish(run.algo.agent)
+            wall, taken = time.perf_counter() - begun, run.progress.env_steps - first
+            theirs, mine = others(run) - before, time.process_time() - own
+            foreign = max(0.0, load() - theirs / wall)
+            run.close()
+        each = {layer: 1e6 * seconds / taken for layer, seconds in spent.items()}
+        speed = {"steps_per_s": taken / wall, "steady": taken / (theirs + mine), "foreign": foreign}
+        return {**each, **speed, "actors": 1e6 * theirs / taken}
+
+    def others(run: Any) -> float:
+        """CPU seconds of the actors so far."""
+        pids = [place.process.pid for place in getattr(run.source.crew, "places", ())]
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids]
+        return sum(int(jiffies) for stat in stats for jiffies in stat) / os.sysconf("SC_CLK_TCK")
+
+    def inside(run: Any) -> None:
+        for actor in run.source.crew.actors:
+            actor.source.envs.step = timed("environment", actor.source.envs.step)
+            actor.source.acting.agent.act = timed("acting", actor.source.acting.agent.act)
+
+    twin = through("serial", max(steps // 4, 2 * 5 * actors * each), inside)
+    found = through("actors", steps, lambda run: None)
+    rest = found["actors"] - twin["environment"] - twin["acting"]
+    return {**found, "environment": twin["environment"], "acting": twin["acting"], "rest of actors": rest}
+
+
+def train_sb3_subprocesses(case: str, steps: int, seed: int) -> Measurement:
+    """A2C as it comes, on the games that rlrun plays."""
+    import torch
+    from stable_baselines3 import A2C
+
+    torch.set_num_threads(1)
+    envs = pong_for_sb3(seed, 8)
+    clock = LoopClock(steps)
+    model = A2C("CnnPolicy", envs, device="cpu", seed=seed)
+    model.learn(steps)
+    wall = time.perf_counter()
+    envs.close()  # the time of processes counts when they have ended
+    found = clock.end(steps)
+    return {**found, "steps_per_s": steps / (wall - clock.begun[0]), "steady": found["whole"]}
+
+
+def bench_transport(options: argparse.Namespace) -> list[Measurement]:
+    """One process writes and reads: what it takes beside that two processes share the memory's bandwidth."""
+    import numpy as np
+
+    from rlrun.experience.actors.crew import Delivery
+    from rlrun.experience.actors.slots import Slots
+    from rlrun.experience.actors.source import _beside
+    from rlrun.experience.rows import Rows
+    from rlrun.types import Chunk, EnvSpec, Rollout, Space
+
+    pictures, actions = (
+        Space("box", (4, 84, 84), np.dtype(np.uint8), stack=4),
+        Space("discrete", (), np.dtype(int), n=6),
+    )
+    found = []
+    for steps, envs in ((5, 1), (5, 8), (20, 8), (128, 8)):
+        spec = EnvSpec("pictures", pictures, actions, num_envs=envs)
+        slots, whole = Slots(spec, steps, {}, 1), Rows(EnvSpec("pictures", pictures, actions, 2 * envs), steps)
+        sweep = np.random.default_rng(0).integers(256, size=(envs, *pictures.shape), dtype=np.uint8)
+
+        def move(slots: Any = slots, whole: Any = whole, steps: int = steps, sweep: Any = sweep) -> None:
+            rows = slots.rows(0)
+            for t in range(steps + 1):
+                rows.obs[t] = sweep
+            rollout = Rollout(rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, {}, {})
+            slots.put(0, Delivery(Chunk(rollout.env_steps, [], rollout), 0))
+            _beside([slots.get(0), slots.get(0)], whole)
+
+        cost = cpu_microseconds(move, number=20)
+        size = (steps + 1) * sweep.nbytes
+        found.append({"side": f"{steps} x {envs}", "us": cost, "mb_per_s": size / cost})
+    table = new_table("chunks of stacks of four pictures, written by an actor and put into a round", ["", "us", "MB/s"])
+    for row in found:
+        table.add_row(row["side"], f"{row['us']:,.0f}", f"{row['mb_per_s']:,.0f}")
+    show(table)
+    return found
 
 
 # --- profile: where rlrun's time goes --------------------------------------------------------------------------------
@@ -1008,6 +1169,10 @@ CASES: dict[str, Callable[[argparse.Namespace], list[Measurement]]] = {
     "uniform": bench_uniform,
     "prioritized": bench_prioritized,
     "memory": bench_memory,
+    "actors": bench_actors,
+    "actors_atari": functools.partial(bench_actors, case="actors_atari", steps=4_000),
+    "actors_peer": bench_actors_peer,
+    "transport": bench_transport,
 }
 WORKERS: dict[str, Callable[[str, int, int], Measurement]] = {
     "sb3": train_sb3,
@@ -1021,6 +1186,8 @@ WORKERS: dict[str, Callable[[str, int, int], Measurement]] = {
     "replay": replay_rlrun,
     "cpprb": replay_cpprb,
     **{f"stored-{e}-{n}": functools.partial(replay_stored, e, n) for e in (1, 8) for n in (1, 3)},
+    **{f"actors-{n}-{e}": functools.partial(actors_rlrun, n, e) for n, e in [*CREWS, (2, 4)]},
+    "sb3-subprocesses": train_sb3_subprocesses,
     "ale-vector": env_ale,
     "rlrun-atari": env_rlrun_atari,
     "rlrun-games": functools.partial(env_rlrun_atari, way="in_process"),
