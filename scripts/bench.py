@@ -474,7 +474,7 @@ def pong_for_sb3(seed: int, processes: int = 0) -> Any:
         shown: Any = gymnasium.wrappers.TransformObservation(game, lambda obs: obs[..., None], seen)
         return gymnasium.wrappers.TransformReward(shown, lambda reward: max(-1.0, min(1.0, float(reward))))
 
-    how = {"vec_env_cls": SubprocVecEnv} if processes else {}
+    how: dict[str, Any] = {"vec_env_cls": SubprocVecEnv} if processes else {}
     return VecFrameStack(make_vec_env(pong, n_envs=processes or 1, seed=seed, **how), 4)
 
 
