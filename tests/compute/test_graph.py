@@ -259,8 +259,8 @@ def kit(compile: str, envs: int, actions: Space = DISCRETE, **network: Any) -> K
 @pytest.mark.parametrize(
     "algo",
     [
-        *("dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch", "a2c", "vpg", "td3", "sac"),
-        *("impala", "acer", "appo", "async_dqn"),
+        *("dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch", "a2c", "vpg", "td3"),
+        *("sac", "crossq", "impala", "acer", "appo", "async_dqn"),
     ],
 )
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[compiles, pytest.mark.slow])])
