@@ -278,7 +278,7 @@ def test_what_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], tmp_path:
         PPOConfig(sequence_length=8, burn_in=9)
     assert cli.main(["algo=pqn", "env=cartpole", "network=lstm", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     message = capsys.readouterr().err
-    assert "network: pqn cannot learn with lstm" in message and "dqn, iqn, ppo" in message and "mlp" in message
+    assert "network: pqn cannot learn with lstm" in message and "dqn, impala, iqn, ppo" in message and "mlp" in message
     assert not (tmp_path / "run").exists()
 
 

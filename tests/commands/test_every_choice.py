@@ -130,8 +130,8 @@ def test_a_choice_trains(words: list[str], tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_every_choice_is_in_a_run() -> None:
-    """A choice that is added must train, too. A smoke run is one of `smoke=on`; a machine without a GPU refuses it."""
-    words = {word for run in RUNS for word in run} | {"device=cuda", "smoke=on"}
+    """A choice that is added must train, too: smoke=on in a smoke run, a GPU where there is one, Ray in test_ray.py."""
+    words = {word for run in RUNS for word in run} | {"device=cuda", "experience=ray", "smoke=on"}
     for group in sorted({*folders.GROUPS} - {"algo", "tuned", "experiment"}):
         for name in (name for name in folders.options(group) if not name.startswith("tests_")):  # of other tests
             assert f"{group}={name}" in words, f"{group}={name}"

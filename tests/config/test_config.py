@@ -256,7 +256,7 @@ def test_every_option_has_a_line_of_help():
         (
             ["algo.clip_coef=0.1"],
             "algo.clip_coef",
-            "algo.clip_range, which this run does not have (ppo has it)",
+            "algo.clip_range, which this run does not have (appo, ppo have it)",
         ),
         (["polyak=0.995"], "polyak", "tau = 1 - polyak"),
         (["device=gpu"], "device", "write device=cuda"),

@@ -16,8 +16,8 @@ from rlrun.types import MASK, Array, Chunk, EnvSpec, EpisodeStat, Gradients, Rol
 if TYPE_CHECKING:
     from rlrun.algos.algorithm import Algorithm
 
-EPISODE = np.dtype([("return", np.float64), ("length", np.int64), ("env", np.int64)])
-HEAD = np.dtype([("sweeps", np.int64), ("version", np.int64), ("ends", np.int64), ("episodes", np.int64)])
+EPISODE = [("return", "f8"), ("length", "i8"), ("env", "i8")]
+HEAD = [("sweeps", "i8"), ("version", "i8"), ("ends", "i8"), ("episodes", "i8")]
 
 
 class Slots:
@@ -43,8 +43,8 @@ class Slots:
     ):
         obs, action, each = env.obs_space, env.action_space, (count, steps, env.num_envs)
         most, flag = steps * env.num_envs, np.dtype(bool)
-        forms: dict[str, Form] = {"head": ((count,), HEAD), "sweeps": ((1,), np.dtype(np.int64))}
-        forms["episodes"] = ((count, most), EPISODE)
+        forms: dict[str, Form] = {"head": ((count,), np.dtype(HEAD)), "sweeps": ((1,), np.dtype(np.int64))}
+        forms["episodes"] = ((count, most), np.dtype(EPISODE))
         if gradients:
             forms["gradients"] = ((count, gradients), np.dtype(np.float32))
             forms["aux"] = ((count, len(aux)), np.dtype(np.float64))
