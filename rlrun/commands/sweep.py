@@ -91,6 +91,7 @@ def sweep(words: Sequence[str], flags: Sequence[str], argv: Sequence[str], check
         try:
             master = loader.load_configuration(compose.ROOT, list(ready), RunMode.MULTIRUN)
             options = values.typed(SweepConfig, plain(master.sweep), "sweep")
+            cluster.must_be_installed(options.cluster)
             with made(of_user(str(master.hydra.sweep.dir))) as folder, leaving():
                 record = Sweep(folder, command_line(argv), os.getcwd(), list(flags), asdict(options))
                 with record.locked():
@@ -118,6 +119,7 @@ def resume(path: Path, words: Sequence[str], **flags: bool) -> int:
             raise ConfigError(key, problem, hint if changes else "its jobs are what they were when it began")
     given = [f"--{name}" for name, is_given in flags.items() if is_given]
     options = values.typed(ResumeSweepOptions, values.merged({"sweep": record.options}, words))
+    cluster.must_be_installed(options.sweep.cluster)
     with record.locked(), leaving():
         await_ends(record, killed=True)
         tasks = [task for job in record.jobs if (task := to_do(record, job, options.retry == "failed", given))]

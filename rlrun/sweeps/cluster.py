@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +35,17 @@ TICK = 0.5  # seconds between two looks at the jobs, and of a keeper at what it 
 MESSAGES = 60.0  # seconds that a message to a keeper and its answer may take, beyond what the job needs
 OF_NODES = ("CUDA_VISIBLE_DEVICES", "RAY_", "SLURM_", "SUBMITIT_", "HOSTNAME", "TMPDIR")  # variables that stay theirs
 MINUTES = 365 * 24 * 60  # that a rehearsal on this machine may take
+EXTRAS = {"ray": ("ray", "Ray"), "slurm": ("slurm", "submitit"), "submitit": ("slurm", "submitit")}
+
+
+def must_be_installed(cluster: str | None) -> None:
+    """Raise ConfigError if the extra is missing that a sweep on such a cluster takes."""
+    if cluster is None:
+        return
+    extra, package = EXTRAS[cluster]
+    if find_spec(package.lower()) is None:
+        hint = f"get it with `pip install 'rlrun[{extra}]'`"
+        raise ConfigError("sweep.cluster", f"needs {package}, which is not installed", hint)
 
 
 class Lost(Exception):
@@ -208,11 +220,8 @@ class OnSlurm(Cluster):
         self.options, self.rehearse = options, rehearse
 
     def connect(self, stack: ExitStack) -> None:
-        try:
-            import submitit
-        except ImportError as error:
-            hint = "get it with `pip install 'rlrun[slurm]'`"
-            raise ConfigError("sweep.cluster", "needs submitit, which is not installed", hint) from error
+        import submitit
+
         try:
             self._executor = submitit.AutoExecutor(self.folder, cluster="local" if self.rehearse else "slurm")
         except RuntimeError as error:

@@ -312,7 +312,7 @@ def actors(
 def must_act_elsewhere(environments: Environments, algo: Algorithm) -> None:
     """ConfigError if what the run's agent does is not told by weights alone, or its environments share statistics."""
     if algo.published is None:
-        problem = f"{algo.cfg.name} cannot act in other processes, for not by a network alone does it act"
+        problem = f"{algo.cfg.name} cannot act in other processes, where there is nothing but its network to act by"
         raise ConfigError("experience", problem, "write experience=rollouts, or experience=serial")
     if key := environments.gathers:
         hint = "write network.normalize_obs=true in its place" if key == "env.normalize.obs" else "leave it out"
