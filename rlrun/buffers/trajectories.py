@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlrun.buffers.sequences import cut
+from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array, Rollout, StateDict
 
 
@@ -104,7 +105,7 @@ class Trajectories:
     def state_dict(self) -> StateDict:
         held = slice(len(self))
         return {
-            "rng": dict(self.rng.bit_generator.state),
+            "rng": generator_state(self.rng),
             "added": self.added,
             "taken": self.taken,
             "columns": {name: column[:, held].copy() for name, column in self.columns.items()},
@@ -122,7 +123,7 @@ class Trajectories:
             self.columns[name][:, : len(self)] = column
         for slot, t, obs in state["cut"]:
             self.cut.setdefault(slot, []).append((t, obs))
-        self.rng.bit_generator.state = state["rng"]
+        restore_generator(self.rng, state["rng"])
 
 
 def rows(batch: Batch) -> tuple[Array, Array | None]:

@@ -12,6 +12,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # of values: our names of torch's functions
+
 
 def gather(q: Tensor, action: Tensor) -> Tensor:
     """The values [B] of the actions taken, int64 [B], out of q [B, A]."""

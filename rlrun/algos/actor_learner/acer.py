@@ -53,7 +53,7 @@ class ACERConfig(ReplayedConfig):
 
     name: str = "acer"  # registered name of the algorithm
     replay_ratio: Annotated[float, Within(0, 1000)] = 4.0  # mean number of updates with old trajectories per new batch
-    trunc_c: NotNegative = 10.0  # largest importance weight in the policy gradient; what lies above is made up for
+    trunc_c: Positive = 10.0  # largest importance weight in the policy gradient; what lies above is made up for
     trust_region: bool = True  # no step may take the policy further from its average than `delta` allows
     delta: Positive = 1.0  # trust_region: how much the divergence may grow, to first order
     kl_coef: NotNegative = 0.0  # weight of the divergence from the average policy in the loss

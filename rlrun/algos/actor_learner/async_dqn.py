@@ -39,13 +39,11 @@ from rlrun.compute.update import Aux
 from rlrun.footprint import TRAINED, Need, Parameters, weights
 from rlrun.networks.target import TargetNet
 from rlrun.ops.fields import leaves, rows
-from rlrun.ops.losses import gather
+from rlrun.ops.losses import LOSSES, gather
 from rlrun.ops.offpolicy import bootstrapped
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.schedules import Probability
 from rlrun.types import EnvSpec, HeadSpec, Progress, Tensor
-
-LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
 
 
 @dataclass

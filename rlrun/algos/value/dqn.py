@@ -26,11 +26,9 @@ from rlrun.algos.value.munchausen import SoftConfig, bonus, soft_value
 from rlrun.algos.value.parts import PLAIN, Passes, best
 from rlrun.checks import OneOf
 from rlrun.compute.update import Aux
-from rlrun.ops.losses import gather
+from rlrun.ops.losses import LOSSES, gather
 from rlrun.registry import ANY_SPACE, Needs, register
 from rlrun.types import MASK, Batch, HeadSpec, Tensor
-
-LOSSES = {"huber": "huber_loss", "mse": "mse_loss"}  # our names of torch's functions
 
 
 @dataclass
