@@ -49,15 +49,17 @@ class Actor(Agent):
         if explore and env_steps < self.random_steps:
             return self.policy.uniform(len(obs), self.rng, mask), memory, NOTHING
         output = self.forward(obs)
-        if not explore:
-            return self.policy.mode(output, mask), memory, NOTHING
+        return self.tried(output, mask) if explore else self.policy.mode(output, mask), memory, NOTHING
+
+    def tried(self, output: Array, mask: Array | None = None) -> Array:
+        """Actions that explore, from what the policy's head says."""
         drawn, _ = self.policy.sample(output, self.rng, mask)
-        return self.policy.action(drawn), memory, NOTHING
+        return self.policy.action(drawn)
 
 
 @dataclass
 class NoiseConfig(Bounded):
-    """Noise on top of the actions of a deterministic policy, while it explores."""
+    """Noise on top of a policy's actions, while it explores."""
 
     # gaussian (anew at every step) | ornstein_uhlenbeck (goes on through an episode, from 0) | none
     kind: Annotated[str, OneOf("gaussian", "ornstein_uhlenbeck", "none")] = "gaussian"
@@ -73,7 +75,7 @@ class NoiseConfig(Bounded):
 
 
 class NoisyActor(Actor):
-    """Plays a deterministic policy, with noise on top while exploring; what goes beyond the bounds is cut off.
+    """Plays a policy's mode, with noise on top while exploring; what goes beyond the bounds is cut off.
 
     Noise that goes on through an episode is the agent's memory, so every environment has its own.
 
@@ -81,6 +83,7 @@ class NoisyActor(Actor):
         policy: its mode is what is played.
         low, high: bounds of the actions [*action].
         noise: what is added.
+        samples: it is added to what the policy samples, and not to its mode.
     """
 
     replays_memory = False
@@ -95,8 +98,10 @@ class NoisyActor(Actor):
         low: Array,
         high: Array,
         noise: NoiseConfig,
+        samples: bool = False,
     ):
         super().__init__(forward, policy, rng, random_steps)
+        self.samples = samples
         self.low, self.high, self.half, self.noise = low, high, high / 2 - low / 2, noise
         goes_on = noise.kind == "ornstein_uhlenbeck"
         self.process = OrnsteinUhlenbeck(theta=noise.theta, sigma=noise.std, dt=noise.dt) if goes_on else None
@@ -107,13 +112,14 @@ class NoisyActor(Actor):
     def act(
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
-        if explore and env_steps < self.random_steps:
-            return self.policy.uniform(len(obs), self.rng), memory, NOTHING
-        action = self.policy.mode(self.forward(obs))
-        if not explore or self.noise.kind == "none":
+        action, _, _ = super().act(obs, None, explore=explore, env_steps=env_steps)
+        if not explore or env_steps < self.random_steps or self.noise.kind == "none":
             return action, memory, NOTHING
         if self.process is None or memory is None:
             noise = self.noise.std * self.rng.standard_normal(action.shape, np.float32)
         else:
             noise = memory = self.process(memory, self.rng)
         return np.minimum(np.maximum(action + self.half * noise, self.low), self.high), memory, NOTHING
+
+    def tried(self, output: Array, mask: Array | None = None) -> Array:
+        return super().tried(output, mask) if self.samples else self.policy.mode(output, mask)

@@ -243,6 +243,19 @@ def test_greedy_play_has_no_noise(kind: str) -> None:
     np.testing.assert_allclose(action, [MIDDLE.tolist()] * 2)
 
 
+def test_noise_stands_on_top_of_what_a_stochastic_policy_samples() -> None:
+    """Of independent deviations .05 and .1 in units of half the range, small enough that no squash or bound is felt."""
+    obs, size = np.zeros((20_000, 3), np.float32), len(LOW)
+    output = np.concatenate([np.zeros((20_000, size)), np.full((20_000, size), np.log(0.05))], 1).astype(np.float32)
+    policy = SquashedGaussian((size,), LOW, HIGH, log_std="state")
+    rng, noise = np.random.default_rng(0), NoiseConfig("gaussian", std=0.1)
+    actor = NoisyActor(lambda _: output, policy, rng, low=LOW, high=HIGH, noise=noise, samples=True)
+    action, _, _ = actor.act(obs, None, explore=True, env_steps=0)
+    np.testing.assert_allclose(action.std(0), (0.05**2 + 0.1**2) ** 0.5 * HALF, rtol=0.03)
+    greedy, _, _ = actor.act(obs, None, explore=False, env_steps=0)
+    np.testing.assert_allclose(greedy, np.broadcast_to(MIDDLE, greedy.shape), atol=1e-6)
+
+
 def test_actions_are_uniform_until_the_warm_up_is_over() -> None:
     actor, obs = noisy("none", 0.1, random_steps=100), np.zeros((5000, 3), np.float32)
     action, _, _ = actor.act(obs, None, explore=True, env_steps=99)

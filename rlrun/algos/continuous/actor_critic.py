@@ -61,6 +61,7 @@ class ActorCriticConfig(ReplayConfig):
     tau: Annotated[float, Above0(1)] | None = 0.005  # type: ignore[assignment]
     critics: CriticsConfig = field(default_factory=CriticsConfig)  # what judges the actor
     policy_delay: Count = 1  # gradient steps of the critics for each of the actor
+    noise: NoiseConfig = field(default_factory=lambda: NoiseConfig("none"))  # on top of the actions that explore
     # rewards are divided such that discounted returns have unit deviation and stay within this; null: as they are
     return_bound: Positive | None = None
     reset_every: Count | None = None  # env steps after which all networks begin anew, time and again; null: never
@@ -69,13 +70,6 @@ class ActorCriticConfig(ReplayConfig):
         super().__post_init__()
         if self.tau is None and self.target_update_interval is not None:
             raise ConfigError("target_update_interval", "has no meaning with tau=null", "write null")
-
-
-@dataclass
-class DeterministicConfig(ActorCriticConfig):
-    """Options of every actor that plays one action, and explores by noise on top of it."""
-
-    noise: NoiseConfig = field(default_factory=NoiseConfig)  # on top of the actions that explore
 
 
 class ActorCritic(ReplayLearner):
@@ -299,11 +293,11 @@ def critic_head(cfg: ActorCriticConfig, env: EnvSpec) -> HeadSpec:
     )
 
 
-def noisy_actor(kit: Kit, network: Any, policy: Distribution, cfg: DeterministicConfig) -> NoisyActor:
-    """Who plays what an actor [E, A] says, squashed into the bounds."""
+def noisy_actor(kit: Kit, network: Any, policy: Distribution, cfg: ActorCriticConfig, **how: Any) -> NoisyActor:
+    """Who plays what an actor [E, A] says, squashed into the bounds, with noise on top."""
     space: Any = kit.env.action_space
     bounds = {"low": space.low, "high": space.high}
-    return NoisyActor(networks.Inference(network), policy, kit.rng, cfg.random_steps, noise=cfg.noise, **bounds)
+    return NoisyActor(networks.Inference(network), policy, kit.rng, cfg.random_steps, noise=cfg.noise, **bounds, **how)
 
 
 def footprint(outputs: Callable[[EnvSpec], int], targets: int) -> Footprint:

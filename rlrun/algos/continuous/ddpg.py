@@ -25,7 +25,7 @@ from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.actor_critic import (
     NOTHING,
     ActorCritic,
-    DeterministicConfig,
+    ActorCriticConfig,
     actor_head,
     critic_head,
     footprint,
@@ -39,7 +39,7 @@ from rlrun.types import Batch, Tensor
 
 
 @dataclass
-class DDPGConfig(DeterministicConfig):
+class DDPGConfig(ActorCriticConfig):
     """Deep deterministic policy gradient."""
 
     name: str = "ddpg"  # registered name of the algorithm

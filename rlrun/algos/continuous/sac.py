@@ -26,9 +26,17 @@ import torch
 from rlrun import networks
 from rlrun.agents.actor import Actor
 from rlrun.algos.algorithm import Kit
-from rlrun.algos.continuous.actor_critic import ActorCritic, ActorCriticConfig, actor_head, critic_head, footprint
+from rlrun.algos.continuous.actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    actor_head,
+    critic_head,
+    footprint,
+    noisy_actor,
+)
 from rlrun.checks import Above0, AutoOr, Positive, Within
 from rlrun.compute.update import Aux
+from rlrun.errors import ConfigError
 from rlrun.ops.critics import Returns
 from rlrun.ops.fields import allowed
 from rlrun.registry import ANY_SPACE, Needs, register
@@ -93,7 +101,16 @@ class SAC(ActorCritic):
         trained = ("actor", "log_alpha") if learned else ("actor",)
         super().__init__(cfg, kit, {"critics_target": "critics"}, kit.generator, trained)
         self.log_alpha, self.masked = self.nets.log_alpha, env.obs_space.masked
-        self.agent = Actor(networks.Inference(self.nets.actor), self.policy, kit.rng, cfg.random_steps, self.masked)
+        self.agent = self.explorer(kit)
+
+    def explorer(self, kit: Kit) -> Actor:
+        """Who samples the policy; with noise on top where rewards are too seldom for what it samples to meet one."""
+        actor, noise = self.nets.actor, self.cfg.noise.kind
+        if noise == "none":
+            return Actor(networks.Inference(actor), self.policy, kit.rng, self.cfg.random_steps, self.masked)
+        if self.discrete:
+            raise ConfigError("algo.noise.kind", f"{noise} has no meaning for discrete actions", "write none")
+        return noisy_actor(kit, actor, self.policy, self.cfg, samples=True)
 
     def build(self, kit: Kit) -> networks.Nets:
         nets = kit.nets(actor=actor_head(outputs(kit.env)), critics=critic_head(self.cfg, kit.env))

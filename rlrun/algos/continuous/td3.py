@@ -14,16 +14,17 @@ an action's range, like the noise that explores.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from rlrun import networks
+from rlrun.agents.actor import NoiseConfig
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.actor_critic import (
     ActorCritic,
-    DeterministicConfig,
+    ActorCriticConfig,
     actor_head,
     critic_head,
     footprint,
@@ -36,11 +37,12 @@ from rlrun.types import Batch, Tensor
 
 
 @dataclass
-class TD3Config(DeterministicConfig):
+class TD3Config(ActorCriticConfig):
     """Twin delayed deep deterministic policy gradient."""
 
     name: str = "td3"  # registered name of the algorithm
     policy_delay: Count = 2  # gradient steps of the critics for each of the actor, with which all targets follow
+    noise: NoiseConfig = field(default_factory=NoiseConfig)  # on top of the actions that explore
     target_noise: NotNegative = 0.2  # deviation of a target's action, in units of half its range
     noise_clip: NotNegative = 0.5  # beyond which that noise is cut off
 
