@@ -69,9 +69,8 @@ class Children(AsyncVectorEnv):
                 context=offspring.start_method(__name__),
                 autoreset_mode=autoreset_mode,
             )
-        Finalize(
-            self, offspring.kill, (self.processes,), exitpriority=100
-        )  # before multiprocessing waits for them at exit
+        # before multiprocessing waits for them at exit
+        Finalize(self, offspring.kill, (self.processes,), exitpriority=100)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         self._seeds, self._doing, self._actions = seed, "reset()", None
