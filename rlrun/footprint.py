@@ -6,6 +6,7 @@
     network     footprint(cfg, obs_space, *heads)       -> how many parameters
                 remembers(cfg, *heads)                  -> how many numbers it carries from step to step
     algo        footprint(cfg, env, parameters)         parameters(*heads): how many its network has
+    experience  footprint(cfg, environments, algo, num_envs=, total_timesteps=) -> needs    algo: the learner, built
 
 A component that declares nothing is not counted.
 """

@@ -598,7 +598,7 @@ def bench_transport(options: argparse.Namespace) -> list[Measurement]:
     import numpy as np
 
     from rlrun.experience.actors.crew import Delivery
-    from rlrun.experience.actors.slots import Slots
+    from rlrun.experience.actors.slots import Content, Slots
     from rlrun.experience.actors.source import _beside
     from rlrun.experience.rows import Rows
     from rlrun.types import Chunk, EnvSpec, Rollout, Space
@@ -610,7 +610,7 @@ def bench_transport(options: argparse.Namespace) -> list[Measurement]:
     found = []
     for steps, envs in ((5, 1), (5, 8), (20, 8), (128, 8)):
         spec = EnvSpec("pictures", pictures, actions, num_envs=envs)
-        slots, whole = Slots(spec, steps, {}, 1), Rows(EnvSpec("pictures", pictures, actions, 2 * envs), steps)
+        slots, whole = Slots(Content(spec, steps), 1), Rows(EnvSpec("pictures", pictures, actions, 2 * envs), steps)
         sweep = np.random.default_rng(0).integers(256, size=(envs, *pictures.shape), dtype=np.uint8)
 
         def move(slots: Any = slots, whole: Any = whole, steps: int = steps, sweep: Any = sweep) -> None:

@@ -1,7 +1,7 @@
 """Whether a run fits into memory: what its parts declare that they will allocate, against what the machine has free.
 
 It is asked before anything is made. What is estimated are the large arrays: replay, rollouts, tables, parameters with
-their gradients and moments, environments.
+their gradients and moments, environments, actors and what they share.
 """
 
 from __future__ import annotations
@@ -48,6 +48,18 @@ def of_run(config: Any, env: EnvSpec, learns: bool = True) -> list[Need]:
         found += footprint(config.buffer, env) if footprint else []
     footprint, stored = registry.get("algo", config.algo.name).footprint, getattr(config.buffer, "capacity", 0)
     return found + list(footprint(config.algo, env, _Parameters(config.network, env, stored)) if footprint else [])
+
+
+def of_source(config: Any, environments: Any, algo: Any) -> list[Need]:
+    """What the source of experience declares beside, which depends on what the agent records.
+
+    Args:
+        algo: the learner, with its networks.
+    """
+    footprint, total = registry.get("experience", config.experience.name).footprint, config.total_timesteps
+    if footprint is None:
+        return []
+    return list(footprint(config.experience, environments, algo, num_envs=config.env.num_envs, total_timesteps=total))
 
 
 class _Parameters(NamedTuple):

@@ -52,7 +52,8 @@ def attempt(
         heartbeat(run_dir.status),
         recorded(run_dir, parts.interrupt) as record,
     ):
-        for message in [*messages, *memory.notice(memory.of_run(parts.cfg, parts.spec))]:
+        needs = memory.of_run(parts.cfg, parts.spec) + memory.of_source(parts.cfg, parts.environments, parts.algo)
+        for message in [*messages, *memory.notice(needs)]:
             log.info("%s", message)
         run_dir.amend_meta(**roots(parts.seeds), **parts.known)
         run, callbacks = build.begin(parts, run_dir), build.callbacks(parts.cfg, run_dir, made.own)

@@ -15,7 +15,7 @@ import torch
 
 from rlrun import networks, registry
 from rlrun.algos.algorithm import Algorithm, Kit
-from rlrun.config import plugins, schema
+from rlrun.config import memory, plugins, schema
 from rlrun.config.schema import RunConfig
 from rlrun.config.validate import callback_factory, check_fit
 from rlrun.custom import one_line
@@ -174,6 +174,8 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
         total_timesteps=config.total_timesteps,
     )
     algo = learner(where, buffer, sampling)
+    if needs := memory.of_source(config, where.environments, algo):
+        memory.check(config, [*memory.of_run(config, where.spec), *needs])
     source = make(
         "experience",
         config.experience,

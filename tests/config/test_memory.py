@@ -80,6 +80,14 @@ REFUSED = [
     (["algo=eps_greedy", "env=bandit/bernoulli", "env.bandits=1000", "env.arms=1000000"], "env.arms"),
     (["algo=ucb", "env=bandit/gaussian", "env.arms=1000", "env.bandits=1000000"], "env.bandits"),
     (["algo=bootstrap", "env=bandit/bernoulli", "network.hidden=[30000,30000]"], "network.hidden"),
+    (
+        ["algo=ppo", "env=cartpole", "experience=actors", "experience.actors=500", "env.num_envs=500"],
+        "experience.actors",
+    ),
+    (
+        ["algo=ppo", "env=cartpole", "experience=actors", "algo.n_steps=2000000", "experience.ahead=9"],
+        "experience.ahead",
+    ),
     (["algo=lin_ucb", "env=bandit/bernoulli", "env.bandits=3000", "env.arms=1000", "env.context=one_hot"], "env.id"),
 ]
 
@@ -95,7 +103,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
     assert not Path("run").exists()
 
 
-@pytest.mark.parametrize("number", [1, 2, 4, 5])
+@pytest.mark.parametrize("number", [1, 2, 4, 5, 13, 14])
 def test_the_value_that_is_named_fits(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     words, key = REFUSED[number]
     cli.main([*words, "hydra.run.dir=run"])

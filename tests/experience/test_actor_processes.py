@@ -18,9 +18,11 @@ import torch
 from conftest import Nursery, Rlrun
 from torch import nn
 
-from rlrun.experience.actors.crew import Delivery
+from rlrun.config import memory
+from rlrun.experience.actors.actor import Actor
+from rlrun.experience.actors.crew import Delivery, Order
 from rlrun.experience.actors.shared import Shared
-from rlrun.experience.actors.slots import Slots
+from rlrun.experience.actors.slots import Content, Slots
 from rlrun.experience.actors.weights import Weights
 from rlrun.testing import learner
 from rlrun.types import Chunk, EnvSpec, EpisodeStat, Gradients, Rollout, Space
@@ -88,7 +90,7 @@ RECORDS = Space("dict", (), RECORD, fields=PARTS)
 @pytest.mark.parametrize("space", [PICTURES, RECORDS])
 def test_a_chunk_comes_out_of_a_slot_as_it_went_in(space: Space) -> None:
     env, rng = EnvSpec("any", space, ACTIONS, num_envs=2), np.random.default_rng(0)
-    slots = Slots(env, 3, {"memory": ((2, 4), np.dtype(np.float32))}, count=2)
+    slots = Slots(Content(env, 3, {"memory": ((2, 4), np.dtype(np.float32))}), count=2)
     for slot, sweeps in ((0, 3), (1, 2), (0, 1)):
         rows = slots.rows(slot)
         assert rows is not None
@@ -118,13 +120,44 @@ def test_a_chunk_comes_out_of_a_slot_as_it_went_in(space: Space) -> None:
 
 def test_a_gradient_comes_out_of_a_slot_as_it_went_in() -> None:
     env = EnvSpec("any", PICTURES, ACTIONS, num_envs=2)
-    slots = Slots(env, 3, {}, 1, gradients=4, aux=("loss", "entropy"))
+    slots = Slots(Content(env, 3, gradients=4, aux=("loss", "entropy")), 1)
     sent = Gradients(np.arange(4, dtype=np.float32), {"entropy": 0.1, "loss": 2.5}, 6, 5)
     assert slots.rows(0) is None
     slots.put(0, Delivery(Chunk(6, [], sent), 5))
     (env_steps, _, found), version = slots.get(0)
     assert (env_steps, version, found.aux, found.env_steps, found.policy_version) == (6, 5, sent.aux, 6, 5)
     assert found.values.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="nobody tells how much of a file is in memory")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["algo=ppo", "env=pendulum", "algo.n_steps=300", "network=gru", "network.memory_size=250"],
+        ["algo=acer", "env=mountaincar", "algo.n_steps=300", "network=lstm", "network.memory_size=120"],
+        ["algo=a3c", "env=pendulum", "algo.asynchronous=true", "network.hidden=[300,300]"],
+    ],
+)
+def test_slots_take_as_much_memory_as_was_foretold(words: list[str]) -> None:
+    words = [*words, "~tuned", "env.num_envs=4", "experience=actors", "experience.ahead=2"]
+    with closing(learner(*words).parts) as made:
+        needs = memory.of_source(made.cfg, made.environments, made.algo)
+        foretold = next(need for need in needs if need.key == "experience.ahead")
+        crew: Any = made.source.crew
+        for place in crew.places:
+            seeds, steps = [1, 2], made.algo.rollout_steps
+            with closing(made.environments.train(2)) as envs:
+                actor = Actor(made.algo, made.algo.agent, envs, place.envs, 4, seeds, rows=place.slots.rows(0))
+                for slot in range(3):
+                    actor.collect(Order(steps, 0), 0, place.slots.rows(slot))
+                    place.slots.put(slot, actor.deliver())
+        for version in range(2):
+            crew.weights.write(version)
+        shared = [crew.weights.shared, *(place.slots.shared for place in crew.places)]
+        taken = sum(os.fstat(each._descriptor).st_blocks * 512 for each in shared)
+        assert foretold.bytes == pytest.approx(taken, rel=0.05)
+        weights = sum(p.numel() * 4 for p in made.algo.agent.network.parameters())  # type: ignore[attr-defined]
+        assert foretold.bytes - 3 * foretold.each == 2 * weights
 
 
 def test_an_actor_that_is_killed_ten_times_loses_what_it_had_not_delivered_and_nothing_else() -> None:

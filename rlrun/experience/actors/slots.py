@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,42 +21,72 @@ EPISODE = [("return", "f8"), ("length", "i8"), ("env", "i8")]
 HEAD = [("sweeps", "i8"), ("version", "i8"), ("ends", "i8"), ("episodes", "i8")]
 
 
-class Slots:
-    """Room for some chunks of one actor. Both sides have one, on the same memory.
+class Content(NamedTuple):
+    """What an actor sends.
 
     Args:
         env: of the actor's E environments.
         steps: T, sweeps of a chunk at most.
         extras: what the agent records: name -> shape and type for one sweep, [E, ...].
-        count: slots.
         gradients: how many numbers a gradient has, where gradients are sent in place of rollouts.
         aux: the names of what is said of a gradient.
     """
 
-    def __init__(
-        self,
-        env: EnvSpec,
-        steps: int,
-        extras: Mapping[str, Form],
-        count: int,
-        gradients: int = 0,
-        aux: tuple[str, ...] = (),
-    ):
-        obs, action, each = env.obs_space, env.action_space, (count, steps, env.num_envs)
-        most, flag = steps * env.num_envs, np.dtype(bool)
+    env: EnvSpec
+    steps: int
+    extras: Mapping[str, Form] = {}
+    gradients: int = 0
+    aux: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, algo: Algorithm, env: EnvSpec, place: range, num_envs: int, env_steps: int) -> Content:
+        """What goes to an algorithm.
+
+        Args:
+            env: of the environments at `place` among the run's `num_envs`.
+            env_steps: at which it is tried what the agent records.
+        """
+        if algo.sends == "gradients":
+            return cls(env, algo.rollout_steps, {}, algo.gradient_size, algo.gradient_aux)
+        return cls(env, algo.rollout_steps, recorded(algo, env, place, num_envs, env_steps))
+
+    @property
+    def nbytes(self) -> int:
+        """Of one chunk; but for the episodes that end in it, each with an observation."""
+        forms = self.forms(1)
+        written = forms.keys() - {"episodes", "ends", "final_obs"}
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in map(forms.__getitem__, written))
+
+    def forms(self, count: int) -> dict[str, Form]:
+        """The arrays of so many chunks."""
+        env, steps, obs, action = self.env, self.steps, self.env.obs_space, self.env.action_space
+        each, most, flag = (count, steps, env.num_envs), steps * env.num_envs, np.dtype(bool)
         forms: dict[str, Form] = {"head": ((count,), np.dtype(HEAD)), "sweeps": ((1,), np.dtype(np.int64))}
         forms["episodes"] = ((count, most), np.dtype(EPISODE))
-        if gradients:
-            forms["gradients"] = ((count, gradients), np.dtype(np.float32))
-            forms["aux"] = ((count, len(aux)), np.dtype(np.float64))
+        if self.gradients:
+            forms["gradients"] = ((count, self.gradients), np.dtype(np.float32))
+            forms["aux"] = ((count, len(self.aux)), np.dtype(np.float64))
         else:
             forms["obs"] = ((count, steps + 1, env.num_envs, *obs.shape), obs.dtype)
             forms["action"] = ((*each, *action.shape), action.dtype)
             forms |= {"reward": (each, np.dtype(np.float32)), "terminated": (each, flag), "truncated": (each, flag)}
-            forms |= {f"extra {key}": ((*each, *shape[1:]), dtype) for key, (shape, dtype) in extras.items()}
+            forms |= {f"extra {key}": ((*each, *shape[1:]), dtype) for key, (shape, dtype) in self.extras.items()}
             forms |= {"ends": ((count, most), np.dtype(np.int64)), "final_obs": ((count, most, *obs.shape), obs.dtype)}
-        self.count, self.aux, self.envs, self.shared = count, aux, env.num_envs, Shared(forms)
-        self._extras = tuple(extras)
+        return forms
+
+
+class Slots:
+    """Room for some chunks of one actor. Both sides have one, on the same memory.
+
+    Args:
+        content: of a chunk.
+        count: slots.
+    """
+
+    def __init__(self, content: Content, count: int):
+        self.count, self.aux, self.envs = count, content.aux, content.env.num_envs
+        self.shared = Shared(content.forms(count))
+        self._extras = tuple(content.extras)
 
     @property
     def swept(self) -> Array:
