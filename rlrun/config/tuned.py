@@ -31,6 +31,16 @@ def entry_of(env_id: str) -> str:
     return next((option for option in sorted(ids) if ids[option] == env_id), "")
 
 
+def env_of(experiment: str) -> str:
+    """The option of `env` that an experiment overrides; empty if it leaves the environment alone."""
+    defaults = _read(folders.files("experiment").get(experiment)).get("defaults")
+    for entry in defaults if isinstance(defaults, list) else ():
+        for key, option in entry.items() if isinstance(entry, dict) else ():
+            if key.removeprefix("override ").lstrip("/") == "env":
+                return str(option)
+    return ""
+
+
 def fitting(words: Sequence[str], loader: ConfigLoader) -> list[str]:
     """The words, with tuned values left out if the user chose another network or buffer than they were found with."""
     replaced = {_name(word) for word in words} & OPTIONAL
@@ -92,14 +102,19 @@ def _pair(made: Mapping[str, str], env: Mapping[str, Any]) -> str:
     return f"{made['algo']}-{entry_of(env_id) or env_id}"
 
 
-@functools.cache
 def _env_id(file: Path | None) -> str | None:
     """The id that a file of the group `env` sets."""
+    return _read(file).get("id")
+
+
+@functools.cache
+def _read(file: Path | None) -> Mapping[str, Any]:
+    """What a YAML says; nothing if there is none, or if it cannot be read, which is told when it is composed."""
     try:
         data = yaml.safe_load(file.read_bytes()) if file else None
     except (yaml.YAMLError, UnicodeDecodeError, OSError):
-        return None  # named when it is composed
-    return data.get("id") if isinstance(data, dict) else None
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _component(cfg: DictConfig, kind: str) -> tuple[str | None, str | None]:

@@ -86,6 +86,13 @@ def test_an_environment_given_by_id_has_nothing_of_cartpole():
     assert not any("cartpole" in source for source in found.provenance.values())
 
 
+def test_an_id_alone_is_one_of_the_experiment_s_kind_of_environment_unless_it_has_a_yaml_of_its_own():
+    found = data("experiment=breakout_dqn", "env.id=ALE/Pong-v5")["env"]
+    assert (found["name"], found["id"]) == ("atari", "ALE/Pong-v5")
+    assert data("experiment=nature_dqn_cartpole", "env.id=Acrobot-v1")["env"]["id"] == "Acrobot-v1"
+    assert not composed("experiment=nature_dqn_cartpole", "env.id=Acrobot-v1").provenance["env.id"].startswith("env/")
+
+
 def test_an_experiment_chooses_components_and_loses_against_the_command_line():
     words = ["experiment=nature_dqn_cartpole"]
     assert data(*words)["algo"]["target_update_interval"] == 500
