@@ -13,6 +13,7 @@ the frames before its end.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -210,6 +211,19 @@ class Rules:
         self.fire = asked.fire_reset and Action.FIRE in buttons
 
 
+def _first_processor(threads: int) -> int:
+    """Where to bind the threads, one to each processor from this one on; -1 to leave that to the system.
+
+    Linux wakes two of them on one processor now and then, and leaves them there while the other one idles: a step then
+    takes twice its time, in some runs nearly every one. Games go to whichever thread is free, so no thread that shares
+    its processor with something else holds up the others.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return -1
+    processors = os.sched_getaffinity(0)
+    return 0 if processors == set(range(os.cpu_count() or 0)) and threads >= len(processors) else -1
+
+
 class AtariVector(gym.vector.VectorEnv):
     """Games in the threads of ALE's own vector: each as `AtariGame` with the same arguments shows it.
 
@@ -236,6 +250,7 @@ class AtariVector(gym.vector.VectorEnv):
             game,
             num_envs,
             num_threads=asked.threads,
+            thread_affinity_offset=_first_processor(asked.threads or num_envs),
             max_num_frames_per_episode=NEVER,
             repeat_action_probability=asked.sticky,
             full_action_space=asked.full_action_space,
@@ -259,9 +274,12 @@ class AtariVector(gym.vector.VectorEnv):
         self._fire = buttons.index(Action.FIRE) if Action.FIRE in buttons else 0
         self._rules = Rules(asked, buttons)
         self._max_steps = asked.max_steps
-        self._steps, self._lives = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
+        self._clock, self._first_cut = 0, 0  # steps so far, and the one at which a game would be too long
+        self._start = np.zeros(num_envs, np.int64)  # the clock when each game began
+        self._lives = [0] * num_envs
         self._life_began, self._begun = np.zeros(num_envs, bool), False  # whether any did
         self._uncut = np.zeros(num_envs, bool)
+        self._strength = np.ones(num_envs, np.float32)  # of pressing a paddle, where one is played with
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -277,8 +295,8 @@ class AtariVector(gym.vector.VectorEnv):
             seed = range(seed, seed + self.num_envs)
         seeds = np.full(self.num_envs, -1) if seed is None else np.array([-1 if s is None else s for s in seed])
         obs, info = self._games.reset(seed=seeds[mask], options={"reset_mask": mask})
-        self._steps[mask] = 0
-        self._lives[mask] = info["lives"][mask]
+        self._count_from_now(mask)
+        self._lives = np.where(mask, info["lives"], self._lives).tolist()
         self._life_began[mask] = False
         self._begun = bool(self._life_began.any())
         return obs[:, 0], {"lives": info["lives"]}
@@ -286,10 +304,13 @@ class AtariVector(gym.vector.VectorEnv):
     def step(self, action: Array) -> tuple[Array, Array, Array, Array, Info]:
         if self._begun and self._rules.fire:
             action = np.where(self._life_began, self._fire, action)
-        obs, reward, over, _, told = self._games.step(action)
+        self._games.ale.send(action, self._strength)
+        obs, reward, over, _, told = self._games.ale.recv()
         lives = told["lives"]
-        self._steps += 1
-        if not (self._begun or over.any() or (lives != self._lives).any() or self._steps.max() >= self._max_steps):
+        self._clock += 1
+        # Lists: the games wait until this is known, and NumPy takes longer to say that nothing happened.
+        eventful = self._begun or True in over.tolist() or lives.tolist() != self._lives
+        if not eventful and self._clock < self._first_cut:
             return obs[:, 0], reward, over, self._uncut, {"lives": lives}
         return self._eventful(obs[:, 0], reward.astype(np.float64), over, lives, told.get("final_obs", obs)[:, 0])
 
@@ -297,21 +318,27 @@ class AtariVector(gym.vector.VectorEnv):
         self, obs: Array, reward: Array, over: Array, lives: Array, last: Array
     ) -> tuple[Array, Array, Array, Array, Info]:
         """A step in which a life or a game may have ended; `last` has the last pictures of games that are over."""
-        rules, began = self._rules, self._life_began
-        cut = (self._steps >= self._max_steps) & ~over
-        lost = (lives < self._lives) & ~over
+        rules, began, before = self._rules, self._life_began, np.array(self._lives)
+        cut = (self._clock - self._start >= self._max_steps) & ~over
+        lost = (lives < before) & ~over
         began[:] = lost & (lives > 0)
-        reward[lost | (over & (self._lives > 0))] -= rules.penalty
+        reward[lost | (over & (before > 0))] -= rules.penalty
         terminated = over | began if rules.terminal else over
         info: Info = {"lives": lives}
         if (terminated | cut).any():
             info |= {"final_obs": np.where(over.reshape(-1, *[1] * (obs.ndim - 1)), last, obs)}
             info |= {GOES_ON: terminated & ~over & ~cut}
-        self._steps[over], self._lives = 0, np.array(lives)
+        self._count_from_now(over)
+        self._lives = lives.tolist()
         if cut.any():
             obs, _ = self.reset(options={"reset_mask": cut})
         self._begun = bool(began.any())
         return obs, reward, terminated, cut & ~terminated, info
+
+    def _count_from_now(self, games: Array) -> None:
+        """Of these [E] new ones have begun."""
+        self._start[games] = self._clock
+        self._first_cut = int(self._start.min()) + self._max_steps
 
     def close_extras(self, **kwargs: Any) -> None:
         self._games.close()

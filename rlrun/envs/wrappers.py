@@ -68,13 +68,16 @@ class TransformReward(VectorWrapper):
 
     def step(self, action: Array) -> Step:
         step = self.env.step(action)
+        if not np.count_nonzero(step.reward):  # 0 remains 0: in most games most steps are worth nothing
+            return step
         return step._replace(reward=transformed(step.reward, self._scale, self._clip))
 
 
 def transformed(reward: Array, scale: float, clip: float | None) -> Array:
-    """Rewards [...] float32, scaled and then limited."""
-    reward = reward * np.float32(scale)
-    return reward if clip is None else np.minimum(np.maximum(reward, -clip, out=reward), clip, out=reward)
+    """Rewards [...] float32, scaled and then limited; the array itself where that changes nothing."""
+    if scale != 1:
+        reward = reward * np.float32(scale)
+    return reward if clip is None else np.minimum(np.maximum(reward, -clip), clip)
 
 
 class FrameStack(VectorWrapper):

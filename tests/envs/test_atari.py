@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -56,6 +57,27 @@ def test_the_vector_is_as_many_single_games(game: str, steps: int, options: dict
                 obs, _ = alone.reset()
             np.testing.assert_array_equal(obs, together[0][e])
     assert ends or game == "pong" or "sticky" in options
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are bound to processors on Linux alone")
+def test_as_many_threads_as_processors_have_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are fewer threads, or not all processors are ours, the system places them."""
+    ours = os.sched_getaffinity(0)
+    if ours != set(range(os.cpu_count() or 0)):
+        pytest.skip("not all processors are ours")
+
+    def placed(threads: int) -> list[set[int]]:
+        before = set(os.listdir("/proc/self/task"))
+        vector = AtariVector(len(ours), "pong", threads=threads, screen_size=36)
+        places = [os.sched_getaffinity(int(task)) for task in set(os.listdir("/proc/self/task")) - before]
+        vector.close()
+        return sorted(places, key=min)
+
+    assert placed(0) == placed(len(ours)) == [{processor} for processor in sorted(ours)]
+    if len(ours) > 1:
+        assert placed(1) == [ours]
+    monkeypatch.setattr(os, "cpu_count", lambda: len(ours) + 1)
+    assert placed(0) == [ours] * len(ours)
 
 
 def test_a_game_is_saved_at_any_time() -> None:

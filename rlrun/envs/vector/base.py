@@ -45,7 +45,6 @@ class Vector:
         self._length: Any = [0] * self.num_envs
         self._floats = self.obs.reshape(-1) if self.obs.dtype.kind == "f" else None
         self._float_fields = [name for name, part in spec.obs_space.fields.items() if part.dtype.kind == "f"]
-        self._no_more = [False] * self.num_envs
         self._proof = NOT_ASKED
         self.caveat = f"{NEW_EPISODES}: {NOT_ASKED.reason}"  # in what a resumed vector differs; "" if in nothing
 
@@ -175,15 +174,31 @@ class Vector:
         drawn = (np.random.SeedSequence([int(x) for x in life]).generate_state(1)[0] for life in lived)
         return [int(seed) & LARGEST_SEED for seed in drawn]
 
+
+class Together(Vector):
+    """Base of those that step all environments in one call, and of which all wait from one call to the next.
+
+    What a processor has not done for a while takes it longer, so every NumPy call counts in that time.
+    """
+
+    def __init__(self, spec: EnvSpec, actions: ActionMap):
+        super().__init__(spec, actions)
+        self._books = np.zeros((2, self.num_envs))
+        self._return, self._length = self._books
+        self._added = np.ones((2, self.num_envs))  # by a step: its reward and 1
+        self._no_more = [False] * self.num_envs
+
     def _digest(self, action: Array, result: tuple[Any, Any, Any, Any, dict[str, Any]]) -> Step:
         """A Step from what a Gymnasium vector in SAME_STEP mode returned."""
         obs, reward, terminated, truncated, info = result
         self.obs[:] = obs
-        self._return += reward
-        self._length += 1
+        self._added[0] = reward
+        self._books += self._added
         final_obs: dict[int, Array] = {}
         episodes: list[EpisodeStat] = []
-        ended = (terminated | truncated).nonzero()[0].tolist()
+        ended: list[int] = []
+        if np.count_nonzero(terminated) or np.count_nonzero(truncated):
+            ended = (terminated | truncated).nonzero()[0].tolist()
         if ended and "final_obs" not in info:
             raise EnvError(f"{self.spec.id}: an episode ended, but its last observation is not in info['final_obs']")
         goes_on = info.get(GOES_ON, self._no_more)

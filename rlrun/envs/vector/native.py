@@ -15,7 +15,7 @@ from rlrun.envs.faults import Nonsense, described, is_ours, shown, step_of
 from rlrun.envs.recipe import Recipe
 from rlrun.envs.spaces import COMPOSITE, ActionMap, read_spec
 from rlrun.envs.state import Proof, Unsaveable
-from rlrun.envs.vector.base import Vector
+from rlrun.envs.vector.base import Together
 from rlrun.envs.vector.in_process import InProcess, in_process
 from rlrun.errors import ConfigError, EnvError
 from rlrun.types import Array, StateDict, Step, VectorEnv
@@ -23,7 +23,7 @@ from rlrun.types import Array, StateDict, Step, VectorEnv
 log = logging.getLogger(__name__)
 
 
-class Native(Vector):
+class Native(Together):
     """An environment's own vector, which must reset in the same step. Most have one random stream, not one per env.
 
     One whose metadata say `"seeds": "each"` takes a seed for every environment, and starts those of a `reset_mask`.
@@ -40,7 +40,6 @@ class Native(Vector):
         _require_same_step(envs)
         _require_one_part(envs)
         super().__init__(read_spec(envs, envs.single_observation_space, actions, envs.num_envs), actions)
-        self._return, self._length = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
         self.envs = envs
         self._seeds_each = envs.metadata.get("seeds") == "each"
         self._inner: Any = envs.unwrapped  # what may have a state_dict
@@ -114,8 +113,9 @@ class Native(Vector):
         reward = np.asarray(reward)
         if reward.shape != (self.num_envs,) or reward.dtype.kind not in "biuf":
             raise Nonsense(f"its rewards are {reward.dtype} {reward.shape}, not a number per environment")
+        whole = reward.dtype.kind != "f"  # and none too large
         reward = reward.astype(np.float64)
-        if not (sum(map(abs, reward.tolist())) <= LARGEST or (np.abs(reward) <= LARGEST).all()):
+        if not (whole or sum(map(abs, reward.tolist())) <= LARGEST or (np.abs(reward) <= LARGEST).all()):
             raise Nonsense(f"the rewards are {shown(reward.tolist())}")
         return reward
 

@@ -11,12 +11,12 @@ from rlrun.envs import state as env_state
 from rlrun.envs.info import means
 from rlrun.envs.recipe import Recipe
 from rlrun.envs.state import Proof
-from rlrun.envs.vector.base import Vector
+from rlrun.envs.vector.base import Together
 from rlrun.envs.vector.children import Children
 from rlrun.types import Array, Metrics, StateDict, Step, VectorEnv
 
 
-class Subprocess(Vector):
+class Subprocess(Together):
     """One process per environment. Pays off where a step takes longer than a few messages, some 0.1 ms.
 
     Args:
@@ -27,7 +27,6 @@ class Subprocess(Vector):
     def __init__(self, recipe: Recipe, num_envs: int):
         self._children = Children(recipe, num_envs, AutoresetMode.SAME_STEP)
         super().__init__(self._children.env_spec, self._children.actions)
-        self._return, self._length = np.zeros(num_envs), np.zeros(num_envs, np.int64)
         self._make = recipe
         self._tells = bool(recipe.info_keys)
 
