@@ -63,6 +63,28 @@ class Diverged(RlrunError):
     state = "diverged"
 
 
+class RanksLost(RlrunError):
+    """Another rank of the run is gone, and has not said why."""
+
+    exit_code = 1
+
+    def __init__(self) -> None:
+        super().__init__("another rank ended without a word (killed, or out of memory)")
+
+
+class RankFailed(RlrunError):
+    """Another rank of the run failed: names it, and says what it said.
+
+    Args:
+        rank, text: which, and what.
+        exit_code, state: as of its own error.
+    """
+
+    def __init__(self, rank: int, text: str, exit_code: int, state: str):
+        self.exit_code, self.state = exit_code, state
+        super().__init__(f"rank {rank}: {text}")
+
+
 class Interrupted(RlrunError):
     """A signal asked the run to stop; raised where the state is whole and can be saved.
 

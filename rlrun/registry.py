@@ -35,6 +35,7 @@ class Needs:
     one_step: bool = False  # is for bandits, whose episodes are one step
     recurrent: bool = False  # can learn with a network that remembers, from sequences of steps
     statistics: Set[str] = frozenset()  # running statistics of its networks that it gathers: of "obs", of a "batch"
+    ranks: bool = False  # can learn on several ranks: its updates alone change weights, and every rank makes as many
 
     def __post_init__(self) -> None:
         for kind in (*self.action, *self.obs):

@@ -170,11 +170,12 @@ class Rollout(NamedTuple):
     final_obs: Mapping[tuple[int, int], Array]  # (t, e) -> the true last observation, only where an episode ended
     extras: Mapping[str, Array]  # [T, E, ...] what the agent recorded when acting: log_prob, value, ...
     policy_version: int = 0  # how often weights had been published when those that acted were; 0 if nobody counts
+    ranks: int = 1  # how many have collected one as large, of environments of their own, at the same time
 
     @property
     def env_steps(self) -> int:
-        """T x E."""
-        return int(self.reward.size)
+        """Of the whole run: T x E of every rank."""
+        return int(self.reward.size) * self.ranks
 
 
 class Gradients(NamedTuple):

@@ -20,7 +20,7 @@ PACKAGE = Path(rlrun.__file__).parent
 # itself and from lower floors, never from a neighbour on its own floor or from above.
 GROUND = [
     *("types", "registry", "errors", "checks", "state", "blocks", "schedules", "seeding", "interrupt", "text", "talk"),
-    *("custom", "footprint", "files", "lazy", "offspring"),
+    *("custom", "footprint", "files", "lazy", "offspring", "ranks"),
 ]
 FLOORS: list[set[str]] = [
     {"ops"},

@@ -52,6 +52,11 @@ class Kit:
     sampling: np.random.Generator = field(default_factory=lambda: np.random.default_rng())  # batches, their order
     total_timesteps: int = 50_000  # env steps that the run will take; schedules end there
 
+    @property
+    def num_envs(self) -> int:
+        """Environments of the whole run; `env` is of those that this rank steps, which are all where it is alone."""
+        return self.env.num_envs * self.device.group.size
+
     @cached_property
     def generator(self) -> torch.Generator:
         """The learner's own torch stream, on its device. Its seed is drawn from `rng` when it is first asked for."""

@@ -119,6 +119,7 @@ class ReplayLearner(Algorithm):
         for name, target in self.targets.items():
             setattr(nets, name, target.module)
             setattr(self, name, target)
+        self.group = kit.device.group
         self.normalizes = any(isinstance(layer, networks.RunningNorm) for layer in nets.modules())
         self.generator = generator
         if generator is not None:
@@ -129,14 +130,15 @@ class ReplayLearner(Algorithm):
             raise ConfigError(
                 "algo.batch_size", f"{cfg.batch_size} transitions can't be drawn from a buffer of {buffer.capacity}"
             )
-        self.rollout_steps = max(1, cfg.train_freq // env.num_envs)
+        ranks = kit.device.group.size
+        self.rollout_steps = max(1, cfg.train_freq // kit.num_envs)
         if self.rollout_steps * env.num_envs > buffer.capacity:
             raise ConfigError("buffer.capacity", f"{buffer.capacity} transitions are less than one chunk of experience")
         # Counted in what is stored, so that a run resumed without its replay warms up again.
-        self.warm = max(cfg.batch_size, min(cfg.learning_starts, buffer.capacity))
+        self.warm = max(cfg.batch_size, min(-(-cfg.learning_starts // ranks), buffer.capacity))
         self.ratio = Ratio(cfg.gradient_steps, cfg.train_freq)
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
-        rounds = max(1, self.rollout_steps * env.num_envs // cfg.train_freq)  # in a chunk
+        rounds = max(1, self.rollout_steps * kit.num_envs // cfg.train_freq)  # in a chunk
         in_a_row = rounds * cfg.gradient_steps
         self.remembers = any(getattr(getattr(nets, name), "memory_size", 0) for name in trained)
         self.optimiser = self.updates(
@@ -200,12 +202,12 @@ class ReplayLearner(Algorithm):
         for target in self.targets.values():
             target.sync(progress.env_steps)
         if self.normalizes:
-            networks.gather(self.nets, rollout.obs[:-1].reshape(-1, *rollout.obs.shape[2:]))
+            networks.gather(self.nets, rollout.obs[:-1].reshape(-1, *rollout.obs.shape[2:]), self.group)
         self.buffer.add(rollout)
         if len(self.buffer) < self.warm:
             return {}
         means, learning_rate = UpdateMeans(), self.learning_rate(progress.begun(rollout))
-        owed = self.ratio.owed(rollout.reward.size)
+        owed = self.ratio.owed(rollout.env_steps)
         burst = self.optimiser.eager if self.remembers else self.optimiser.burst
         for stack in self._stacks(owed):
             for index, inputs in self._inputs(stack):

@@ -38,15 +38,15 @@ class Minibatches(Stateful):
         Args:
             columns: arrays [T, E, ...].
             batch_size: transitions per minibatch.
-            normalize: the column that gets mean 0 and standard deviation 1 within each minibatch. A rest of a single
-                transition, which has no spread, is left out then.
+            normalize: the column that gets mean 0 and standard deviation 1 within each minibatch, over all ranks. A
+                rest of a single transition, which has no spread, is left out then.
         """
         flat = {key: column.reshape(-1, *column.shape[2:]) for key, column in columns.items()}
         total = len(next(iter(flat.values())))
         if batch_size >= total:  # one minibatch holds everything, so its order means nothing
             batch = {key: self.device.tensor(column) for key, column in flat.items()}
             if normalize is not None:
-                batch[normalize] = _normalized(batch[normalize])
+                batch[normalize] = self._normalized(batch[normalize], total)
             yield mapped(lambda x: x.expand(epochs, *x.shape), batch)
             return
         whole = total // batch_size * batch_size
@@ -54,7 +54,7 @@ class Minibatches(Stateful):
             order = self.rng.permutation(total)
             shuffled = {key: self.device.tensor(column.take(order, axis=0)) for key, column in flat.items()}
             if normalize is not None:
-                shuffled[normalize] = torch.cat([_normalized(x) for x in shuffled[normalize].split(batch_size)])
+                shuffled[normalize] = self._normalized(shuffled[normalize], batch_size)
             yield mapped(lambda x: x[:whole].unflatten(0, (-1, batch_size)), shuffled)
             if total - whole > (normalize is not None):
                 yield mapped(lambda x: x[None, whole:], shuffled)
@@ -100,6 +100,19 @@ class Minibatches(Stateful):
         if normalize is not None:
             batch[normalize] = _normalized(batch[normalize])
         return batch
+
+    def _normalized(self, column: Tensor, batch_size: int) -> Tensor:
+        """A column [N] with mean 0 and standard deviation 1 in every minibatch of all ranks together."""
+        pieces, group = column.split(batch_size), self.device.group
+        if group.size == 1:
+            return torch.cat([_normalized(x) for x in pieces])
+        mean = group.mean(torch.stack([x.mean() for x in pieces]))
+        centred = [x - m for x, m in zip(pieces, mean, strict=True)]
+        counts = [group.size * len(x) for x in pieces]
+        var = group.mean(torch.stack([x.square().mean() for x in centred])) * torch.tensor(
+            [n / (n - 1) for n in counts], device=column.device
+        )
+        return torch.cat([x / (std + 1e-8) for x, std in zip(centred, var.sqrt(), strict=True)])
 
 
 def flat_bursts(rollout: int, batch_size: int, epochs: int) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ import torch
 from rlrun.checks import Bounded, OneOf, Within
 from rlrun.compute.allocator import keep_freed
 from rlrun.compute.rules import Rule
+from rlrun.compute.spread import Alone, SpreadUpdate
 from rlrun.compute.update import Follower, LossFn, Update
 from rlrun.errors import ConfigError
 from rlrun.ops.fields import tensors
@@ -52,11 +53,15 @@ class DeviceConfig(Bounded):
 
 @register("device", DeviceConfig)
 class Device:
-    """The torch device of a run, and the process set up for it."""
+    """The torch device of a run, and the process set up for it.
 
-    def __init__(self, cfg: DeviceConfig | None = None):
-        self.cfg = cfg or DeviceConfig()
-        self.torch = _choose(self.cfg.accelerator)
+    Args:
+        group: the ranks that make the run together; each computes on a device of its own.
+    """
+
+    def __init__(self, cfg: DeviceConfig | None = None, group: Alone | None = None):
+        self.cfg, self.group = cfg or DeviceConfig(), group or Alone()
+        self.torch = _choose(self.cfg.accelerator) if group is None else _own(self.cfg.accelerator, group)
         self._on_cpu = self.torch.type == "cpu"
         _set_up(self.cfg, self.torch)
 
@@ -76,7 +81,7 @@ class Device:
         ahead: int = 0,
         bursts: Sequence[int] = (1,),
     ) -> Update:
-        """The update that descends a loss, eager or compiled, with one result up to rounding.
+        """The update that descends a loss, eager or compiled, with one result up to rounding; on several ranks eager.
 
         Args:
             loss, nets, trains, rule, max_grad_norm, followers: see `Update`.
@@ -85,6 +90,8 @@ class Device:
             bursts: how many updates are made in a row, time and again (see `GraphUpdate`).
         """
         parts: Any = {"max_grad_norm": max_grad_norm, "followers": followers}
+        if self.group.size > 1:
+            return SpreadUpdate(loss, nets, trains, rule, **parts, group=self.group)
         if not self._compiles(ahead):
             return Update(loss, nets, trains, rule, **parts)
         from rlrun.compute.graph import GraphUpdate  # needs torch as soon as it is imported
@@ -123,6 +130,28 @@ def _choose(accelerator: str) -> torch.device:
             "use device=auto or device=cpu",
         )
     return torch.device("cuda", index)
+
+
+def _own(accelerator: str, group: Alone) -> torch.device:
+    """The GPU whose number is the rank's among those of its machine, where GPUs are asked for or there are any.
+
+    Raises:
+        ConfigError: there are too few, or one is named.
+    """
+    place = group.place
+    if place is None:
+        return _choose(accelerator)
+    if ":" in accelerator:
+        problem = f"{accelerator!r} is one GPU, and there are {place.beside} ranks on this machine"
+        raise ConfigError("device.accelerator", problem, "write device=cuda: each rank takes one of its own")
+    device = _choose(accelerator)
+    if device.type == "cpu":
+        return device
+    if place.beside > (count := torch.cuda.device_count()):
+        problem = f"there are {place.beside} ranks on this machine, which has {count} GPUs"
+        raise ConfigError("device.accelerator", problem, f"start {count}, or write device=cpu")
+    torch.cuda.set_device(place.local)
+    return torch.device("cuda", place.local)
 
 
 def _set_up(cfg: DeviceConfig, device: torch.device) -> None:

@@ -44,6 +44,7 @@ class Rollouts:
         total_timesteps: env steps of the whole run; None if nobody counts them.
         rows: where chunks are written.
         pace: env steps of the whole run per sweep, where these are not all of its environments.
+        ranks: how many sources go on side by side, each with as many environments.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Rollouts:
         total_timesteps: int | None = None,
         rows: Rows | None = None,
         pace: int | None = None,
+        ranks: int = 1,
     ):
         self.envs, self.steps, self.total = envs, rollout_steps, total_timesteps
         self.acting = Acting(agent, envs.num_envs)
         self.interrupt = interrupt or Interrupt()
-        self.env_steps, self.pace = 0, pace or envs.num_envs
+        self.ranks = ranks
+        self.env_steps, self.pace = 0, pace or envs.num_envs * ranks
         self.rows = rows or Rows(envs.spec, rollout_steps)
         self.final_obs: dict[tuple[int, int], Array] = {}
         self._seeds = seeds
@@ -77,7 +80,7 @@ class Rollouts:
     def __iter__(self) -> Iterator[Chunk]:
         while True:
             self.make_room()
-            self.fill(self._sweeps())
+            self.fill(self.sweeps())
             yield self.hand_out()
 
     def make_room(self, rows: Rows | None = None) -> None:
@@ -121,11 +124,13 @@ class Rollouts:
         rollout = Rollout(
             rows.obs, rows.action, rows.reward, rows.terminated, rows.truncated, self.final_obs, rows.extras
         )
+        if self.ranks > 1:
+            rollout = rollout._replace(ranks=self.ranks)
         if (t := self._t) < self.steps:
             columns = {key: getattr(rows, key)[:t] for key in COLUMNS}
             extras = {key: value[:t] for key, value in rows.extras.items()}
             rollout = rollout._replace(obs=rows.obs[: t + 1], extras=extras, **columns)
-        return Chunk(rollout.reward.size, self.episodes, rollout)
+        return Chunk(rollout.env_steps, self.episodes, rollout)
 
     def _begin_chunk(self) -> None:
         self._t = 0
@@ -135,12 +140,12 @@ class Rollouts:
         self.final_obs = {}
         self.episodes: list[EpisodeStat] = []
 
-    def _sweeps(self) -> int:
+    def sweeps(self) -> int:
         """How many sweeps make this chunk."""
         if self.total is None or self.steps == 1:
             return self.steps
-        left = self.total - (self.env_steps - self._t * self.envs.num_envs)  # at the chunk's beginning
-        return min(self.steps, max(1, -(-left // self.envs.num_envs)))  # rounded up
+        left = self.total - (self.env_steps - self._t * self.pace)  # at the chunk's beginning
+        return min(self.steps, max(1, -(-left // self.pace)))  # rounded up
 
     def _sweep(self, t: int) -> None:
         """Act once in every environment and write row t."""

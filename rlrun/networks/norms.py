@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,14 @@ MOMENTUM = 0.01  # share of a batch in the running statistics, as the papers bel
 EPSILON = 1e-3  # added to the variance
 RENORM_SCALE, RENORM_SHIFT = 3.0, 5.0  # how far the running statistics may be from those of a batch
 TINY = 1e-8  # added to the variance of an observation
+
+
+class Ranks(Protocol):
+    """Processes that learn together (see compute/spread.py)."""
+
+    size: int
+
+    def mean(self, tensor: Tensor) -> Tensor: ...
 
 
 class BatchNorm(nn.Module):
@@ -133,24 +142,28 @@ class RunningNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean.float()) * (self.var + TINY).rsqrt().float()
 
-    def gather(self, rows: Array) -> None:
-        """Take in rows [B, ...] of F elements (Chan, Golub & LeVeque 1979)."""
+    def gather(self, rows: Array, ranks: Ranks | None = None) -> None:
+        """Take in rows [B, ...] of F elements (Chan, Golub & LeVeque 1979), and as many of every other rank."""
         batch = torch.as_tensor(np.ascontiguousarray(rows), dtype=torch.float64).reshape(len(rows), -1)
         var, mean = (x.to(self.mean.device) for x in torch.var_mean(batch, 0, correction=0))
+        count = len(batch)
+        if ranks is not None and ranks.size > 1:
+            own, mean, count = mean.clone(), ranks.mean(mean), count * ranks.size
+            var = ranks.mean(var + (own - mean).square())
         seen, delta = self.count.clone(), mean - self.mean
-        share = len(batch) / (seen + len(batch))
+        share = count / (seen + count)
         known = torch.where(seen > 1, self.var, 0.0)  # of one row it is 0
         new = known + (var - known) * share + delta.square() * share * (1 - share)
-        self.count += len(batch)
+        self.count += count
         self.mean += delta * share
         self.var.copy_(torch.where(self.count > 1, new, 1.0))
 
 
-def gather(network: nn.Module, obs: Array) -> None:
-    """Let the running norms in a network take in observations [B, *obs]."""
+def gather(network: nn.Module, obs: Array, ranks: Ranks | None = None) -> None:
+    """Let the running norms in a network take in observations [B, *obs], and those of all ranks."""
     for layer in network.modules():
         if isinstance(layer, RunningNorm):
-            layer.gather(obs if layer.field is None else obs[layer.field])
+            layer.gather(obs if layer.field is None else obs[layer.field], ranks)
 
 
 def unit_rows(network: nn.Module) -> None:

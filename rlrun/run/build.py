@@ -15,12 +15,15 @@ import torch
 
 from rlrun import networks, registry
 from rlrun.algos.algorithm import Algorithm, Kit
+from rlrun.compute.spread import Alone
 from rlrun.config import memory, plugins, schema
+from rlrun.config import ranks as spreading
 from rlrun.config.schema import RunConfig
 from rlrun.config.validate import callback_factory, check_fit
 from rlrun.custom import one_line
 from rlrun.envs.environments import Environments
 from rlrun.errors import CallbackError, ConfigError, RlrunError
+from rlrun.experience.spread import spread
 from rlrun.interrupt import Interrupt
 from rlrun.ops.fields import mapped, tensors
 from rlrun.run.callbacks.bandits import BanditReport
@@ -35,7 +38,7 @@ from rlrun.run.parts import Parts, Setting
 from rlrun.run.run import Run
 from rlrun.rundir.codec import encode
 from rlrun.rundir.layout import RunDir
-from rlrun.seeding import Role
+from rlrun.seeding import Role, SeedTree
 from rlrun.types import MASK, HeadSpec, ReplayBuffer, Space
 
 
@@ -51,12 +54,15 @@ def environments(config: RunConfig) -> Environments:
     return made
 
 
-def setting(config: RunConfig, learns: bool = True, record: Mapping[str, Any] | None = None) -> Setting:
+def setting(
+    config: RunConfig, learns: bool = True, record: Mapping[str, Any] | None = None, group: Alone | None = None
+) -> Setting:
     """Where and with what an agent acts. One environment is opened, and closed again, to see whether all fits it.
 
     Args:
         learns: whether there must be memory for what only learning fills.
         record: what is known of the environments; then none is opened.
+        group: the ranks of the run.
 
     Raises:
         ConfigError: the config does not fit the environment, or there is none.
@@ -66,7 +72,8 @@ def setting(config: RunConfig, learns: bool = True, record: Mapping[str, Any] | 
         made.stand_in(record)
     spec = made.spec(config.env.num_envs)
     check_fit(config, spec, learns)
-    return Setting(config, schema.seeds(config), made, spec, make("device", config.device))
+    device = make("device", config.device, **({} if group is None or group.size == 1 else {"group": group}))
+    return Setting(config, schema.seeds(config), made, spec, device)
 
 
 def learner(
@@ -80,11 +87,10 @@ def learner(
     Args:
         buffer: what it learns from; without one it plays.
         sampling: the stream that batches are drawn from, which the buffer shares.
-        stream: number of the one that its agent explores by; 0 in a run, others in its actors.
+        stream: number of the one that its agent explores by; 0 in a run, others in its actors and on its other ranks.
     """
     config, seeds = where.cfg, where.seeds
-    for seed in (torch.manual_seed, np.random.seed, random.seed):  # initial weights, and whoever else draws globally
-        seed(seeds.integer(Role.NETWORK))
+    _seed(seeds)
     kit = Kit(
         where.spec,
         network=functools.partial(network, config.network) if config.network else none_chosen,
@@ -153,17 +159,22 @@ def none_chosen(*_: Any) -> Any:
     raise ConfigError("network", problem, 'write network=mlp, or declare it: register(…, network="mlp")')
 
 
-def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
+def parts(config: RunConfig, interrupt: Interrupt | None = None, group: Alone | None = None) -> Parts:
     """Everything that computes, at its beginning. Nothing can refuse the config any more once it is made.
 
     Args:
         interrupt: what the source and the evaluations answer to.
+        group: the ranks that make the run together; whatever is drawn, no two of them draw the same.
 
     Raises:
         ConfigError: parts that do not go together.
     """
-    where, interrupt = setting(config), interrupt or Interrupt()
-    sampling = where.seeds.generator(Role.BUFFER)
+    group, interrupt, whole = group or Alone(), interrupt or Interrupt(), config
+    if group.size > 1:
+        spreading.check(config)
+        config = spreading.of_rank(config, group.size)
+    where = setting(config, group=group)
+    sampling = where.seeds.generator(Role.BUFFER, group.rank)
     buffer = config.buffer and make(
         "buffer",
         config.buffer,
@@ -171,22 +182,26 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None) -> Parts:
         gamma=config.algo.gamma,
         rng=sampling,
         device=where.device,
-        total_timesteps=config.total_timesteps,
+        total_timesteps=-(-config.total_timesteps // group.size),  # that it will see
     )
-    algo = learner(where, buffer, sampling)
+    algo = learner(where, buffer, sampling, stream=group.rank)
     if needs := memory.of_source(config, where.environments, algo):
         memory.check(config, [*memory.of_run(config, where.spec), *needs])
-    source = make(
-        "experience",
-        config.experience,
-        where.environments,
-        algo,
-        seeds=where.seeds.integers(Role.ENV, config.env.num_envs),
-        interrupt=interrupt,
-        total_timesteps=config.total_timesteps,
-        blueprint=Blueprint.of(config),
-    )
+    common: Any = {"interrupt": interrupt, "total_timesteps": config.total_timesteps}
+    common["seeds"] = where.seeds.integers(Role.ENV, whole.env.num_envs)
+    if group.size > 1:
+        source = spread(where.environments, algo, group, **common)
+        _seed(where.seeds, group.rank)  # until now all ranks drew the same, their weights
+    else:
+        common["blueprint"] = Blueprint.of(config)
+        source = make("experience", config.experience, where.environments, algo, **common)
     return Parts(**vars(where), buffer=buffer, algo=algo, source=source, interrupt=interrupt)
+
+
+def _seed(seeds: SeedTree, rank: int = 0) -> None:
+    """Set the global streams, from which initial weights come, and what others may draw."""
+    for seed in (torch.manual_seed, np.random.seed, random.seed):
+        seed(seeds.integer(Role.NETWORK, rank))
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,10 @@ class ActorCritic(ReplayLearner):
             follow = {}
         super().__init__(cfg, kit, nets, follow, generator)
         if cfg.return_bound is not None:
+            if kit.device.group.size > 1:
+                raise ConfigError(
+                    "algo.return_bound", "is of the returns of one process", "write null, or use one rank"
+                )
             self.scale = ReturnScale(kit.env.num_envs, cfg.gamma, cfg.return_bound)
             self.state = (*self.state, "scale")
         if cfg.reset_every is not None:
@@ -161,6 +165,7 @@ class ActorCritic(ReplayLearner):
                 renew(getattr(self.nets, name), getattr(fresh, name))
             for name, parameter in fresh.named_parameters(recurse=False):
                 getattr(self.nets, name).copy_(parameter)
+        self.group.copy([*self.nets.parameters(), *self.nets.buffers()])
         for target in self.targets.values():
             target.sync()
         self.optimiser.forget()

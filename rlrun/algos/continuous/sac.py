@@ -82,7 +82,9 @@ def outputs(env: EnvSpec) -> int:
 @register(
     "algo",
     SACConfig,
-    needs=Needs(action={"box", "discrete"}, obs=ANY_SPACE, masks=True, memory="replay", statistics={"obs", "batch"}),
+    needs=Needs(
+        action={"box", "discrete"}, obs=ANY_SPACE, masks=True, memory="replay", statistics={"obs", "batch"}, ranks=True
+    ),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
     footprint=footprint(outputs, targets=0),

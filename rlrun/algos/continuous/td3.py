@@ -50,7 +50,7 @@ class TD3Config(ActorCriticConfig):
 @register(
     "algo",
     TD3Config,
-    needs=Needs(action={"box"}, obs=ANY_SPACE, memory="replay", statistics={"obs", "batch"}),
+    needs=Needs(action={"box"}, obs=ANY_SPACE, memory="replay", statistics={"obs", "batch"}, ranks=True),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
     footprint=footprint(lambda env: env.action_space.size, targets=1),

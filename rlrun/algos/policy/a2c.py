@@ -50,7 +50,7 @@ class A2CConfig(ActorCriticConfig):
 @register(
     "algo",
     A2CConfig,
-    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True),
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True, ranks=True),
     network="mlp",
     footprint=footprint,
     weights=("network",),

@@ -108,7 +108,7 @@ class ActorCritic(Algorithm):
         )
         self.critic: Update | None = None  # trains the values alone, where they are trained apart
         self.rollout_size = cfg.n_steps * kit.env.num_envs
-        self.rollouts = -(-kit.total_timesteps // self.rollout_size)  # of the whole run, rounded up
+        self.rollouts = -(-kit.total_timesteps // (cfg.n_steps * kit.num_envs))  # of the whole run, rounded up
 
     def update(
         self,

@@ -64,7 +64,7 @@ class PPOConfig(ActorCriticConfig):
 @register(
     "algo",
     PPOConfig,
-    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True),
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True, ranks=True),
     network="mlp",
     smoke={"n_steps": 32, "batch_size": 32, "n_epochs": 2},
     footprint=footprint,
@@ -83,6 +83,7 @@ class PPO(ActorCritic):
                 "algo.batch_size", "leaves a minibatch of one, whose advantage has no spread", "choose another"
             )
         super().__init__(cfg, kit)
+        self.group = kit.device.group
         self.clip_range = annealed(cfg.clip_range, cfg.clip_range_schedule, kit.total_timesteps)
         self.train_both(kit, self.loss, cfg.batch_size, cfg.n_epochs, bool(cfg.target_kl))
 
@@ -127,8 +128,10 @@ class PPO(ActorCritic):
         stacks = self.stacks(columns, rollout, self.cfg.batch_size, self.cfg.n_epochs)
         for stack, piece in self.descend(self.fitted(stacks, rollout, progress), rollout, progress, clip_range):
             means.add(piece.aux)
-            if self.cfg.target_kl and self.diagnose(rows(stack, piece.last), clip_range)["approx_kl"] > bound:
-                break
+            if self.cfg.target_kl:
+                moved = self.diagnose(rows(stack, piece.last), clip_range)["approx_kl"]
+                if self.group.mean(moved) > bound:
+                    break
         aux = means.take() | self.diagnose(rows(stack, piece.last), clip_range)
         return aux | {
             "explained_variance": explained_variance(rollout.extras["value"], advantage),

@@ -47,7 +47,7 @@ class VPGConfig(ActorCriticConfig):
 @register(
     "algo",
     VPGConfig,
-    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True),
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True, ranks=True),
     network="mlp",
     smoke={"n_steps": 32, "batch_size": 32, "n_critic_updates": 2},
     footprint=footprint,

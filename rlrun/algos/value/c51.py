@@ -62,7 +62,9 @@ def head(cfg: C51Config, actions: int) -> HeadSpec:
 @register(
     "algo",
     C51Config,
-    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay", recurrent=True, statistics={"obs"}),
+    needs=Needs(
+        action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay", recurrent=True, statistics={"obs"}, ranks=True
+    ),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1},
     footprint=parts.footprint(head),

@@ -51,7 +51,9 @@ def head(cfg: IQNConfig, actions: int) -> HeadSpec:
 @register(
     "algo",
     IQNConfig,
-    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay", recurrent=True, statistics={"obs"}),
+    needs=Needs(
+        action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay", recurrent=True, statistics={"obs"}, ranks=True
+    ),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1, "fractions": 8, "target_fractions": 8, "acting_fractions": 8},
     footprint=parts.footprint(head, pairs=lambda cfg: cfg.fractions * cfg.target_fractions),

@@ -71,7 +71,7 @@ def footprint(cfg: PQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need
 @register(
     "algo",
     PQNConfig,
-    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True),
+    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, ranks=True),
     network="mlp",
     smoke={"n_steps": 16, "batch_size": 32, "n_epochs": 2},
     footprint=footprint,
@@ -101,7 +101,9 @@ class PQN(Algorithm):
             self.nets,
             trains="q",
             cfg=cfg,
-            ahead=-(-kit.total_timesteps // rollout) * cfg.n_epochs * -(-rollout // cfg.batch_size),
+            ahead=-(-kit.total_timesteps // (cfg.n_steps * kit.num_envs))
+            * cfg.n_epochs
+            * -(-rollout // cfg.batch_size),
             bursts=flat_bursts(rollout, cfg.batch_size, cfg.n_epochs),
         )
 

@@ -47,7 +47,9 @@ def head(cfg: QRDQNConfig, actions: int) -> HeadSpec:
 @register(
     "algo",
     QRDQNConfig,
-    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay", recurrent=True, statistics={"obs"}),
+    needs=Needs(
+        action={"discrete"}, obs=ANY_SPACE, masks=True, memory="replay", recurrent=True, statistics={"obs"}, ranks=True
+    ),
     network="mlp",
     smoke={"train_freq": 4, "gradient_steps": 1, "quantiles": 8},
     footprint=parts.footprint(head, pairs=lambda cfg: cfg.quantiles**2),

@@ -133,7 +133,7 @@ class Slots:
         else:
             where = (divmod(place, self.envs) for place in shared["ends"][slot, :ends].tolist())
             final_obs = dict(zip(where, shared["final_obs"][slot, :ends].copy(), strict=True))
-            columns = {name: shared[name][slot, :sweeps] for name in COLUMNS}
+            columns: dict[str, Any] = {name: shared[name][slot, :sweeps] for name in COLUMNS}
             extras = {key: shared[f"extra {key}"][slot, :sweeps] for key in self._extras}
             obs = shared["obs"][slot, : sweeps + 1]
             data = Rollout(obs, **columns, final_obs=final_obs, extras=extras, policy_version=version)

@@ -1,0 +1,209 @@
+"""A learner on several ranks: processes that make the same updates together, each from a share of the batch.
+
+The ranks start from the same weights and average their gradients before every step, so they have the same weights for
+ever. With losses that are means, as all of ours are, the mean of their gradients is the gradient of all shares as one
+batch, and clipping comes after it: N ranks do what one process would do with the same totals.
+
+torch's DistributedDataParallel wraps a module whose forward pass gives the loss, and averages from hooks while
+`backward` fills `.grad`. Here a loss is a function of all networks, only some of which are trained, and gradients are
+values between `gradients` and `apply`: one mean of all of them, side by side in one tensor, stands there.
+
+    torchrun --nproc-per-node=2 -m rlrun algo=ppo env=cartpole
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+
+from rlrun.compute.update import Update
+from rlrun.errors import Abandoned, Interrupted, RankFailed, RanksLost, RlrunError, described
+from rlrun.ranks import Place
+from rlrun.types import Array, Tensor
+
+WORDS = "rlrun/words"  # in the store: of the rank that failed first, why
+FOR_EVER = timedelta(days=365)  # how long ranks wait for each other: one may evaluate for hours, and a lost one is told
+
+
+class Alone:
+    """The only rank there is: what is asked of the others is nothing."""
+
+    rank, size = 0, 1
+    place: Place | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is rank 0."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """Of things that are dealt out evenly, which are this rank's."""
+        each = count // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean over all ranks; the tensor may be overwritten."""
+        return tensor
+
+    def copy(self, tensors: Sequence[Tensor]) -> None:
+        """Give tensors the values that they have on rank 0."""
+
+    def each(self, numbers: Array) -> list[Array]:
+        """Numbers of every rank, in their order, all of one shape."""
+        return [numbers]
+
+    def every(self, rows: Array, counts: Sequence[int]) -> list[Array]:
+        """Rows [n, ...] of every rank, in their order, of which there are so many."""
+        return [rows]
+
+    def same(self, data: Any) -> Any:
+        """Plain data as rank 0 has them."""
+        return data
+
+    def meet(self) -> None:
+        """Wait until all have come here."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What goes wrong inside on one rank ends all."""
+        yield
+
+
+class Group(Alone):
+    """This process among others.
+
+    Args:
+        processes: a `torch.distributed` process group, or a backend of one.
+        store: where a rank leaves word why it ends.
+
+    Raises:
+        RanksLost: another rank is gone while this one waits for it, and has left no word.
+        RankFailed: it has.
+    """
+
+    def __init__(self, processes: Any, store: Any, place: Place):
+        self.processes, self.store, self.place = processes, store, place
+        self.rank, self.size = place.rank, place.size
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        self._do("allreduce", [tensor])
+        return tensor.div_(self.size)
+
+    def copy(self, tensors: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for tensor in tensors:
+                values = tensor.detach().contiguous()
+                self._do("broadcast", [values])
+                tensor.copy_(values)
+
+    def each(self, numbers: Array) -> list[Array]:
+        mine = torch.from_numpy(numbers)
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        self._do("allgather", [found], [mine])
+        return [tensor.numpy() for tensor in found]
+
+    def every(self, rows: Array, counts: Sequence[int]) -> list[Array]:
+        padded = np.zeros((max(counts), *rows.shape[1:]), rows.dtype)
+        padded[: len(rows)] = rows
+        found = self.each(padded) if len(padded) else [padded] * self.size
+        return [values[:count] for values, count in zip(found, counts, strict=True)]
+
+    def same(self, data: Any) -> Any:
+        text = np.frombuffer(json.dumps(data).encode() if self.leads else b"", np.uint8)
+        counts = [int(count) for (count,) in self.each(np.array([len(text)]))]
+        return json.loads(self.every(text, counts)[0].tobytes())
+
+    def meet(self) -> None:
+        self.each(np.zeros(1))
+
+    def leave(self) -> None:
+        """Close the connections: whoever waits for this rank is told that it is gone."""
+        self.processes = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What goes wrong inside on one rank ends all: it leaves word of it, and the others say that."""
+        try:
+            yield
+        except BaseException as error:
+            words = None if isinstance(error, RankFailed) else self._words()
+            if words is None or words["rank"] == self.rank:
+                self._leave_word(error)
+            elif not (isinstance(error, Interrupted) and words["state"] == error.state):  # all were stopped together
+                raise RankFailed(**words) from error
+            raise
+
+    def _do(self, what: str, *tensors: Any) -> None:
+        try:
+            getattr(self.processes, what)(*tensors).wait()
+        except RuntimeError as error:
+            raise RanksLost from error
+
+    def _words(self) -> dict[str, Any] | None:
+        with suppress(RuntimeError):  # whoever kept the store may be gone, too
+            if self.store.check([WORDS]):
+                found: dict[str, Any] = json.loads(self.store.get(WORDS))
+                return found
+        return None
+
+    def _leave_word(self, error: BaseException) -> None:
+        """Say why this rank ends, if none has said so before."""
+        if isinstance(error, RankFailed | RanksLost):
+            return
+        if isinstance(error, Abandoned):
+            error = Interrupted(signal.SIGTERM, "in the middle of something")
+        known = error if isinstance(error, RlrunError) else RlrunError(described(error))
+        code = known.exit_code if known is error else 1
+        words = {"rank": self.rank, "text": str(known), "exit_code": code, "state": known.state}
+        with suppress(RuntimeError):
+            self.store.compare_set(WORDS, "", json.dumps(words))
+
+
+@contextmanager
+def joined(place: Place | None) -> Iterator[Alone]:
+    """The ranks that torchrun has started, for as long as this is open; nobody else where it has started none."""
+    if place is None:
+        yield Alone()
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store, rank, size = next(distributed.rendezvous("env://", place.rank, place.size))
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=FOR_EVER)
+    group = Group(distributed.group.WORLD, store, place)
+    try:
+        with group.together():
+            yield group
+    finally:
+        group.leave()
+        distributed.destroy_process_group()
+
+
+class SpreadUpdate(Update):
+    """The same update on every rank, from the mean of their gradients.
+
+    Networks begin with the weights of rank 0.
+
+    Args:
+        group: the ranks.
+    """
+
+    def __init__(self, *args: Any, group: Alone, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.group = group
+        sizes = [p.numel() for p in self.params]
+        self.flat = torch.zeros(sum(sizes), device=self.params[0].device)
+        self.grads = [part.view_as(p) for part, p in zip(self.flat.split(sizes), self.params, strict=True)]
+        group.copy([*self.nets.parameters(), *self.nets.buffers()])
+
+    def apply(self, grads: list[Tensor], learning_rate: float) -> None:
+        """Make the step that follows from the mean of what the ranks give."""
+        torch._foreach_copy_(self.grads, grads)
+        self.group.mean(self.flat)
+        super().apply(self.grads, learning_rate)

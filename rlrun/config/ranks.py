@@ -1,0 +1,57 @@
+"""A run of several ranks (`torchrun`): what cannot be spread over them, and what each of them has of the whole.
+
+The config is that of the whole run, whose sizes are dealt out: each of N ranks steps `env.num_envs / N` environments,
+draws `algo.batch_size / N` of every batch and keeps `buffer.capacity / N` transitions. Whatever is counted in env steps
+(`total_timesteps`, schedules, `train_freq`, `learning_starts`, ...) counts those of all ranks and stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rlrun import registry
+from rlrun.config.schema import RunConfig
+from rlrun.errors import ConfigError
+
+START = "torchrun --nproc-per-node"
+
+
+def check(config: RunConfig) -> None:
+    """A config can be spread over ranks; ConfigError names what cannot."""
+    algo, network = config.algo.name, config.network
+    if not registry.get("algo", algo).needs.ranks:
+        able = ", ".join(name for name in registry.names("algo") if registry.get("algo", name).needs.ranks)
+        raise ConfigError("algo", f"{algo} learns on one rank alone", f"these learn on several: {able}")
+    if config.experience.name != "rollouts":
+        problem = f"{config.experience.name} goes with one rank: here every rank collects what it learns from"
+        raise ConfigError("experience", problem, "write experience=rollouts")
+    if config.device.compile == "true":
+        raise ConfigError("device.compile", "ranks meet in the middle of an update, which no graph has", "write auto")
+    if network is not None and registry.get("network", network.name).remembers:
+        problem = f"{network.name} learns from sequences, of which no two ranks have equally many"
+        raise ConfigError("network", problem, "write network=mlp, or start one rank")
+    if getattr(network, "batch_norm", "none") != "none":
+        problem = "the statistics of a batch are not those of its shares on several ranks"
+        raise ConfigError("network.batch_norm", problem, "write none, or start one rank")
+
+
+def of_rank(config: RunConfig, size: int) -> RunConfig:
+    """The config that one of `size` ranks builds its part by.
+
+    Raises:
+        ConfigError: environments or batches cannot be dealt out evenly.
+    """
+    parts = {"env.num_envs": config.env, "algo.batch_size": config.algo, "buffer.capacity": config.buffer}
+    shares: dict[str, Any] = {}
+    for key, part in parts.items():
+        kind, _, name = key.partition(".")
+        whole = getattr(part, name, None)
+        if whole is None:
+            continue
+        if whole % size and kind != "buffer":
+            near = [n for n in (whole // size * size, -(-whole // size) * size) if n]
+            hint = f"write {key}={' or '.join(map(str, near))}, or start with {START} a divisor of {whole}"
+            raise ConfigError(key, f"{size} ranks cannot have equally much of {whole}", hint)
+        shares[kind] = replace(part, **{name: max(1, whole // size)})
+    return replace(config, **shares)

@@ -1,0 +1,118 @@
+"""Experience of several ranks: each collects in environments of its own, and what they do together is told to all.
+
+Env steps and episodes of a chunk are those of all ranks, its data the rank's own. A signal to any of them stops all,
+at the same chunk: where a rank's own part of it is unfinished it belongs to the state, so that all go on exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlrun.agents.agent import Agent
+from rlrun.errors import ConfigError, Interrupted
+from rlrun.experience.rollouts import Rollouts
+from rlrun.interrupt import Interrupt
+from rlrun.types import Chunk, EpisodeStat, Metrics, StateDict
+
+if TYPE_CHECKING:
+    from rlrun.algos.algorithm import Algorithm
+    from rlrun.compute.spread import Alone
+    from rlrun.envs.environments import Environments
+
+
+class Spread:
+    """A source among others.
+
+    Args:
+        own: what is collected here.
+        group: the ranks.
+    """
+
+    def __init__(self, own: Rollouts, group: Alone):
+        self.own, self.group = own, group
+
+    def __iter__(self) -> Iterator[Chunk]:
+        own = self.own
+        while True:
+            own.make_room()
+            signum = 0
+            try:
+                own.fill(own.sweeps())
+            except Interrupted as stopped:
+                signum = stopped.signum
+            episodes = self._agree(signum)
+            yield own.hand_out()._replace(episodes=episodes)
+
+    def _agree(self, signum: int) -> list[EpisodeStat]:
+        """Wait for the others. Returns the episodes that ended anywhere; Interrupted if anybody was sent a signal."""
+        each, ended = self.own.envs.num_envs, self.own.episodes
+        with self.own.interrupt.finishing():  # it takes as long as another rank does, which answers signals itself
+            signals, counts = np.array(self.group.each(np.array([signum, len(ended)]))).T.tolist()
+        if any(signals):
+            raise Interrupted(next(filter(None, signals)))
+        told = self.group.every(np.array(ended, np.float64).reshape(-1, 3), counts)
+        return [
+            EpisodeStat(float(total), int(length), rank * each + int(env))
+            for rank, episodes in enumerate(told)
+            for total, length, env in episodes
+        ]
+
+    @property
+    def caveat(self) -> str:
+        return self.own.caveat
+
+    def prove(self, check: Callable[[], None] | None = None) -> None:
+        self.own.prove(check)
+
+    def publish(self, agent: Agent) -> None:
+        self.own.publish(agent)
+
+    def metrics(self) -> Metrics:
+        return self.own.metrics()
+
+    def close(self) -> None:
+        self.own.close()
+
+    def state_dict(self) -> StateDict:
+        return self.own.state_dict()
+
+    def load_state_dict(self, state: StateDict) -> None:
+        self.own.load_state_dict(state)
+
+
+def spread(
+    environments: Environments,
+    algo: Algorithm,
+    group: Alone,
+    *,
+    seeds: Sequence[int],
+    interrupt: Interrupt,
+    total_timesteps: int,
+) -> Spread:
+    """This rank's source.
+
+    Args:
+        seeds: one for each environment of all ranks.
+    """
+    if key := environments.gathers:
+        hint = "write network.normalize_obs=true in its place" if key == "env.normalize.obs" else "leave it out"
+        raise ConfigError(key, "gathers in one process what the environments of other ranks show", hint)
+    mine = group.share(len(seeds))
+    envs = environments.train(len(mine))
+    if envs.pulls is not None:
+        envs.close()
+        raise ConfigError("env", f"the arms of {envs.spec.id} are counted in one process", "start one rank")
+    algo.agent.station(mine, len(seeds))
+    own = Rollouts(
+        envs,
+        algo.agent,
+        algo.rollout_steps,
+        seeds[mine.start : mine.stop],
+        interrupt,
+        total_timesteps,
+        ranks=group.size,
+    )
+    return Spread(own, group)

@@ -1,0 +1,30 @@
+"""Whether this process is one of several that make one run together, which `torchrun` has started: its ranks.
+
+Every rank runs the same command on a share of the environments and of every batch; rank 0 leads: it alone writes into
+the run's directory and speaks. How they go together is in compute/spread.py.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """Of one process among all, and among those of its machine."""
+
+    rank: int
+    size: int
+    local: int  # the rank among those of this machine
+    beside: int  # how many there are on this machine
+
+
+def place() -> Place | None:
+    """What torchrun has told this process; None where it was not started so, or is the only one."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    rank, size, local, beside = (
+        int(os.environ.get(name, default))
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
+    return Place(rank, size, local, beside) if size > 1 else None

@@ -1,0 +1,130 @@
+"""Updates of two ranks on halves of a batch against one process on the whole, and what ranks tell each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.ranks import as_ranks
+from torch import Tensor, nn
+
+from rlrun.compute.device import Device, DeviceConfig
+from rlrun.compute.rules import SGD, Adam, Rule
+from rlrun.compute.spread import Alone, Group
+from rlrun.compute.update import Update
+from rlrun.errors import Interrupted, RankFailed, RanksLost
+from rlrun.networks.nets import Nets
+
+BATCH = 24
+
+
+def nets(seed: int) -> Nets:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Nets(net=nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)))
+
+
+def loss(nets: Nets, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    error = nets.net(batch["x"]) - batch["y"]
+    return error.square().mean(), {"error": error.abs().mean()}
+
+
+def stack(updates: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {key: torch.randn(updates, BATCH, size, generator=generator) for key, size in (("x", 3), ("y", 2))}
+
+
+def weights(module: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.05])
+@pytest.mark.parametrize("rule", [SGD(), Adam()])
+def test_ranks_on_shares_of_a_batch_are_one_process_on_the_whole(rule: Rule, max_grad_norm: float | None) -> None:
+    """Clipping bounds the mean gradient: ranks that clipped their own would take another step."""
+    alone, data = nets(0), stack(5)
+    update = Update(loss, alone, "net", rule, max_grad_norm=max_grad_norm)
+    for _ in update.burst(data, learning_rate=0.05):
+        pass
+
+    def rank(group: Group) -> Tensor:
+        own, device = nets(group.rank), Device(DeviceConfig(accelerator="cpu"), group)
+        share = {key: value.chunk(group.size, 1)[group.rank] for key, value in data.items()}
+        for _ in device.update(loss, own, "net", rule, max_grad_norm=max_grad_norm).burst(share, learning_rate=0.05):
+            pass
+        return weights(own)
+
+    first, second = as_ranks(rank)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, weights(nets(0)))
+    torch.testing.assert_close(first, weights(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_a_single_rank_makes_plain_updates() -> None:
+    assert type(Device(DeviceConfig(accelerator="cpu", compile="false")).update(loss, nets(0), "net", SGD())) is Update
+
+
+def test_what_ranks_tell_each_other() -> None:
+    def rank(group: Group) -> Any:
+        rows = np.arange(2.0 * group.rank).reshape(-1, 2)
+        return (
+            [a.tolist() for a in group.every(rows, [0, 1])],
+            [a.tolist() for a in group.every(rows[:0], [0, 0])],
+            group.same({"a": "ö"} if group.leads else None),
+            list(group.share(6)),
+            group.mean(torch.tensor([4.0 * group.rank])).item(),
+        )
+
+    told = ([[], [[0.0, 1.0]]], [[], []], {"a": "ö"})
+    assert as_ranks(rank) == [(*told, [0, 1, 2], 2.0), (*told, [3, 4, 5], 2.0)]
+
+
+def fails(group: Group, error: BaseException, where: int = 1) -> BaseException | None:
+    """What a rank ends with, of which one fails while the other waits for it."""
+    try:
+        with group.together():
+            if group.rank == where:
+                raise error
+            group.meet()
+    except BaseException as found:
+        return found
+    return None
+
+
+def test_a_rank_that_fails_is_told_of() -> None:
+    waiting, failed = as_ranks(lambda group: fails(group, ZeroDivisionError("of ours")))
+    assert isinstance(failed, ZeroDivisionError)
+    assert isinstance(waiting, RankFailed)
+    assert (str(waiting), waiting.exit_code, waiting.state) == ("rank 1: ZeroDivisionError: of ours", 1, "failed")
+
+
+def test_a_rank_that_is_gone_without_a_word_is_told_of() -> None:
+    def rank(group: Group) -> BaseException | None:
+        return None if group.rank == 1 else fails(group, KeyError())
+
+    assert isinstance(as_ranks(rank)[0], RanksLost)
+
+
+def test_ranks_that_are_stopped_together_are_not_each_others_failure() -> None:
+    def rank(group: Group) -> None:
+        with group.together():
+            raise Interrupted(15)
+
+    def stopped(group: Group) -> BaseException | None:
+        try:
+            rank(group)
+        except Interrupted as error:
+            return error
+        return None
+
+    assert [type(error) for error in as_ranks(stopped)] == [Interrupted, Interrupted]
+
+
+def test_alone_nothing_is_told() -> None:
+    alone, x = Alone(), torch.ones(2)
+    alone.copy([x])
+    alone.meet()
+    assert alone.mean(x) is x and alone.same("a") == "a" and list(alone.share(3)) == [0, 1, 2]
+    assert alone.leads and alone.each(np.ones(1)) == [np.ones(1)] and alone.every(np.ones(1), [1]) == [np.ones(1)]
