@@ -71,6 +71,7 @@ def test_the_examples_of_own_loops_run(example: Callable[[str], ModuleType]) -> 
     [
         ("own_torso", "algo=dqn env=cartpole network.torso={_target_:own_torso.Residual,width:8} network.hidden=[]"),
         ("own_lstm", "imports=[own_lstm] algo=ppo env=cartpole_no_velocity network=own_lstm network.units=8"),
+        ("own_lstm", "imports=[own_lstm] experiment=genrl_custom_policy network=own_lstm network.hidden=[8]"),
         ("own_lstm", "imports=[own_lstm] algo=dqn env=cartpole_no_velocity network=own_lstm network.units=8"),
     ],
 )

@@ -153,7 +153,8 @@ class ActorCritic(Algorithm):
         policy, value = ([f"network.{name}" for name in names] for names in by_head(self.network, kit.env.obs_space))
         if {*policy} & {*value}:
             problem = "policy and values are trained apart, and their networks share layers"
-            raise ConfigError("network.shared", problem, "write network.shared=false")
+            hint = "write network.shared=false; a network of your own needs layers for each head"
+            raise ConfigError("network", problem, hint)
         self.critic = self.update(kit, self.value_loss, value, *how)
         self.value_learning_rate = annealed(learning_rate, self.cfg.learning_rate_schedule, kit.total_timesteps)
         self.state = (*self.state, "critic")
