@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from contextlib import closing
 from typing import Any
@@ -153,13 +154,15 @@ def test_the_policy_makes_one_step_on_each_rollout(name: str, updates: int) -> N
 # --- a trust region --------------------------------------------------------------------------------------------------
 
 
-def test_fisher_vector_products_are_those_of_the_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_fisher_vector_products_are_those_of_the_matrix(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """F = E_s sum_a p(a|s) d log p d log p', from the gradient of every log-probability there is."""
-    algo = made("trpo", network={"hidden": [3]}, cg_damping=0.0)
+    algo = made("trpo", network={"hidden": [3]}, cg_damping=0.0, fisher_share=share)
     batch = whole(algo, rollout(algo), "log_prob")
     size = sum(parameter.numel() for parameter in algo.parameters)
     fisher = torch.zeros(size, size)
-    log_p = algo.network(batch["obs"])[0].log_softmax(-1)
+    drawn = range(T * E) if share == 1 else copy.deepcopy(algo.minibatches.rng).permutation(T * E)[:5]
+    log_p = algo.network(batch["obs"])[0].log_softmax(-1)[[*drawn]]
     for row in log_p:
         for one in row:
             g = algo.gradient(one, retain_graph=True)
@@ -184,9 +187,9 @@ def test_conjugate_gradients_solve_the_equation() -> None:
 
 
 @pytest.mark.parametrize("action", [DISCRETE, ARM])
-@pytest.mark.parametrize("target_kl", [1e-3, 0.05])
-def test_the_step_stays_in_its_region_and_improves(action: Space, target_kl: float) -> None:
-    algo = made("trpo", action, target_kl=target_kl)
+@pytest.mark.parametrize(("target_kl", "share"), [(1e-3, 1.0), (0.05, 1.0), (1e-3, 0.7)])
+def test_the_step_stays_in_its_region_and_improves(action: Space, target_kl: float, share: float) -> None:
+    algo = made("trpo", action, target_kl=target_kl, fisher_share=share)
     data = rollout(algo)
     batch, before, values = whole(algo, data, "log_prob"), weights(algo), algo.network.branches[1][-1].weight.clone()
     old = algo.network(batch["obs"])[0].detach()
@@ -242,7 +245,7 @@ def test_a_step_size_of_the_values_alone(name: str) -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_layers_in_common_are_not_trained_apart(name: str) -> None:
     options = {"value_learning_rate": 0.01} if name in ("a2c", "ppo") else {}
-    with pytest.raises(ConfigError, match=r"network.shared: policy and values are trained apart"):
+    with pytest.raises(ConfigError, match=r"network: policy and values are trained apart"):
         made(name, network={"shared": True}, **options)
 
 
@@ -303,7 +306,8 @@ MEMORIES = [
 @pytest.mark.parametrize("words", MEMORIES)
 @pytest.mark.parametrize("name", ["a2c", "vpg", "trpo"])
 def test_with_masks_and_memory_learning_starts_at_the_policy_that_acted(name: str, words: str) -> None:
-    with closing(learner(f"algo={name}", *words.split(), "env.num_envs=3")) as one:
+    share = ["algo.fisher_share=0.5"] if name == "trpo" else []
+    with closing(learner(f"algo={name}", *words.split(), *share, "env.num_envs=3")) as one:
         algo, progress = one.parts.algo, one.progress
         for chunk in itertools.islice(one.stream, 2):
             progress.advance(chunk)

@@ -6,8 +6,9 @@ One natural gradient step on each rollout, as far as the policy may move: with r
 
 Near pi_old the objective is linear with gradient g and the divergence quadratic with the Fisher matrix F (appendix C):
 the step is sqrt(2 target_kl / x'Fx) x along x = F^-1 g. Conjugate gradients find x from products F v alone, and
-F v = d(d KL/d w . v)/d w is two gradients. The step is cut down until the true divergence is in bounds and the true
-objective better; if none is found, the policy stays as it is.
+F v = d(d KL/d w . v)/d w is two gradients; a share of the states tells F well enough, at as much of the price. The step
+is cut down until the true divergence is in bounds and the true objective better, by all states; if none is found, the
+policy stays as it is.
 
 Values are fitted to the returns, `n_critic_updates` times over the rollout in minibatches: learning rate and optimiser
 are theirs. What advantages and returns are, and how a network that remembers learns, is in actor_critic.py. Differs
@@ -16,6 +17,7 @@ from the paper: GAE in place of plain returns, and `cg_damping` on the diagonal 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -41,6 +43,8 @@ class TRPOConfig(ActorCriticConfig):
     target_kl: Positive = 0.01  # most that the policy may diverge from the one that acted, on average over the states
     cg_max_steps: Count = 15  # steps of the conjugate gradient method
     cg_damping: NotNegative = 0.1  # is added to the diagonal of the Fisher matrix
+    # states that the Fisher matrix is computed from, drawn from each rollout; the paper takes 0.1
+    fisher_share: Annotated[float, Above0(1)] = 1.0
     line_search_max_iter: Count = 10  # steps that are tried, each shorter than the one before
     line_search_shrinking_factor: Annotated[float, Above0(1)] = 0.8  # by how much
     n_critic_updates: Count = 10  # passes over each rollout to fit values
@@ -90,7 +94,7 @@ class TRPO(ActorCritic):
         objective, output = surrogate()
         before = output.detach()
         gradient = self.gradient(objective, retain_graph=True)
-        slope = self.gradient(self.policy.kl(before, output, mask).mean(), create_graph=True)
+        slope = self.gradient(self.divergence(batch, before, output), create_graph=True)
 
         def fisher(v: Tensor) -> Tensor:
             return self.gradient(slope, grad_outputs=v, retain_graph=True) + cfg.cg_damping * v
@@ -117,6 +121,17 @@ class TRPO(ActorCritic):
             "entropy": entropy,
             "entropy_loss": -entropy,
         }
+
+    def divergence(self, batch: Mapping[str, Any], before: Tensor, output: Tensor) -> Tensor:
+        """KL(pi_old || pi), whose curvature is the Fisher matrix, on average over its share of the states."""
+        mask, count = self.mask(batch), len(before)
+        if self.cfg.fisher_share < 1:
+            some = self.minibatches.rng.permutation(count)[: math.ceil(self.cfg.fisher_share * count)]
+            chosen = torch.from_numpy(some).to(before.device)
+            before, mask = before[chosen], mask if mask is None else mask[chosen]
+            is_alone = not self.memory_size  # the others need not be looked at
+            output = outputs(self.network, {"obs": rows(batch["obs"], chosen)})[0] if is_alone else output[chosen]
+        return self.policy.kl(before, output, mask).mean()
 
     def gradient(self, of: Tensor, **how: Any) -> Tensor:
         """By all parameters of the policy, one after the other."""
