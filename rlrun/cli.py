@@ -11,19 +11,22 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import contextlib
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rlrun import __version__
+from rlrun import __version__, ranks
 from rlrun.errors import ConfigError, Escaped, Interrupted, RlrunError, described, printable
 from rlrun.lazy import deferred
 from rlrun.talk import is_lost, unfailing
 
 SHORT = {"-h": "--help", "-m": "--multirun", "-cd": "--config-dir", "-c": "--cfg", "-p": "--package", "-i": "--info"}
 HYDRA_FLAGS = {"--cfg", "--package", "--resolve", "--info", "--hydra-help", "--shell-completion", "-sc"}
+LAG = 5.0  # seconds that rank 0 has to say what went wrong: torchrun ends it as soon as another rank has failed
 WITH_VALUE = {"--config-dir", "--cfg", "--package"}
 FLAGS = sorted({"--help", "--version", "--multirun", "--check", "--config-dir", *HYDRA_FLAGS})
 
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 finished, 1 failed, 2 usage or config, 3 diverged, 75 preempted and resumable, 130 interrupted.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    with unfailing() as stdout:
+    with _speaking(), unfailing() as stdout:
         try:
             code = dispatch(take_apart(argv), argv)
         except KeyboardInterrupt:  # nobody was there yet, or any more, to whom it could be said better
@@ -59,10 +62,22 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             code = say(error if isinstance(error, Exception) else Escaped(error))
         stdout.flush()
+        if code not in (0, 75, 130) and not ranks.leads():
+            time.sleep(LAG)
         if is_lost(stdout) and not trains(argv):  # what it said was all it was for
             print(f"rlrun: stdout: {stdout.error}", file=sys.stderr)
             return code or 1
         return code
+
+
+@contextlib.contextmanager
+def _speaking() -> Iterator[None]:
+    """Of several ranks the first speaks for all; of the others it is told what it has to know."""
+    if ranks.leads():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def say(error: Exception) -> int:
@@ -81,6 +96,8 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     from rlrun.commands import table
 
     verb = line.words[0] if line.words and is_verb(line.words[0]) else ""
+    if ranks.place() is not None:
+        refuse_what_is_no_run(line, verb)
     refuse_spaces(line.words[2 if verb in table.VERBS else 0 :])
     known = table.VERBS.get(verb, table.TRAIN).flags
     strange = next((flag for flag in line.flags if flag not in known), None)
@@ -115,6 +132,7 @@ def dispatch(line: CommandLine, argv: Sequence[str]) -> int:
     if not multirun:
         compose.refuse_options_of_sweeps(line.words)
     if multirun:
+        ranks.refuse("a sweep")
         flags = [word for folder in line.config_dirs for word in ("--config-dir", folder)]
         return int(table.found("commands.sweep.sweep")(line.words, flags, argv, line.check))
     if line.check:
@@ -164,6 +182,13 @@ def refuse_flags_of_training(line: CommandLine, verb: str) -> None:
     given = ["--check"] * line.check + ["--multirun"] * line.multirun + line.hydra
     if given:
         raise ConfigError(given[0], f"has no say in {verb}", "it is for words that train")
+
+
+def refuse_what_is_no_run(line: CommandLine, verb: str) -> None:
+    """Raise ConfigError for what several ranks cannot do together."""
+    flag = next((flag for flag, given in (("--help", line.help), ("--check", line.check)) if given), "")
+    if (verb and verb != "resume") or flag or line.hydra:
+        ranks.refuse(flag or (line.hydra[0] if line.hydra else verb))
 
 
 def trains(argv: Sequence[str]) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from rlrun.errors import ConfigError
+
 
 class Place(NamedTuple):
     """Of one process among all, and among those of its machine."""
@@ -28,3 +30,15 @@ def place() -> Place | None:
         for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
     )
     return Place(rank, size, local, beside) if size > 1 else None
+
+
+def leads() -> bool:
+    """Whether this process speaks for the run: it is rank 0, or the only one."""
+    found = place()
+    return found is None or found.rank == 0
+
+
+def refuse(what: str) -> None:
+    """Raise ConfigError where torchrun has started several processes for something that they cannot do together."""
+    if place() is not None:
+        raise ConfigError("torchrun", f"starts processes that train one run together, {what} is none", "leave it out")

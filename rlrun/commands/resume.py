@@ -8,15 +8,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from rlrun.compute.spread import Alone, joined
 from rlrun.config import dialects, values
+from rlrun.config.ranks import shares
 from rlrun.config.unresolved import looked_up
 from rlrun.config.validate import validate
 from rlrun.config.values import flat, literal, to_yaml
 from rlrun.config.words import assigned
 from rlrun.errors import CheckpointError, ConfigError
 from rlrun.interrupt import Interrupt
+from rlrun.ranks import place
 from rlrun.run.attempt import attempt
 from rlrun.run.prepare import prepared
+from rlrun.run.record import resuming
 from rlrun.rundir import checkpoints, find, older
 from rlrun.rundir.layout import RunDir
 from rlrun.rundir.trust import read_config
@@ -32,8 +36,14 @@ def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = F
         trust: obey its config even if it was made elsewhere.
         force: take it over from a process on another machine or in another container.
     """
+    with joined(place()) as group:
+        return _resume(path, words, trust, force, group)
+
+
+def _resume(path: str, words: Sequence[str], trust: bool, force: bool, group: Alone) -> int:
     run_dir, ckpt = find.open_checkpoint(path, "last", usual="last")
     _must_be_newest(run_dir, ckpt)
+    _must_have_as_many(run_dir, group.size)
     old = read_config(run_dir, trust)
     new = _changed(old, words)
     with Interrupt(grace=0) as interrupt:
@@ -52,15 +62,16 @@ def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = F
             return 0
         if not force:
             run_dir.must_be_free()
-        found, state = _newest(run_dir)  # before anything is touched
+        found, state = _newest(run_dir, group)  # before anything is touched
         begun = run_dir.read_meta().get("init_from", {})  # that very checkpoint, whatever is the last by now
         weights = begun.get("checkpoint", cfg.init_from) if state is None else None
         with ExitStack() as stack:
             with run_dir.where_modules_are():
-                made = stack.enter_context(prepared(cfg, interrupt, weights))
+                made = stack.enter_context(prepared(cfg, interrupt, weights, group))
             made.parts.must_show_data_of(run_dir)
-            run_dir.begin_attempt(force)
-            messages = [f"resumed from {found}", *_differences(old, new)]
+            if group.leads:
+                run_dir.begin_attempt(force)
+            messages = [f"resumed from {found}", *_differences(old, new), *shares(made.parts.cfg, group.size)]
             attempt(made, run_dir, messages, state, to_yaml(new))
     return 0
 
@@ -75,8 +86,30 @@ def _must_be_newest(run_dir: RunDir, ckpt: str) -> None:
         raise ConfigError("resume", f"goes on from the newest checkpoint, {newest.name}, not from {named.name}", hint)
 
 
-def _newest(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
-    """Where to go on from, and the state there."""
+def _must_have_as_many(run_dir: RunDir, ranks: int) -> None:
+    """Raise ConfigError if a run was not begun by so many ranks, each of which has a state of its own."""
+    begun = run_dir.read_meta().get("ranks", 1)
+    if begun != ranks:
+        problem = (
+            f"number of processes: {begun} have begun the run, each with a state of its own, here there are {ranks}"
+        )
+        raise ConfigError("resume", problem, resuming(run_dir.path, begun))
+
+
+def _newest(run_dir: RunDir, group: Alone) -> tuple[Path | str, StateDict | None]:
+    """Where to go on from, and the state there: of a rank that does not lead, what it saved with that of rank 0."""
+    if group.leads:
+        found, state = _newest_of_all(run_dir)
+        group.same(found.name if isinstance(found, Path) else None)
+        return found, state
+    name = group.same(None)
+    if name is None:
+        return "the beginning", None
+    own = run_dir.of_rank(group.rank).checkpoints / name
+    return own, checkpoints.load(own)
+
+
+def _newest_of_all(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:
     if not any(run_dir.checkpoints.glob("step_*")):
         if steps := run_dir.saved_steps():
             raise CheckpointError(

@@ -32,6 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from rlrun import ranks
 from rlrun.checks import Bounded, OneOf
 from rlrun.commands.resume import CHANGEABLE
 from rlrun.commands.resume import resume as resume_run
@@ -110,6 +111,7 @@ def resume(path: Path, words: Sequence[str], **flags: bool) -> int:
     Args:
         flags: `trust` runs its jobs even if it was made elsewhere; the jobs get them all.
     """
+    ranks.refuse("a sweep")
     record = Sweep.read(path, flags.get("trust", False))
     for word in words:
         if (key := key_of(word)).split(".")[0] not in ("retry", "sweep"):

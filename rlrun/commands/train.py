@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rlrun.compute.spread import Alone, joined
 from rlrun.config import compose
 from rlrun.config.cautions import cautions
 from rlrun.config.compose import Composed
+from rlrun.config.ranks import shares
 from rlrun.config.schema import RunConfig
 from rlrun.config.validate import validate
 from rlrun.config.values import to_yaml
 from rlrun.interrupt import Interrupt
+from rlrun.ranks import place
 from rlrun.run.attempt import attempt, roots
 from rlrun.run.prepare import Prepared, prepared
 from rlrun.rundir.layout import RunDir, to_json
@@ -37,17 +40,21 @@ def train_composed(composed: Composed, argv: Sequence[str]) -> float:
     Returns:
         The mean return of the final evaluation.
     """
-    with _made(composed) as made:
+    with joined(place()) as group, _made(composed, group) as made:
         parts = made.parts
-        run_dir = _claim(composed, argv, parts.seeds, made.begun | parts.data | parts.known)
+        if not group.leads:
+            return attempt(made, RunDir(group.same(None)), [])
+        facts = made.begun | parts.data | parts.known | ({"ranks": group.size} if group.size > 1 else {})
+        run_dir = _claim(composed, argv, parts.seeds, facts)
+        group.same(str(run_dir.path.absolute()))
         messages = [f"run: {run_dir.path}", composed.tuned(argv), *cautions(parts.cfg, parts.spec)]
-        return attempt(made, run_dir, [*messages, *_weights(parts.cfg)])
+        return attempt(made, run_dir, [*messages, *_weights(parts.cfg), *shares(parts.cfg, group.size)])
 
 
 def check(words: Sequence[str]) -> int:
     """Everything that training with these words does before it takes possession of a directory; nothing is written."""
     composed = compose.compose(words)
-    with _made(composed) as made:
+    with _made(composed, Alone()) as made:
         cfg, spec = made.parts.cfg, made.parts.spec
         RunDir.check(composed.dir)
         for line in cautions(cfg, spec):
@@ -57,11 +64,11 @@ def check(words: Sequence[str]) -> int:
 
 
 @contextmanager
-def _made(composed: Composed) -> Iterator[Prepared]:
+def _made(composed: Composed, group: Alone) -> Iterator[Prepared]:
     """All of a run but its directory. A signal ends it at once: nothing is begun that would be worth waiting for."""
     with Interrupt(grace=0) as interrupt:
         cfg = validate(composed.data, new=True)
-        with prepared(cfg, interrupt, cfg.init_from) as made:
+        with prepared(cfg, interrupt, cfg.init_from, group) as made:
             yield made
 
 

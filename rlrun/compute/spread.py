@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
 
 from rlrun.compute.update import Update
 from rlrun.errors import Abandoned, Interrupted, RankFailed, RanksLost, RlrunError, described
@@ -56,6 +55,10 @@ class Alone:
     def copy(self, tensors: Sequence[Tensor]) -> None:
         """Give tensors the values that they have on rank 0."""
 
+    def led(self, numbers: Array) -> Array:
+        """The numbers that rank 0 gives; the others give any of the same shape."""
+        return numbers
+
     def each(self, numbers: Array) -> list[Array]:
         """Numbers of every rank, in their order, all of one shape."""
         return [numbers]
@@ -71,6 +74,9 @@ class Alone:
     def meet(self) -> None:
         """Wait until all have come here."""
 
+    def leave_word(self, error: BaseException) -> None:
+        """Say why this rank ends, if none has said so before."""
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """What goes wrong inside on one rank ends all."""
@@ -83,14 +89,15 @@ class Group(Alone):
     Args:
         processes: a `torch.distributed` process group, or a backend of one.
         store: where a rank leaves word why it ends.
+        close: what ends the group.
 
     Raises:
         RanksLost: another rank is gone while this one waits for it, and has left no word.
         RankFailed: it has.
     """
 
-    def __init__(self, processes: Any, store: Any, place: Place):
-        self.processes, self.store, self.place = processes, store, place
+    def __init__(self, processes: Any, store: Any, place: Place, close: Callable[[], None] | None = None):
+        self.processes, self.store, self.place, self._close = processes, store, place, close
         self.rank, self.size = place.rank, place.size
 
     def mean(self, tensor: Tensor) -> Tensor:
@@ -103,6 +110,12 @@ class Group(Alone):
                 values = tensor.detach().contiguous()
                 self._do("broadcast", [values])
                 tensor.copy_(values)
+
+    def led(self, numbers: Array) -> Array:
+        values = torch.from_numpy(numbers.copy())
+        self._do("broadcast", [values])
+        found: Array = values.numpy()
+        return found
 
     def each(self, numbers: Array) -> list[Array]:
         mine = torch.from_numpy(numbers)
@@ -126,7 +139,9 @@ class Group(Alone):
 
     def leave(self) -> None:
         """Close the connections: whoever waits for this rank is told that it is gone."""
-        self.processes = None
+        self.processes, close, self._close = None, self._close, None
+        if close is not None:
+            close()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -134,18 +149,25 @@ class Group(Alone):
         try:
             yield
         except BaseException as error:
-            words = None if isinstance(error, RankFailed) else self._words()
-            if words is None or words["rank"] == self.rank:
-                self._leave_word(error)
-            elif not (isinstance(error, Interrupted) and words["state"] == error.state):  # all were stopped together
+            words = self._words() if isinstance(error, self._consequences()) else None
+            if words is not None and words["rank"] != self.rank and not stopped_alike(error, words["state"]):
+                self.leave()
                 raise RankFailed(**words) from error
+            self.leave_word(error)
+            self.leave()
             raise
 
     def _do(self, what: str, *tensors: Any) -> None:
+        if self.processes is None:
+            raise RanksLost
         try:
             getattr(self.processes, what)(*tensors).wait()
         except RuntimeError as error:
             raise RanksLost from error
+
+    def _consequences(self) -> tuple[type[BaseException], ...]:
+        """What a rank may meet because another one failed: whoever started them ends them all then."""
+        return RanksLost, Interrupted, Abandoned, torch.distributed.DistError
 
     def _words(self) -> dict[str, Any] | None:
         with suppress(RuntimeError):  # whoever kept the store may be gone, too
@@ -154,8 +176,7 @@ class Group(Alone):
                 return found
         return None
 
-    def _leave_word(self, error: BaseException) -> None:
-        """Say why this rank ends, if none has said so before."""
+    def leave_word(self, error: BaseException) -> None:
         if isinstance(error, RankFailed | RanksLost):
             return
         if isinstance(error, Abandoned):
@@ -167,6 +188,11 @@ class Group(Alone):
             self.store.compare_set(WORDS, "", json.dumps(words))
 
 
+def stopped_alike(error: BaseException, state: str) -> bool:
+    """Whether an error stops a rank as another one was stopped, by a signal: neither is the other's failure."""
+    return isinstance(error, Interrupted) and state == error.state
+
+
 @contextmanager
 def joined(place: Place | None) -> Iterator[Alone]:
     """The ranks that torchrun has started, for as long as this is open; nobody else where it has started none."""
@@ -174,15 +200,15 @@ def joined(place: Place | None) -> Iterator[Alone]:
         yield Alone()
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed = torch.distributed
     store, rank, size = next(distributed.rendezvous("env://", place.rank, place.size))
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=FOR_EVER)
-    group = Group(distributed.group.WORLD, store, place)
+    group = Group(distributed.group.WORLD, store, place, distributed.destroy_process_group)
     try:
         with group.together():
             yield group
     finally:
         group.leave()
-        distributed.destroy_process_group()
 
 
 class SpreadUpdate(Update):

@@ -55,3 +55,12 @@ def of_rank(config: RunConfig, size: int) -> RunConfig:
             raise ConfigError(key, f"{size} ranks cannot have equally much of {whole}", hint)
         shares[kind] = replace(part, **{name: max(1, whole // size)})
     return replace(config, **shares)
+
+
+def shares(share: RunConfig, size: int) -> list[str]:
+    """A line on what each of `size` ranks has; nothing for a single one."""
+    if size == 1:
+        return []
+    batch = getattr(share.algo, "batch_size", None)
+    drawn = f" and {batch:,} transitions of a batch" if batch else ""
+    return [f"{size} ranks, each with {share.env.num_envs:,} of {size * share.env.num_envs:,} environments{drawn}"]

@@ -10,12 +10,14 @@ from contextlib import closing
 from typing import Any
 
 from rlrun.config import memory
-from rlrun.errors import Interrupted
+from rlrun.errors import Interrupted, described, printable
 from rlrun.loggers import console
-from rlrun.loggers.runlog import run_log
+from rlrun.loggers.runlog import UNSAID, run_log
 from rlrun.run import build
 from rlrun.run.callbacks.callbacks import Callbacks
+from rlrun.run.callbacks.ranks import Follow, Order, Stopped, say
 from rlrun.run.loop import loop
+from rlrun.run.parts import Parts
 from rlrun.run.prepare import Prepared
 from rlrun.run.record import recorded
 from rlrun.run.run import Run
@@ -46,17 +48,21 @@ def attempt(
     Raises:
         RlrunError: the run stopped before its end; status.json says why, run.log how.
     """
-    parts = made.parts
+    parts, group = made.parts, made.parts.group
+    if not group.leads:
+        return _assist(parts, run_dir.of_rank(group.rank), state)
     with (
         run_log(run_dir.log, console.mode(parts.cfg.logger.console)),
         heartbeat(run_dir.status),
         recorded(run_dir, parts.interrupt) as record,
+        group.together(),
     ):
         needs = memory.of_run(parts.cfg, parts.spec) + memory.of_source(parts.cfg, parts.environments, parts.algo)
         for message in [*messages, *memory.notice(needs)]:
             log.info("%s", message)
         run_dir.amend_meta(**roots(parts.seeds), **parts.known)
-        run, callbacks = build.begin(parts, run_dir), build.callbacks(parts.cfg, run_dir, made.own)
+        run = build.begin(parts, run_dir)
+        callbacks = build.callbacks(parts.cfg, run_dir, made.own, leads=group.size > 1)
         record.run, record.summary = run, callbacks.summary
         with closing(run.logger), closing(run.evaluation_envs):
             run.interrupt.check()  # a signal that came while the run was built: there is nothing to save yet
@@ -81,11 +87,41 @@ def _train(run: Run, callbacks: Callbacks) -> None:
     try:
         for _ in loop(run, callbacks):
             pass
-    except Interrupted:
+    except Interrupted as stopped:
         if not callbacks.checkpoint.save(run):
             steps = f"{run.progress.env_steps:,}"
             log.warning("stopped at %s env steps, and nothing was saved (checkpoint.enabled=false)", steps)
+        say(run.group, Order.STOP, stopped.signum)
         raise
+
+
+def _assist(parts: Parts, own: RunDir, state: StateDict | None) -> float:
+    """The same on a rank that does not lead: it collects and learns with the others, and does what rank 0 says.
+
+    Args:
+        own: where it saves what is its own, and says what goes wrong here.
+        state: what it has saved there.
+    """
+    group, interrupt, follow = parts.group, parts.interrupt, Follow()
+    interrupt.last_words = lambda error, where: group.leave_word(error)
+    with run_log(own.log, "off"), group.together():
+        run = build.begin(parts, own)
+        with closing(run.evaluation_envs):
+            try:
+                if state is not None:
+                    with checkpoints.must_fit(own.checkpoints):
+                        checkpoints.must_resemble(state, run.state_dict())
+                        run.load_state_dict(state)
+                for _ in loop(run, follow):
+                    pass
+            except Stopped:
+                raise
+            except Interrupted:  # all have heard of it where they meet; now rank 0 saves, and then says so
+                follow.obey(run)
+            except Exception as error:
+                UNSAID.error("%s", printable(described(error)), exc_info=error)
+                raise
+    return math.nan
 
 
 def _last_lines(run: Run, final: Mapping[str, float] | None) -> list[str]:

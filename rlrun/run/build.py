@@ -25,11 +25,13 @@ from rlrun.envs.environments import Environments
 from rlrun.errors import CallbackError, ConfigError, RlrunError
 from rlrun.experience.spread import spread
 from rlrun.interrupt import Interrupt
+from rlrun.loggers import Loggers
 from rlrun.ops.fields import mapped, tensors
 from rlrun.run.callbacks.bandits import BanditReport
 from rlrun.run.callbacks.callback import Callback
 from rlrun.run.callbacks.callbacks import Callbacks
 from rlrun.run.callbacks.log import Log
+from rlrun.run.callbacks.ranks import Lead
 from rlrun.run.callbacks.returns import ReturnsFigure
 from rlrun.run.callbacks.stop import StopWhenSolved
 from rlrun.run.callbacks.summary import Summary
@@ -245,15 +247,18 @@ def begin(made: Parts, run_dir: RunDir) -> Run:
         saves, chunk = made.cfg.checkpoint, made.algo.rollout_steps * made.spec.num_envs
         made.buffer.place(run_dir.replay, saves.freq * max(saves.keep_last, 1) + 2 * chunk)
     title = f"{made.cfg.algo.name} on {made.spec.id}"
-    logger = make("logger", made.cfg.logger, run_dir, title, made.cfg.total_timesteps)
+    logger = Loggers({})
+    if made.group.leads:
+        logger = make("logger", made.cfg.logger, run_dir, title, made.cfg.total_timesteps)
     return Run(**vars(made), dir=run_dir, logger=logger)
 
 
-def callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> Callbacks:
+def callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback], leads: bool = False) -> Callbacks:
     """Who looks on, and writes into the run's directory.
 
     Args:
         own: as `own_callbacks` returned them.
+        leads: whether other ranks wait for them.
     """
     stop, checkpoint = config.stop, make("checkpoint", config.checkpoint)
     evaluate = make("eval", config.eval, run_dir.eval_csv, checkpoint)
@@ -266,6 +271,7 @@ def callbacks(config: RunConfig, run_dir: RunDir, own: dict[str, Callback]) -> C
         checkpoint=checkpoint,
         summary=Summary(evaluate),
         figures={"bandit": BanditReport(), "returns": ReturnsFigure()},
+        lead=Lead() if leads else None,
     )
 
 

@@ -7,17 +7,24 @@ It serves tabular, bandit, replay, rollout and actor-learner families alike; the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 from rlrun.loggers.runlog import speaker
-from rlrun.run.callbacks.callbacks import Callbacks
 from rlrun.run.run import Run
 from rlrun.types import Chunk
 
 NOTHING = Chunk(0, [], None)
 
 
-def loop(run: Run, callbacks: Callbacks) -> Iterator[Chunk]:
+class Listeners(Protocol):
+    """Who looks on: callbacks, or what stands for them (see callbacks/ranks.py)."""
+
+    def listeners(self, hook: str) -> Sequence[Callable[..., None]]: ...
+    def tell(self, run: Run, hook: str, *args: Any) -> None: ...
+
+
+def loop(run: Run, callbacks: Listeners) -> Iterator[Chunk]:
     """Train until the budget is spent or a callback stops the run; yields every chunk when all is done with it.
 
     What its caller does in between, such as taking another run a chunk further, is none of this run's time, and what is

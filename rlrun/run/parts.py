@@ -7,6 +7,7 @@ from typing import Any
 
 from rlrun.algos.algorithm import Algorithm
 from rlrun.compute.device import Device
+from rlrun.compute.spread import Alone
 from rlrun.config.schema import RunConfig
 from rlrun.envs.environments import Environments
 from rlrun.errors import ConfigError
@@ -25,6 +26,11 @@ class Setting:
     environments: Environments
     spec: EnvSpec
     device: Device
+
+    @property
+    def group(self) -> Alone:
+        """The ranks that make the run together."""
+        return self.device.group
 
     @property
     def data(self) -> dict[str, str]:

@@ -8,8 +8,10 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from rlrun.config.ranks import START
 from rlrun.errors import Escaped, Interrupted, RlrunError, described, printable
 from rlrun.interrupt import Interrupt
 from rlrun.loggers.runlog import UNSAID
@@ -63,7 +65,8 @@ class Record:
 
     def continued(self) -> str:
         """Where a run that was stopped goes on, and how."""
-        steps, how = self.run_dir.saved_steps(), f"with: rlrun resume {shlex.quote(str(self.run_dir.path))}"
+        ranks = self.run_dir.read_meta().get("ranks", 1)
+        steps, how = self.run_dir.saved_steps(), f"with: {resuming(self.run_dir.path, ranks)}"
         if steps and self.run is not None and self.run.progress.env_steps == steps:
             return f"saved at {steps:,} env steps; continue {how}"
         return f"continue from {f'{steps:,} env steps' if steps else 'the beginning'} {how}"
@@ -76,6 +79,11 @@ class Record:
             if os.isatty(2):
                 os.write(2, SHOW_CURSOR.encode())
             os.write(2, f"{self.continued()}\nrlrun: {error}\n".encode())
+
+
+def resuming(path: Path, ranks: int) -> str:
+    """The command that goes on with a run."""
+    return f"{f'{START}={ranks} -m ' if ranks > 1 else ''}rlrun resume {shlex.quote(str(path))}"
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def save(root: Path, state: StateDict, env_steps: int, *, best: bool = False, ke
             _link(root / "best", directory)
         _link(root / "last", directory)
         sync_directory(root)  # before anything older is deleted
-        _prune(root, env_steps, keep_last)
+        prune(root, env_steps, keep_last)
     except (OSError, SafetensorError) as error:
         raise SaveError(f"{root}: the checkpoint of step {env_steps} was not saved: {_reason(error)}") from error
     return directory
@@ -215,7 +215,8 @@ def _link(link: Path, directory: Path) -> None:
         temporary.replace(link)
 
 
-def _prune(root: Path, env_steps: int, keep_last: int) -> None:
+def prune(root: Path, env_steps: int, keep_last: int) -> None:
+    """Delete what is not wanted any more beside the checkpoint of this step, as `save` does."""
     steps = _steps(root)
     kept = sorted(step for step in steps if step <= env_steps)[-keep_last:]
     best = _target(root / "best")

@@ -35,7 +35,7 @@ FILES = (
         ".signature",
     ),
 )
-FOLDERS = ("checkpoints", "evaluations", "figures", "tb", "videos", "wandb", ".hydra")
+FOLDERS = ("checkpoints", "evaluations", "figures", "ranks", "tb", "videos", "wandb", ".hydra")
 LIMIT = 2**24  # bytes of a small file
 
 
@@ -62,6 +62,7 @@ class RunDir:
         self.summary = self.path / "summary.json"
         self.replay = self.path / "replay.bin"  # what a replay keeps there that is not to lie in memory
         self.tracker = self.path / "tracker.json"
+        self.ranks = self.path / "ranks"  # of a run of several, what those but the first save and say
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], content: Mapping[str, str] | None = None) -> RunDir:
@@ -104,6 +105,13 @@ class RunDir:
         path = Path(path)
         above = [cls(parent.parent) for parent in (path, path.parent) if parent.name == "checkpoints"]
         return next((run for run in (cls(path), *above) if run.exists), cls(path))
+
+    def of_rank(self, rank: int) -> RunDir:
+        """Where a rank of the run other than the first has its checkpoints and its log."""
+        own = RunDir(self.ranks / str(rank))
+        for folder in (self.ranks, own.path):
+            files.make_directory(folder, root=self.path)
+        return own
 
     @property
     def exists(self) -> bool:

@@ -20,6 +20,7 @@ import torch
 from streams import SeedIsLength
 
 from rlrun import cli
+from rlrun.compute.spread import Alone
 from rlrun.errors import ConfigError, Diverged, Interrupted
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import Loggers
@@ -122,6 +123,7 @@ class Run:
     callbacks: dict[str, Callback] = field(default_factory=dict)
     buffer: Any = None
     should_stop: bool = False
+    group: Alone = field(default_factory=Alone)
 
     @property
     def promise(self) -> str:

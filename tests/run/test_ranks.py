@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,12 @@ from rlrun.config import ranks as spreading
 from rlrun.config.validate import validate
 from rlrun.errors import ConfigError, Interrupted
 from rlrun.interrupt import Interrupt
+from rlrun.loggers import Loggers
 from rlrun.run import build
 from rlrun.run.parts import Parts
+from rlrun.run.run import Run
+from rlrun.rundir.codec import decode, encode
+from rlrun.rundir.layout import RunDir
 from rlrun.types import Progress, Rollout
 
 CPU = ("+smoke=on", "device=cpu", "device.compile=false")
@@ -121,7 +127,7 @@ def test_a_policy_learns_from_shares_of_a_rollout_what_one_process_learns_from_a
         expected = weights(alone.algo)
 
     def share(parts: Parts) -> torch.Tensor:
-        envs = parts.device.group.share(4)
+        envs = parts.group.share(4)
         mine = slice(envs.start, envs.stop)
         parts.algo.load_state_dict(begun)
         columns = {name: getattr(rollout, name)[:, mine] for name in ("obs", "action", "reward", "terminated")}
@@ -181,6 +187,41 @@ def test_a_signal_to_one_rank_stops_all_and_nothing_collected_is_lost() -> None:
             return t, stopped.value.signum, len(chunk.data.reward), chunk.env_steps
 
     assert as_ranks(rank) == [(32, 10, 32, 128), (0, 10, 32, 128)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("algo=ppo", "env=cartpole", "env.num_envs=4"),
+        ("algo=dqn", "env=cartpole", "env.num_envs=2", "buffer=prioritized", "network.normalize_obs=true"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_each_rank_goes_on_exactly_from_what_it_saved(words: tuple[str, ...], tmp_path: Path) -> None:
+    cfg, chunks = config(*words), 20 if words[0] == "algo=dqn" else 2
+
+    def rank(group: Group) -> tuple[torch.Tensor, torch.Tensor]:
+        def begun() -> Run:
+            return Run(
+                **vars(build.parts(cfg, None, group)), dir=RunDir(tmp_path / str(group.rank)), logger=Loggers({})
+            )
+
+        def go_on(run: Run) -> None:
+            for _, chunk in zip(range(chunks), run.source, strict=False):
+                run.progress.advance(chunk)
+                run.algo.learn(chunk.data, run.progress)
+
+        with closing(begun()) as whole, closing(begun()) as resumed:
+            whole.source.prove()
+            go_on(whole)
+            state = copy.deepcopy(decode(*encode(whole.state_dict())))
+            go_on(whole)
+            resumed.load_state_dict(state)
+            go_on(resumed)
+            return weights(whole.algo), weights(resumed.algo)
+
+    results = as_ranks(rank)
+    assert all(torch.equal(results[0][0], found) for found in itertools.chain(*results))
 
 
 @pytest.mark.parametrize(

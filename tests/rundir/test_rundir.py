@@ -92,7 +92,7 @@ def test_layout(tmp_path: Path) -> None:
     names = {path.relative_to(tmp_path).as_posix() for path in vars(run).values() if path != tmp_path}
     assert names == {
         *("config.yaml", "overrides.yaml", "command.txt", "meta.json", "status.json", "metrics.csv", "metrics.jsonl"),
-        *("tb", "eval.csv", "checkpoints", "videos", "run.log", "summary.json", "replay.bin", "tracker.json"),
+        *("tb", "eval.csv", "checkpoints", "ranks", "videos", "run.log", "summary.json", "replay.bin", "tracker.json"),
     }
 
 

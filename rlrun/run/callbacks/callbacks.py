@@ -9,6 +9,7 @@ from rlrun.run.callbacks.callback import Callback, hook_of
 from rlrun.run.callbacks.checkpoint import Checkpoint
 from rlrun.run.callbacks.evaluate import Evaluate
 from rlrun.run.callbacks.log import Log
+from rlrun.run.callbacks.ranks import Lead
 from rlrun.run.callbacks.stop import StopWhenSolved
 from rlrun.run.callbacks.summary import Summary
 from rlrun.run.callbacks.video import Video
@@ -25,6 +26,7 @@ class Callbacks(Stateful):
             `video` where it is filmed.
         own: the user's, by number and name.
         figures: what else is drawn and written at the end, by name.
+        lead: where there are other ranks, which wait until all of these are done.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Callbacks(Stateful):
         checkpoint: Checkpoint,
         summary: Summary,
         figures: Mapping[str, Callback],
+        lead: Lead | None = None,
     ):
         self.log, self.stop, self.evaluate, self.checkpoint, self.summary = log, stop, evaluate, checkpoint, summary
         solved = {} if stop is None else {"stop": stop}
         filmed = {} if video is None else {"video": video}
         first: dict[str, Callback] = {"log": log, **solved, "evaluate": evaluate, **filmed, **own}
-        self._by_name = first | {"checkpoint": checkpoint, "summary": summary} | dict(figures)
+        last: dict[str, Callback] = {} if lead is None else {"ranks": lead}
+        self._by_name = first | {"checkpoint": checkpoint, "summary": summary} | dict(figures) | last
         for callback in self._by_name.values():
             callback.tell = self.tell
         checkpoint.beside["callbacks"] = self

@@ -11,6 +11,7 @@ from rlrun.checks import Bounded, Natural, OneOf, Within
 from rlrun.errors import Diverged
 from rlrun.registry import register
 from rlrun.run.callbacks.callback import Callback
+from rlrun.run.callbacks.ranks import Order, say
 from rlrun.rundir import checkpoints
 from rlrun.schedules import Every
 from rlrun.state import Stateful
@@ -85,9 +86,13 @@ class Checkpoint(Callback):
         self._promise(run, log.warning)
         if _has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
             raise Diverged(f"what was learned is not a number at env step {env_steps:,}; it was not saved")
+        group = run.group
         with run.interrupt.finishing():
             run.dir.must_be_ours()
+            say(group, Order.SAVE, int(best))
+            group.meet()
             checkpoints.save(run.dir.checkpoints, state, env_steps, best=best, keep_last=self.cfg.keep_last)
+            say(group, Order.PRUNE)
         run.dir.set_status("running", env_steps=env_steps, saved=env_steps)
         return True
 

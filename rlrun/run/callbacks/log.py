@@ -68,7 +68,7 @@ class Log(Callback):
         own = {name: float(value) for name, value in run.source.metrics().items()}
         row = {**self._time(progress), **self._rollout(progress), **self._means.take(), **own}
         if run.buffer is not None:
-            row["train/buffer_size"] = len(run.buffer)
+            row["train/buffer_size"] = len(run.buffer) * run.group.size
         self._every.consume(progress.env_steps)
         self._steps, self._seconds = progress.env_steps, progress.wall_seconds
         run.logger.log(row, progress.env_steps)
