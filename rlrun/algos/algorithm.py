@@ -126,7 +126,10 @@ class Kit:
 
     def module(self, *heads: HeadSpec) -> Any:
         """A new network on the device that reads the environment's observations and has these heads."""
-        return self.network(self.env.obs_space, *heads).to(self.device.torch)
+        network = self.network(self.env.obs_space, *heads).to(self.device.torch)
+        if self.device.is_cpu:
+            networks.channels_innermost(network)
+        return network
 
 
 class Algorithm(Stateful):

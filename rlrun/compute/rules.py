@@ -114,7 +114,7 @@ class Rule(Protocol):
         """The same in place.
 
         Args:
-            grads: contiguous, and lost afterwards.
+            grads: each laid out in memory like its parameter, and lost afterwards.
             divisor: by which they are divided first; None leaves them.
         """
         ...

@@ -173,13 +173,14 @@ class Update:
         finally:
             for other in self.others:
                 other.requires_grad_(True)
-        # The fused kernels take gradients to be laid out like the parameters: other strides give silently wrong steps.
-        grads = [g.contiguous() for g in torch.autograd.grad(loss, self.params, materialize_grads=True)]
+        grads = list(torch.autograd.grad(loss, self.params, materialize_grads=True))
         return grads, {"loss": loss.detach()} | {key: value.detach() for key, value in aux.items()}
 
     def apply(self, grads: list[Tensor], learning_rate: float) -> None:
         """Make the step that follows from gradients, wherever they came from; they are lost afterwards."""
         with torch.no_grad():
+            # The fused kernels take gradients to be laid out like the parameters: others give silently wrong steps.
+            grads = [_alike(g, p) for g, p in zip(grads, self.params, strict=True)]
             divisor = None if self.max_grad_norm is None else clip_divisor(grads, self.max_grad_norm)
             self.step += 1
             self.rule.update(self.params, grads, self.slots, self.step, learning_rate, divisor)
@@ -199,6 +200,11 @@ class Update:
 
     def load_state_dict(self, state: StateDict) -> None:
         put_back({**self.slots, "step": self.step}, state)
+
+
+def _alike(tensor: Tensor, other: Tensor) -> Tensor:
+    """A tensor laid out in memory like another of its shape, which has its axes in their order or the channels last."""
+    return tensor.contiguous(memory_format=torch.contiguous_format if other.is_contiguous() else torch.channels_last)
 
 
 def length(weight: Tensor, axis: int) -> Tensor:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rlrun.networks.bayesian import BayesianNetwork
     from rlrun.networks.builder import NetworkBuilder, NetworkConfig, encoder
     from rlrun.networks.cells import Gru, Lstm, RecurrentNetwork, Torso
-    from rlrun.networks.conv import NATURE_SIDE, can_be_read, convolutional, is_picture
+    from rlrun.networks.conv import NATURE_SIDE, can_be_read, channels_innermost, convolutional, is_picture
     from rlrun.networks.critics import Critics, build_critics
     from rlrun.networks.dropout import Dropout, DropoutInference
     from rlrun.networks.ensemble import Ensemble
@@ -63,6 +63,7 @@ HOME = {
     "build_head": "heads",
     "build_streams": "streams",
     "can_be_read": "conv",
+    "channels_innermost": "conv",
     "chain": "network",
     "convolutional": "conv",
     "encoder": "builder",
@@ -111,6 +112,7 @@ __all__ = [
     "build_streams",
     "can_be_read",
     "chain",
+    "channels_innermost",
     "convolutional",
     "encoder",
     "gather",

@@ -100,6 +100,13 @@ class Residual(nn.Module):
         return x + self.layers(x)
 
 
+def channels_innermost(network: nn.Module) -> None:
+    """Lay the weights of convolutions as pictures lie on a CPU (see Picture): else every pass turns them round anew."""
+    for part in network.modules():
+        if isinstance(part, nn.Sequential) and any(isinstance(layer, Picture) for layer in part):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def is_picture(space: Space) -> bool:
     """Whether observations are pictures: uint8 [H, W], [H, W, C] or [C, H, W], or a stack of these."""
     return can_be_read(space) and space.dtype == np.uint8

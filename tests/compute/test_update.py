@@ -70,6 +70,26 @@ def test_gradients_of_any_layout_give_the_right_step() -> None:
     torch.testing.assert_close(weights(ours), weights(theirs))
 
 
+@pytest.mark.parametrize("way", ["at once", "from elsewhere"])
+def test_weights_with_the_channels_last_make_the_same_steps(way: str) -> None:
+    """Whatever the layout of the gradients."""
+
+    def steps(memory_format: torch.memory_format) -> Tensor:
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Unflatten(1, (3, 4, 4)), nn.Conv2d(3, 5, 2), nn.Flatten(), nn.Linear(45, 2))
+        ours = Nets(net=net.to(memory_format=memory_format))
+        update = Update(loss, ours, "net", Adam(), max_grad_norm=0.05)
+        for step in range(3):
+            batch = {"x": torch.randn(16, 48), "y": torch.randn(16, 2)}
+            grads, _ = update.gradients(batch)
+            if way == "from elsewhere":
+                grads = [g.contiguous() for g in grads]
+            update.apply(grads, 0.1 + step)
+        return torch.cat([weights(ours), *[moment.flatten() for moment in update.slots["square"]]])
+
+    torch.testing.assert_close(steps(torch.channels_last), steps(torch.contiguous_format))
+
+
 def test_what_comes_back_is_detached() -> None:
     aux = Update(loss, nets(), "net", Adam())(data(0), learning_rate=0.01)
     assert set(aux) == {"loss", "error"}

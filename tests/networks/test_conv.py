@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 
@@ -11,12 +12,14 @@ import torch
 from torch.nn import functional
 
 from rlrun import cli
+from rlrun.algos.algorithm import Kit
+from rlrun.compute.device import Device, DeviceConfig
 from rlrun.errors import ConfigError
 from rlrun.networks import Inference
 from rlrun.networks.builder import CnnConfig, NetworkConfig, build_cnn, build_mlp, encoder, footprint
 from rlrun.networks.conv import Residual, SpectralConv, largest_singular_value
 from rlrun.networks.recurrent import GruConfig, build_gru
-from rlrun.types import HeadSpec, Space
+from rlrun.types import EnvSpec, HeadSpec, Space
 
 BYTE, FLOAT = np.dtype(np.uint8), np.dtype(np.float32)
 Q, POLICY, VALUE = HeadSpec("q", 6), HeadSpec("policy", 6), HeadSpec("value", 1)
@@ -27,6 +30,7 @@ def picture(*shape: int, stack: int = 0, dtype: np.dtype = BYTE) -> Space:
     return Space("box", shape, dtype, low=np.zeros(shape, dtype), high=np.full(shape, high, dtype), stack=stack)
 
 
+CPU = DeviceConfig(accelerator="cpu")
 ATARI = picture(4, 84, 84, stack=4)
 VECTOR = Space("box", (3,), FLOAT, low=np.full(3, -1, np.float32), high=np.ones(3, np.float32))
 
@@ -69,6 +73,24 @@ def test_nature_is_the_plain_forward_pass() -> None:
     expected = functional.relu(x @ w4.T + b4) @ w5.T + b5
     torch.testing.assert_close(network(obs), expected, atol=1e-5, rtol=1e-4)
     assert (expected < 0).any()
+
+
+@pytest.mark.parametrize("build", [build_cnn, build_gru])
+def test_weights_lie_as_pictures_do_where_a_kit_makes_a_network(build: Callable) -> None:
+    """Of the convolutions alone; what they give is the same to the bit."""
+    torch.manual_seed(0)
+    options = CnnConfig() if build is build_cnn else GruConfig(conv="nature")
+    made = build(options, ATARI, Q)
+    kit = Kit(EnvSpec("toy", ATARI, ATARI), network=lambda *args: copy.deepcopy(made), device=Device(CPU))
+    module = kit.module(Q)
+    for name, weight in module.named_parameters():
+        assert weight.is_contiguous() == (weight.ndim != 4), name
+        assert torch.equal(weight, dict(made.named_parameters())[name])
+    memory = () if build is build_cnn else (torch.zeros(2, made.memory_size),)
+    with torch.no_grad():
+        found, expected = (network(frames(2), *memory) for network in (module, made))
+    for one, other in zip(*(x if isinstance(x, tuple) else (x,) for x in (found, expected)), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_impala_is_the_plain_forward_pass() -> None:
