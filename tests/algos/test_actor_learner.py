@@ -11,6 +11,7 @@ from rollouts import ARM, DISCRETE, E, T, kit, rollout
 
 from rlrun.algos.actor_learner.a3c import A3C, A3CConfig
 from rlrun.algos.actor_learner.acer import ACER, ACERConfig
+from rlrun.algos.actor_learner.acer_continuous import ContinuousACER, ContinuousACERConfig
 from rlrun.algos.actor_learner.appo import APPO, APPOConfig
 from rlrun.algos.actor_learner.async_dqn import AsyncDQN, AsyncDQNConfig
 from rlrun.algos.actor_learner.impala import IMPALA, IMPALAConfig
@@ -24,6 +25,7 @@ CUTS = {(2, 0): "terminated", (4, 1): "truncated", (7, 0): "truncated"}
 KINDS: dict[str, Any] = {
     "a3c": (A3C, A3CConfig),
     "acer": (ACER, ACERConfig),
+    "acer_continuous": (ContinuousACER, ContinuousACERConfig),
     "appo": (APPO, APPOConfig),
     "async_dqn": (AsyncDQN, AsyncDQNConfig),
     "impala": (IMPALA, IMPALAConfig),
@@ -240,6 +242,94 @@ def test_the_loss_of_acer_is_that_of_a_plain_loop(trust_region: bool, delta: flo
     found, aux = algo.loss(algo.nets, whole(algo, data))
     must_descend_alike(algo, found, loss / (T * E))
     assert aux["kl"].item() > 0.01
+
+
+@pytest.mark.parametrize("log_std", ["free", "state"])
+@pytest.mark.parametrize(("trust_region", "delta"), [(False, 1.0), (True, 0.05), (True, 1e6)])
+def test_the_loss_of_continuous_acer_is_that_of_a_plain_loop(trust_region: bool, delta: float, log_std: str) -> None:
+    """Step by step; gradients by the statistics of a policy are those of torch's distributions."""
+    options = {"gamma": 0.9, "ent_coef": 0.02, "vf_coef": 0.4, "trunc_c": 1.2, "kl_coef": 0.3, "samples": 3}
+    algo = made("acer_continuous", ARM, trust_region=trust_region, delta=delta, log_std=log_std, **options)
+    data = rollout(algo, CUTS)
+    moved(algo)
+    with torch.no_grad():
+        for mine, its in algo.average.pairs():
+            mine.copy_(its + 0.2 * torch.randn(its.shape, generator=torch.Generator().manual_seed(len(its))))
+    batch = whole(algo, data)
+    normals = batch["normals"].view(T, E, 4, -1)
+    next_value, loss, bound, cut = algo.network(led_to(data))[1].detach().view(T, E), torch.zeros(()), 0, 0
+
+    def said(output: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        phi = torch.cat(algo.policy.parameters(output))
+        return phi, normal(phi)
+
+    for e in range(E):
+        carried = carried_uncut = torch.zeros(())  # c (Q^ret - Q) and Q^opc - Q of the step after
+        for t in reversed(range(T)):
+            obs, a = torch.from_numpy(data.obs[t, e]), torch.from_numpy(data.action[t, e])
+            output, worth = algo.network(obs[None])
+            (phi, pi), value = said(output[0]), worth[0, 0]
+            (_, average), (_, mu) = (
+                said(algo.average(obs[None])[0][0]),
+                said(torch.from_numpy(data.extras["output"][t, e])),
+            )
+            others = (pi.mean + pi.stddev * normals[t, e]).detach()
+
+            def advantage(action: torch.Tensor, obs: torch.Tensor = obs) -> torch.Tensor:
+                found: torch.Tensor = algo.advantage(obs[None], action[None])[0, 0, 0]
+                return found
+
+            mean = torch.stack([advantage(u) for u in others[1:]]).mean()
+            q, q_other = value + advantage(a) - mean, (value + advantage(others[0]) - mean).detach()
+            if data.terminated[t, e] or data.truncated[t, e] or t == T - 1:
+                carried = carried_uncut = torch.zeros(())
+            follows = 0.0 if data.terminated[t, e] else 0.9
+            target = data.reward[t, e] + follows * (next_value[t, e] + carried)
+            uncut = data.reward[t, e] + follows * (next_value[t, e] + carried_uncut)
+            rho, rho_other = ((pi.log_prob(u) - mu.log_prob(u)).sum().exp().detach() for u in (a, others[0]))
+            carried = rho.pow(1 / 2).clamp(max=1) * (target - q.detach())
+            carried_uncut = uncut - q.detach()
+            cut += int(rho > 1.2) + int(rho_other > 1.2)
+
+            leaf = phi.detach().requires_grad_()
+            now, weight = normal(leaf), (1 - 1.2 / rho_other).clamp(min=0)
+            up = rho.clamp(max=1.2) * (uncut - value.detach()) * now.log_prob(a).sum()
+            up = up + weight * (q_other - value.detach()) * now.log_prob(others[0]).sum()
+            (g,) = torch.autograd.grad(up, leaf)
+            (k,) = torch.autograd.grad(torch.distributions.kl_divergence(fixed(average), normal(leaf)).sum(), leaf)
+            excess = (k @ g - delta) / (k @ k)
+            if trust_region:
+                bound += int(excess > 0)
+                g = g - excess.clamp(min=0) * k
+            value_target = value.detach() + rho.clamp(max=1) * (target - q.detach())
+            loss = loss - g @ phi + 0.4 * ((q - target).square() + (value - value_target).square())
+            loss = loss - 0.02 * pi.entropy().sum()
+            loss = loss + 0.3 * torch.distributions.kl_divergence(fixed(average), pi).sum()
+    assert (bound > 0) == (trust_region and delta < 1)
+    assert cut > 0
+    found, _ = algo.loss(algo.nets, batch)
+    assert found.item() == pytest.approx(loss.item() / (T * E), rel=1e-4)
+    must_descend_alike(algo, found, loss / (T * E))
+
+
+def normal(output: torch.Tensor) -> Any:
+    mean, log_std = output.chunk(2)
+    return torch.distributions.Normal(mean, log_std.exp())  # type: ignore[no-untyped-call]
+
+
+def fixed(policy: Any) -> Any:
+    return torch.distributions.Normal(policy.mean.detach(), policy.stddev.detach())  # type: ignore[no-untyped-call]
+
+
+def test_squashed_actions_are_valued_as_they_were_taken() -> None:
+    algo = made("acer_continuous", ARM, squash=True)
+    data = rollout(algo)
+    batch = whole(algo, data)
+    expected = algo.advantage(batch["obs"][: T * E], torch.from_numpy(data.action).flatten(0, 1))[0, :, 0]
+    found = algo.advantages(algo.nets, batch, batch["action"].unsqueeze(1))[:, 0]
+    torch.testing.assert_close(found, expected)
+    _, aux = algo.loss(algo.nets, batch)
+    assert aux["rho"].item() == pytest.approx(1, abs=1e-5)
 
 
 def test_the_average_of_acer_follows_every_update() -> None:

@@ -42,6 +42,7 @@ def final(process: Rlrun, folder: Path, name: str, *words: str) -> float:
         (["algo=trpo", "env=cartpole"], 3, 475, 400),
         (["algo=vpg", "env=cartpole"], 3, 475, 400),
         *((["algo=" + name, "env=cartpole"], 3, 450, 400) for name in ("a3c", "acer", "appo", "async_dqn", "impala")),
+        (["algo=acer_continuous", "env=pendulum"], 3, -300, -500),
         (["experiment=recurrent_cartpole"], 3, 450, 400),
         (["algo=q_learning", "env=frozenlake", "eval.episodes=1000"], 3, 0.7, 0.65),
         (["algo=q_learning", "env=cliffwalking"], 3, -13, -13),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rlrun import cli
 from rlrun.algos.actor_learner.acer import ACER, ACERConfig
+from rlrun.algos.actor_learner.acer_continuous import ContinuousACER, ContinuousACERConfig
 from rlrun.algos.actor_learner.appo import APPO, APPOConfig
 from rlrun.algos.actor_learner.async_dqn import AsyncDQN, AsyncDQNConfig
 from rlrun.algos.actor_learner.impala import IMPALA, IMPALAConfig
@@ -260,7 +261,7 @@ def kit(compile: str, envs: int, actions: Space = DISCRETE, **network: Any) -> K
     "algo",
     [
         *("dqn", "dqn with tau", "ppo", "ppo with a rest", "ppo with one minibatch", "a2c", "vpg", "td3"),
-        *("sac", "crossq", "impala", "acer", "appo", "async_dqn"),
+        *("sac", "crossq", "impala", "acer", "acer_continuous", "appo", "async_dqn"),
     ],
 )
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=[compiles, pytest.mark.slow])])
@@ -289,14 +290,19 @@ def test_algorithms_learn_the_same_either_way(
         elif algo == "a2c":
             config = A2CConfig(n_steps=16, learning_rate_schedule="linear", learning_rate=0.01)
             learners.append(A2C(config, kit(compile, 2)))
-        elif algo in ("impala", "acer", "appo", "async_dqn"):
+        elif algo in ("impala", "acer", "acer_continuous", "appo", "async_dqn"):
             kind, config = {
                 "impala": (IMPALA, IMPALAConfig),
                 "acer": (ACER, ACERConfig),
+                "acer_continuous": (ContinuousACER, ContinuousACERConfig),
                 "appo": (APPO, APPOConfig),
                 "async_dqn": (AsyncDQN, AsyncDQNConfig),
             }[algo]
-            learners.append(kind(config(n_steps=16, batch_rollouts=2, learning_rate=0.01), kit(compile, 2)))
+            space, own = [], {}
+            if algo == "acer_continuous":  # advantages beside their mean: what they have in common has no gradient
+                space, own = [INTERVAL], {"optimizer": "sgd"}  # but for rounding, which Adam would make steps of
+            sizes = {"n_steps": 16, "batch_rollouts": 2, "learning_rate": 0.01}
+            learners.append(kind(config(**sizes, **own), kit(compile, 2, *space)))
         elif algo == "vpg":
             learners.append(VPG(VPGConfig(**options, n_steps=16, n_critic_updates=3), kit(compile, 2)))
         else:
@@ -315,7 +321,7 @@ def test_algorithms_learn_the_same_either_way(
     if not compiled:
         expected = {"dqn": [6], "dqn with tau": [6], "ppo": [4], "ppo with a rest": [4, 1], "a2c": [1], "vpg": [1, 4]}
         expected |= {"td3": [1, 1], "sac": [1, 1], "crossq": [1, 1]}  # critics and actor take turns
-        expected |= {"impala": [1], "acer": [1], "appo": [4], "async_dqn": [1]}
+        expected |= {"impala": [1], "acer": [1], "acer_continuous": [1], "appo": [4], "async_dqn": [1]}
         assert made == expected.get(algo, [3])
 
 

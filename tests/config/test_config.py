@@ -255,7 +255,11 @@ def test_every_option_has_a_line_of_help():
         # in the wrong place
         (["learning_rate=1e-3"], "learning_rate", "did you mean algo.learning_rate?"),
         (["algo.capacity=5"], "algo.capacity", "did you mean buffer.capacity?"),
-        (["algo.n_steps=4"], "algo.n_steps", "(a2c, a3c, acer, appo, async_dqn, impala, ppo, pqn, trpo, vpg have it)"),
+        (
+            ["algo.n_steps=4"],
+            "algo.n_steps",
+            "(a2c, a3c, acer, acer_continuous, appo, async_dqn, impala, ppo, pqn, trpo, vpg have it)",
+        ),
         # other libraries' words
         (["algo.lr=1e-3"], "algo.lr", "rlrun calls it algo.learning_rate"),
         (["n_envs=4"], "n_envs", "rlrun calls it env.num_envs"),

@@ -17,7 +17,7 @@ Two ways keep the policy near pi_avg, that of a moving average of the weights:
     kl_coef        kl_coef KL(pi_avg || pi) is part of the loss
 
 The trace of Retrace is cut at 1; c is for the policy alone. Differs from the paper: means in place of sums unless
-`reduction=sum`, Adam unless `optimizer=rmsprop`; discrete actions only.
+`reduction=sum`, Adam unless `optimizer=rmsprop`. For continuous actions there is acer_continuous.py.
 """
 
 from __future__ import annotations

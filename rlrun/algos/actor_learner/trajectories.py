@@ -94,7 +94,7 @@ class TrajectoryLearner(Algorithm):
 
     Args:
         nets: all networks that the loss looks at.
-        trains: names of those that are trained.
+        trains: names of those that are trained, first the one that acts.
         recorded: what the agent records that the loss is given, [T, B, ...].
         followers: networks that follow after every update.
         epochs: updates that are made of each batch.
@@ -109,7 +109,7 @@ class TrajectoryLearner(Algorithm):
         cfg: Any,
         kit: Kit,
         nets: networks.Nets,
-        trains: str,
+        trains: str | Sequence[str],
         recorded: Sequence[str] = (),
         followers: Sequence[Follower] = (),
         epochs: int = 1,
@@ -119,7 +119,7 @@ class TrajectoryLearner(Algorithm):
         self.nets, self.recorded, self.epochs = nets, recorded, epochs
         self.device, self.masked = kit.device, kit.env.obs_space.masked
         self.rollout_steps, self.draws = cfg.n_steps, False
-        self.memory_size = getattr(getattr(nets, trains), "memory_size", 0)
+        self.memory_size = getattr(getattr(nets, trains if isinstance(trains, str) else trains[0]), "memory_size", 0)
         self.trajectories = Trajectories(room(cfg, kit.env.num_envs), kit.sampling)
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, kit.total_timesteps)
         batches = kit.total_timesteps / (cfg.n_steps * cfg.batch_rollouts)
