@@ -68,8 +68,8 @@ class RanksLost(RlrunError):
 
     exit_code = 1
 
-    def __init__(self) -> None:
-        super().__init__("another rank ended without a word (killed, or out of memory)")
+    def __init__(self, who: str = "another rank") -> None:
+        super().__init__(f"{who} ended without a word (killed, or out of memory)")
 
 
 class RankFailed(RlrunError):

@@ -100,7 +100,9 @@ NOTES = """\
   VERB --help             its options; --help behind options: theirs
   --config-dir DIR        more YAML files (also RLRUN_CONF=DIR)
   --check                 find out whether it would work; nothing is made
-  --cfg job               the composed config"""
+  --cfg job               the composed config
+  torchrun --nproc-per-node=N -m rlrun ...
+                          one run on N ranks, which share its environments"""
 
 
 def usage() -> str:

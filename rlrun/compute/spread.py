@@ -163,7 +163,7 @@ class Group(Alone):
         try:
             getattr(self.processes, what)(*tensors).wait()
         except RuntimeError as error:
-            raise RanksLost from error
+            raise RanksLost(f"rank {1 - self.rank}" if self.size == 2 else "another rank") from error
 
     def _consequences(self) -> tuple[type[BaseException], ...]:
         """What a rank may meet because another one failed: whoever started them ends them all then."""

@@ -176,6 +176,8 @@ def parts(config: RunConfig, interrupt: Interrupt | None = None, group: Alone | 
         spreading.check(config)
         config = spreading.of_rank(config, group.size)
     where = setting(config, group=group)
+    if group.place is not None and group.place.beside == group.size:  # all are on this machine
+        check_fit(whole, dataclasses.replace(where.spec, num_envs=whole.env.num_envs))
     sampling = where.seeds.generator(Role.BUFFER, group.rank)
     buffer = config.buffer and make(
         "buffer",

@@ -11,11 +11,13 @@ from support.ranks import as_ranks
 from torch import Tensor, nn
 
 from rlrun.compute.device import Device, DeviceConfig
+from rlrun.compute.device import _own as own_device
 from rlrun.compute.rules import SGD, Adam, Rule
 from rlrun.compute.spread import Alone, Group
 from rlrun.compute.update import Update
-from rlrun.errors import Interrupted, RankFailed, RanksLost
+from rlrun.errors import ConfigError, Interrupted, RankFailed, RanksLost
 from rlrun.networks.nets import Nets
+from rlrun.ranks import Place
 
 BATCH = 24
 
@@ -128,3 +130,23 @@ def test_alone_nothing_is_told() -> None:
     alone.meet()
     assert alone.mean(x) is x and alone.same("a") == "a" and list(alone.share(3)) == [0, 1, 2]
     assert alone.leads and alone.each(np.ones(1)) == [np.ones(1)] and alone.every(np.ones(1), [1]) == [np.ones(1)]
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "gpus", "says"),
+    [("cuda:0", 8, "'cuda:0' is one GPU"), ("cuda", 1, "there are 2 ranks"), ("auto", 1, "there are 2 ranks")],
+)
+def test_each_rank_takes_a_gpu_of_its_own(
+    accelerator: str, gpus: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    group = Group(None, None, Place(3, 4, 1, 2))
+    with pytest.raises(ConfigError, match=says):
+        own_device(accelerator, group)
+    gpus = 2
+    assert own_device("auto", group) == torch.device("cuda", 1) and chosen == [1]
+    gpus = 0
+    assert own_device("auto", group) == torch.device("cpu")

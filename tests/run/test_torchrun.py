@@ -89,6 +89,25 @@ def test_ranks_are_one_run_that_is_stopped_and_resumed(nursery: Nursery, tmp_pat
     assert cli.main(["resume", str(run.path), "total_timesteps=2048"]) == 2  # with one process
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["eval", "run"], ["-m", "algo=ppo,a2c"], ["seed=1,2", "hydra.mode=MULTIRUN"], ["--check"], ["--help"]],
+    ids=str,
+)
+def test_what_is_no_run_is_refused_once(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "LAG", 0.0)
+    said = []
+    for rank in ("0", "1"):
+        for name, value in {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": rank}.items():
+            monkeypatch.setenv(name, value)
+        assert cli.main(words) == 2
+        said.append(capsys.readouterr())
+    assert said[0].err.startswith("rlrun: torchrun: starts processes that train one run together")
+    assert said[1] == ("", "")
+
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "rlrun"]
 
 
@@ -136,7 +155,7 @@ def test_a_rank_that_is_killed_ends_the_others(nursery: Nursery, tmp_path: Path)
     os.kill(ranks[1].pid, signal.SIGKILL)
     assert ranks[0].wait() == 1
     status = RunDir(tmp_path / "run").read_status()
-    assert (status["state"], status["reason"][:37]) == ("failed", "another rank ended without a word (ki")
+    assert (status["state"], status["reason"][:27]) == ("failed", "rank 1 ended without a word")
 
 
 @pytest.mark.slow
