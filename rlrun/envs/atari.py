@@ -211,8 +211,8 @@ class Rules:
         self.fire = asked.fire_reset and Action.FIRE in buttons
 
 
-def _first_processor(threads: int) -> int:
-    """Where to bind the threads, one to each processor from this one on; -1 to leave that to the system.
+def _first_processor(busy: int) -> int:
+    """Where to bind threads, one to each processor from this one on, if so many are busy; -1 leaves it to the system.
 
     Linux wakes two of them on one processor now and then, and leaves them there while the other one idles: a step then
     takes twice its time, in some runs nearly every one. Games go to whichever thread is free, so no thread that shares
@@ -221,7 +221,7 @@ def _first_processor(threads: int) -> int:
     if not hasattr(os, "sched_getaffinity"):
         return -1
     processors = os.sched_getaffinity(0)
-    return 0 if processors == set(range(os.cpu_count() or 0)) and threads >= len(processors) else -1
+    return 0 if processors == set(range(os.cpu_count() or 0)) and busy >= len(processors) else -1
 
 
 class AtariVector(gym.vector.VectorEnv):
@@ -250,7 +250,7 @@ class AtariVector(gym.vector.VectorEnv):
             game,
             num_envs,
             num_threads=asked.threads,
-            thread_affinity_offset=_first_processor(asked.threads or num_envs),
+            thread_affinity_offset=_first_processor(min(asked.threads or num_envs, num_envs)),
             max_num_frames_per_episode=NEVER,
             repeat_action_probability=asked.sticky,
             full_action_space=asked.full_action_space,

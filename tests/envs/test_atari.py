@@ -66,9 +66,9 @@ def test_as_many_threads_as_processors_have_one_each(monkeypatch: pytest.MonkeyP
     if ours != set(range(os.cpu_count() or 0)):
         pytest.skip("not all processors are ours")
 
-    def placed(threads: int) -> list[set[int]]:
+    def placed(threads: int, games: int = len(ours)) -> list[set[int]]:
         before = set(os.listdir("/proc/self/task"))
-        vector = AtariVector(len(ours), "pong", threads=threads, screen_size=36)
+        vector = AtariVector(games, "pong", threads=threads, screen_size=36)
         places = [os.sched_getaffinity(int(task)) for task in set(os.listdir("/proc/self/task")) - before]
         vector.close()
         return sorted(places, key=min)
@@ -76,6 +76,7 @@ def test_as_many_threads_as_processors_have_one_each(monkeypatch: pytest.MonkeyP
     assert placed(0) == placed(len(ours)) == [{processor} for processor in sorted(ours)]
     if len(ours) > 1:
         assert placed(1) == [ours]
+        assert placed(0, games=1) == [ours]
     monkeypatch.setattr(os, "cpu_count", lambda: len(ours) + 1)
     assert placed(0) == [ours] * len(ours)
 
