@@ -20,7 +20,8 @@ whose DQN does not clip gradients. `--floor` adds an external bare loop: a scrip
 --repeats 1 --threads 1` and prints a line of JSON with `steps_per_s`.
 
 `dqn_atari` trains Pong on two threads, in rlrun's environment on both sides: what differs is the library. `env_atari`
-steps ALE's own vector of 8 games, bare and as rlrun has it, and 8 single games.
+steps ALE's own vector of 8 games, bare and as rlrun has it, and 8 single games. Linux may leave the bare one's threads
+on one processor for a whole run: a speed of about half is such a run.
 
 "steady" is the second half of the loop, where everything is compiled; "whole" is all of it, with what was compiled on
 the way. Both in steps per CPU second of the process and its children, which a busy machine moves less than steps/s of
