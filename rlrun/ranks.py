@@ -6,10 +6,15 @@ the run's directory and speaks. How they go together is in compute/spread.py.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from typing import NamedTuple
 
 from rlrun.errors import ConfigError
+
+PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
 class Place(NamedTuple):
@@ -36,6 +41,12 @@ def leads() -> bool:
     """Whether this process speaks for the run: it is rank 0, or the only one."""
     found = place()
     return found is None or found.rank == 0
+
+
+def end_with_torchrun() -> None:
+    """Where Linux can, SIGTERM comes when torchrun is gone, whatever has killed it: the run is saved and ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 def refuse(what: str) -> None:

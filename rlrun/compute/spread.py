@@ -25,7 +25,7 @@ import torch
 
 from rlrun.compute.update import Update
 from rlrun.errors import Abandoned, Interrupted, RankFailed, RanksLost, RlrunError, described
-from rlrun.ranks import Place
+from rlrun.ranks import Place, end_with_torchrun
 from rlrun.types import Array, Tensor
 
 WORDS = "rlrun/words"  # in the store: of the rank that failed first, why
@@ -199,6 +199,7 @@ def joined(place: Place | None) -> Iterator[Alone]:
     if place is None:
         yield Alone()
         return
+    end_with_torchrun()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed = torch.distributed
     store, rank, size = next(distributed.rendezvous("env://", place.rank, place.size))

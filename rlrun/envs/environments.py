@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlrun.errors import ConfigError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rlrun.envs.gridworlds import Grid
     from rlrun.envs.view import View
+    from rlrun.ops.running import RunningMeanStd
 
 
 class Environments(Stateful):
@@ -32,6 +33,11 @@ class Environments(Stateful):
     def gathers(self) -> str:
         """The option by which those of training gather in one place what they all show; "" if there is none."""
         return ""
+
+    @property
+    def statistics(self) -> Sequence[RunningMeanStd]:
+        """Running statistics that those of training gather, and all ranks of a run go by."""
+        return ()
 
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know of `num_envs` environments."""

@@ -44,6 +44,7 @@ class GymEnvs(Environments):
         self._obs_stats: RunningMeanStd | RunningFields | None = (
             None  # made with the first vector, which tells the shape
         )
+        self._reward_stats: RunningMeanStd | None = None  # of those of training
         self._training: VectorEnv | None = None
         self._record: Record | None = None  # of the first environment
         self._info_keys = tuple(info_keys)
@@ -71,6 +72,11 @@ class GymEnvs(Environments):
         options = {"env.normalize.obs": cfg.obs, "env.normalize.reward": cfg.reward}
         options["logger.info_keys"] = bool(self._info_keys)
         return next((name for name, is_on in options.items() if is_on), "")
+
+    @property
+    def statistics(self) -> Sequence[RunningMeanStd]:
+        seen = self._obs_stats.fields.values() if isinstance(self._obs_stats, RunningFields) else [self._obs_stats]
+        return [stats for stats in (*seen, self._reward_stats) if stats is not None]
 
     def spec(self, num_envs: int) -> EnvSpec:
         """What an algorithm may know; the first time, opens one environment and closes it, unless one is on record."""
@@ -126,6 +132,7 @@ class GymEnvs(Environments):
             vector = TransformReward(vector, cfg.reward_scale, cfg.reward_clip)
         if cfg.normalize.reward:
             vector = NormalizeReward(vector, self._gamma, cfg.normalize.clip)
+            self._reward_stats = vector.reward_stats
         self._training = self._transformed(vector, training=True)
         return self._training
 

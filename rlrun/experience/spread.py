@@ -2,10 +2,13 @@
 
 Env steps and episodes of a chunk are those of all ranks, its data the rank's own. A signal to any of them stops all,
 at the same chunk: where a rank's own part of it is unfinished it belongs to the state, so that all go on exactly.
+Normalisers of observations and rewards go on by themselves while a chunk is collected, and have the statistics of all
+when it is handed out.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,12 +18,14 @@ from rlrun.agents.agent import Agent
 from rlrun.errors import ConfigError, Interrupted
 from rlrun.experience.rollouts import Rollouts
 from rlrun.interrupt import Interrupt
+from rlrun.state import Stateful
 from rlrun.types import Chunk, EpisodeStat, Metrics, StateDict
 
 if TYPE_CHECKING:
     from rlrun.algos.algorithm import Algorithm
     from rlrun.compute.spread import Alone
     from rlrun.envs.environments import Environments
+    from rlrun.ops.running import RunningMeanStd
 
 
 class Spread:
@@ -29,10 +34,11 @@ class Spread:
     Args:
         own: what is collected here.
         group: the ranks.
+        statistics: that are gathered meanwhile.
     """
 
-    def __init__(self, own: Rollouts, group: Alone):
-        self.own, self.group = own, group
+    def __init__(self, own: Rollouts, group: Alone, statistics: Sequence[RunningMeanStd] = ()):
+        self.own, self.group, self.pool = own, group, Pool(statistics)
 
     def __iter__(self) -> Iterator[Chunk]:
         own = self.own
@@ -53,6 +59,7 @@ class Spread:
             signals, counts = np.array(self.group.each(np.array([signum, len(ended)]))).T.tolist()
         if any(signals):
             raise Interrupted(next(filter(None, signals)))
+        self.pool.meet(self.group)
         told = self.group.every(np.array(ended, np.float64).reshape(-1, 3), counts)
         return [
             EpisodeStat(float(total), int(length), rank * each + int(env))
@@ -77,10 +84,36 @@ class Spread:
         self.own.close()
 
     def state_dict(self) -> StateDict:
-        return self.own.state_dict()
+        return {**self.own.state_dict(), "pool": self.pool.state_dict()}
 
     def load_state_dict(self, state: StateDict) -> None:
         self.own.load_state_dict(state)
+        self.pool.load_state_dict(state["pool"])
+
+
+class Pool(Stateful):
+    """Running statistics that every rank gathers by itself; where ranks meet they become those of all.
+
+    Args:
+        own: of this rank, in the order that all have.
+    """
+
+    state = ("known",)
+
+    def __init__(self, own: Sequence[RunningMeanStd]):
+        self.own, self.known = own, copy.deepcopy([*own])  # as they were where the ranks last met
+
+    def meet(self, group: Alone) -> None:
+        """What all have gathered since is taken in, in the order of the ranks."""
+        if not self.own:
+            return
+        rows = [stats.since(known) for stats, known in zip(self.own, self.known, strict=True)]
+        told, ends = group.each(np.concatenate(rows)), np.cumsum([len(row) for row in rows])[:-1]
+        for rank in told:
+            for known, row in zip(self.known, np.split(rank, ends), strict=True):
+                known.join(row)
+        for stats, known in zip(self.own, self.known, strict=True):
+            stats.load_state_dict(known.state_dict())
 
 
 def spread(
@@ -97,9 +130,6 @@ def spread(
     Args:
         seeds: one for each environment of all ranks.
     """
-    if key := environments.gathers:
-        hint = "write network.normalize_obs=true in its place" if key == "env.normalize.obs" else "leave it out"
-        raise ConfigError(key, "gathers in one process what the environments of other ranks show", hint)
     mine = group.share(len(seeds))
     envs = environments.train(len(mine))
     if envs.pulls is not None:
@@ -115,4 +145,4 @@ def spread(
         total_timesteps,
         ranks=group.size,
     )
-    return Spread(own, group)
+    return Spread(own, group, environments.statistics)

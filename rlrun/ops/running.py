@@ -33,11 +33,28 @@ class RunningMeanStd:
 
     def update(self, batch: Array) -> None:
         """Take in a batch [N, *shape], N >= 1."""
-        n, seen = len(batch), self.count
         mean = batch.mean(axis=0, dtype=np.float64)
-        delta = mean - self.mean
+        self._join(len(batch), mean, np.square(batch - mean).sum(axis=0))
+
+    def since(self, earlier: RunningMeanStd) -> Array:
+        """What was taken in since they were as these are: its number, means and squared deviations, in a row."""
+        n = self.count - earlier.count
+        mean = (self.mean * self.count - earlier.mean * earlier.count) / max(n, 1)
+        between = (mean - earlier.mean) ** 2 * (earlier.count * n / max(self.count, 1))
+        squares = np.maximum(self._squares - earlier._squares - between, 0.0)
+        return np.concatenate([[n], mean.ravel(), squares.ravel()])
+
+    def join(self, row: Array) -> None:
+        """Take in what `since` says of others."""
+        if n := int(row[0]):
+            mean, squares = row[1:].reshape(2, *self.mean.shape)
+            self._join(n, mean, squares)
+
+    def _join(self, n: int, mean: Array, squares: Array) -> None:
+        """Take in n samples by their mean and the sum of their squared deviations from it."""
+        seen, delta = self.count, mean - self.mean
         self.count = seen + n
-        self._squares = self._squares + np.square(batch - mean).sum(axis=0) + delta**2 * (seen * n / self.count)
+        self._squares = self._squares + squares + delta**2 * (seen * n / self.count)
         self.mean = self.mean + delta * (n / self.count)
 
     def normalized(self, values: Array, limit: float) -> Array:

@@ -19,8 +19,10 @@ from rlrun.config import compose
 from rlrun.config import ranks as spreading
 from rlrun.config.validate import validate
 from rlrun.errors import ConfigError, Interrupted
+from rlrun.experience.spread import Pool
 from rlrun.interrupt import Interrupt
 from rlrun.loggers import Loggers
+from rlrun.ops.running import RunningMeanStd
 from rlrun.run import build
 from rlrun.run.parts import Parts
 from rlrun.run.run import Run
@@ -194,6 +196,7 @@ def test_a_signal_to_one_rank_stops_all_and_nothing_collected_is_lost() -> None:
     [
         ("algo=ppo", "env=cartpole", "env.num_envs=4"),
         ("algo=dqn", "env=cartpole", "env.num_envs=2", "buffer=prioritized", "network.normalize_obs=true"),
+        ("algo=a2c", "env=cartpole", "env.num_envs=4", "env.normalize.obs=true", "env.normalize.reward=true"),
     ],
     ids=lambda words: words[0],
 )
@@ -248,15 +251,43 @@ def test_what_cannot_be_spread_is_refused(words: tuple[str, ...], key: str) -> N
     assert str(refused.value).startswith(key)
 
 
-def test_shared_statistics_are_refused_on_every_rank() -> None:
-    cfg = config("algo=ppo", "env=cartpole", "env.num_envs=4", "env.normalize.obs=true")
+def test_normalisers_have_the_statistics_of_all_ranks_when_a_chunk_is_learned_from() -> None:
+    words = ("algo=ppo", "env=cartpole", "env.num_envs=4", "env.normalize.obs=true", "env.normalize.reward=true")
 
-    def rank(group: Group) -> str:
-        with pytest.raises(ConfigError) as refused:
-            build.parts(cfg, None, group)
-        return refused.value.key
+    def statistics(parts: Parts) -> list[Any]:
+        parts.source.prove()
+        trained(parts, 3)
+        return [stats.state_dict() for stats in parts.environments.statistics]
 
-    assert as_ranks(rank) == ["env.normalize.obs"] * 2
+    first, second = on_ranks(statistics, *words)
+    assert [entry["count"] for entry in first] == [3 * 128 + 4, 3 * 128]  # observations begin with those of the resets
+    for ours, theirs in zip(first, second, strict=True):
+        np.testing.assert_array_equal(ours["mean"], theirs["mean"])
+        np.testing.assert_array_equal(ours["squares"], theirs["squares"])
+    with closing(build.parts(config(*words))) as alone:
+        trained(alone, 3)
+        assert [stats.count for stats in alone.environments.statistics] == [3 * 128 + 4, 3 * 128]
+
+
+def test_statistics_of_a_pool_are_those_of_all_numbers() -> None:
+    batches = np.random.default_rng(0).normal(3.0, 2.0, (2, 5, 7, 3))  # of each rank, five of seven rows
+
+    def rank(group: Group) -> Any:
+        stats = RunningMeanStd((3,))
+        pool = Pool([stats])
+        for number, batch in enumerate(batches[group.rank]):
+            stats.update(batch)
+            if number % 2:
+                pool.meet(group)
+        pool.meet(group)
+        pool.meet(group)  # nothing is new
+        return stats.count, stats.mean, stats.var
+
+    seen = batches.reshape(-1, 3)
+    for count, mean, var in as_ranks(rank):
+        assert count == len(seen)
+        np.testing.assert_allclose(mean, seen.mean(0), rtol=1e-12)
+        np.testing.assert_allclose(var, seen.var(0), rtol=1e-12)
 
 
 def test_of_the_whole_a_rank_has_its_share() -> None:
