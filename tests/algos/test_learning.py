@@ -36,6 +36,8 @@ def final(process: Rlrun, folder: Path, name: str, *words: str) -> float:
         (["algo=c51", "env=cartpole", "total_timesteps=100000"], 5, 450, 300),
         (["algo=qr_dqn", "env=cartpole", "total_timesteps=100000"], 5, 450, 300),
         (["algo=iqn", "env=cartpole", "total_timesteps=100000"], 5, 450, 300),
+        (["algo=noisy_dqn", "env=cartpole"], 3, 450, 300),
+        (["algo=nstep_dqn", "env=cartpole"], 3, 450, 300),
         (["algo=pqn", "env=cartpole"], 5, 475, 300),
         (["algo=ppo", "env=cartpole", "total_timesteps=100000"], 3, 495, 480),
         (["algo=a2c", "env=cartpole", "total_timesteps=200000"], 3, 490, 450),
