@@ -59,6 +59,4 @@ def train(words: Sequence[str] | str, *, config_dirs: Sequence[str] = ()) -> Tra
         raise ConfigError("hydra.mode", "a sweep is many runs", "train them one by one, or use the command: rlrun -m")
     compose.refuse_options_of_sweeps(given)
     composed = compose.compose(given)
-    path = composed.dir.absolute()  # wherever the notebook goes afterwards
-    train_composed(composed, given)
-    return TrainedRun(path)
+    return TrainedRun(train_composed(composed, given))  # absolute, wherever the notebook goes afterwards

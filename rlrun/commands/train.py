@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rlrun.compute.spread import Alone, joined
@@ -15,6 +16,7 @@ from rlrun.config.ranks import shares
 from rlrun.config.schema import RunConfig
 from rlrun.config.validate import validate
 from rlrun.config.values import to_yaml
+from rlrun.errors import RlrunError
 from rlrun.interrupt import Interrupt
 from rlrun.ranks import place
 from rlrun.run.attempt import attempt, roots
@@ -31,24 +33,33 @@ def train(words: Sequence[str], argv: Sequence[str]) -> int:
     return 0
 
 
-def train_composed(composed: Composed, argv: Sequence[str]) -> float:
+def train_composed(composed: Composed, argv: Sequence[str]) -> Path:
     """Check, build and train one composed run.
 
     Args:
         argv: what the user typed.
 
     Returns:
-        The mean return of the final evaluation.
+        Its directory, absolute.
     """
     with joined(place()) as group, _made(composed, group) as made:
         parts = made.parts
-        if not group.leads:
-            return attempt(made, RunDir(group.same(None)), [])
         facts = made.begun | parts.data | parts.known | ({"ranks": group.size} if group.size > 1 else {})
-        run_dir = _claim(composed, argv, parts.seeds, facts)
-        group.same(str(run_dir.path.absolute()))
+        run_dir = _claim(composed, argv, parts.seeds, facts) if group.leads else RunDir("")
+        path = Path(group.same(str(run_dir.path.absolute())))
+        if not group.leads:
+            run_dir = _shared(path)
         messages = [f"run: {run_dir.path}", composed.tuned(argv), *cautions(parts.cfg, parts.spec)]
-        return attempt(made, run_dir, [*messages, *_weights(parts.cfg), *shares(parts.cfg, group.size)])
+        attempt(made, run_dir, [*messages, *_weights(parts.cfg), *shares(parts.cfg, group.size)])
+    return path
+
+
+def _shared(path: Path) -> RunDir:
+    """The directory that rank 0 has claimed, as another rank finds it; RlrunError if it does not."""
+    run_dir = RunDir(path)
+    if not run_dir.exists:
+        raise RlrunError(f"{path}: there is no such directory here, and all ranks save what is theirs in it")
+    return run_dir
 
 
 def check(words: Sequence[str]) -> int:

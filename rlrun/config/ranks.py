@@ -28,8 +28,9 @@ def check(config: RunConfig) -> None:
         raise ConfigError("experience", problem, "write experience=rollouts")
     if config.device.compile == "true":
         raise ConfigError("device.compile", "ranks meet in the middle of an update, which no graph has", "write auto")
-    if network is not None and registry.get("network", network.name).remembers:
-        problem = f"{network.name} learns from sequences, of which no two ranks have equally many"
+    from_rollouts = registry.get("algo", algo).needs.memory is None
+    if from_rollouts and network is not None and registry.get("network", network.name).remembers:
+        problem = f"{network.name} learns from the sequences of a rollout, of which no two ranks have equally many"
         raise ConfigError("network", problem, "write network=mlp, or start one rank")
     if getattr(network, "batch_norm", "none") != "none":
         problem = "the statistics of a batch are not those of its shares on several ranks"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 
 def attempt(
     made: Prepared, run_dir: RunDir, messages: Sequence[str], state: StateDict | None = None, changed: str = ""
-) -> float:
+) -> None:
     """Train a run to its end, from a saved state or the beginning, and record what became of it.
 
     Args:
@@ -42,15 +41,13 @@ def attempt(
         state: what a checkpoint holds of it.
         changed: a new `config.yaml`, written once the state has been found to fit it.
 
-    Returns:
-        The mean return of the final evaluation; NaN if there is none.
-
     Raises:
         RlrunError: the run stopped before its end; status.json says why, run.log how.
     """
     parts, group = made.parts, made.parts.group
     if not group.leads:
-        return _assist(parts, run_dir.of_rank(group.rank), state)
+        _assist(parts, run_dir.of_rank(group.rank), state)
+        return
     with (
         run_log(run_dir.log, console.mode(parts.cfg.logger.console)),
         heartbeat(run_dir.status),
@@ -79,7 +76,6 @@ def attempt(
             final = None  # that of an earlier end, and there is none of this one
         for line in _last_lines(run, final):
             log.info("%s", line)
-        return final["mean"] if final else math.nan
 
 
 def _train(run: Run, callbacks: Callbacks) -> None:
@@ -95,7 +91,7 @@ def _train(run: Run, callbacks: Callbacks) -> None:
         raise
 
 
-def _assist(parts: Parts, own: RunDir, state: StateDict | None) -> float:
+def _assist(parts: Parts, own: RunDir, state: StateDict | None) -> None:
     """The same on a rank that does not lead: it collects and learns with the others, and does what rank 0 says.
 
     Args:
@@ -121,7 +117,6 @@ def _assist(parts: Parts, own: RunDir, state: StateDict | None) -> float:
             except Exception as error:
                 UNSAID.error("%s", printable(described(error)), exc_info=error)
                 raise
-    return math.nan
 
 
 def _last_lines(run: Run, final: Mapping[str, float] | None) -> list[str]:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,27 @@ PPO = ["algo=ppo", "env=cartpole", "+smoke=on", "total_timesteps=1024", "logger.
 PPO += ["eval.freq=0", "eval.episodes=1", "logger.tensorboard=false"]
 
 
-def begin(nursery: Nursery, folder: Path, words: Sequence[str]) -> list[Warm]:
-    """The ranks of a run, with what torchrun tells them; what rank 0 says is in `folder/log`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    told = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    told |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    return [nursery.begin("rlrun", *words, folder=folder, **told, RANK=r, LOCAL_RANK=r) for r in ("0", "1")]
+Begin = Callable[..., list[Warm]]
+
+
+@pytest.fixture
+def begin(nursery: Nursery, tmp_path: Path) -> Iterator[Begin]:
+    """Begins the ranks of a run, with what torchrun tells them; what rank 0 says is in `tmp_path/log`."""
+    begun: list[Warm] = []
+
+    def ranks(*words: str) -> list[Warm]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        told = {"TORCHELASTIC_RUN_ID": "none", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        told |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        new = [nursery.begin("rlrun", *words, folder=tmp_path, **told, RANK=r, LOCAL_RANK=r) for r in ("0", "1")]
+        begun.extend(new)
+        return new
+
+    yield ranks
+    for process in begun:
+        process.kill()
 
 
 def until(holds: Callable[[], Any]) -> None:
@@ -70,15 +83,15 @@ def must_be_alike(ours: Path, theirs: Path) -> None:
             np.testing.assert_array_equal(value, others[key])
 
 
-def test_ranks_are_one_run_that_is_stopped_and_resumed(nursery: Nursery, tmp_path: Path) -> None:
-    stopped = begin(nursery, tmp_path, [*PPO, "hydra.run.dir=run"])
+def test_ranks_are_one_run_that_is_stopped_and_resumed(begin: Begin, tmp_path: Path) -> None:
+    stopped = begin(*PPO, "hydra.run.dir=run")
     until(lambda: saved(tmp_path / "run") >= 256)
     os.kill(stopped[1].pid, signal.SIGTERM)  # one hears of it, both stop
     assert [rank.wait() for rank in stopped] == [75, 75]
     run = RunDir(tmp_path / "run")
     status = run.read_status()
     assert status["state"] == "preempted" and 256 <= status["saved"] < 1024
-    assert [rank.wait() for rank in begin(nursery, tmp_path, ["resume", "run"])] == [0, 0]
+    assert [rank.wait() for rank in begin("resume", "run")] == [0, 0]
     assert run.read_status()["state"] == "finished" and run.read_meta()["ranks"] == 2
     first, second = weights(run.path), weights(run.path, 1)
     assert all(np.array_equal(first[key], second[key]) for key in first)
@@ -149,8 +162,8 @@ def test_two_ranks_learn_cartpole(words: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_ends_the_others(nursery: Nursery, tmp_path: Path) -> None:
-    ranks = begin(nursery, tmp_path, [*PPO, "total_timesteps=1000000", "hydra.run.dir=run"])
+def test_a_rank_that_is_killed_ends_the_others(begin: Begin, tmp_path: Path) -> None:
+    ranks = begin(*PPO, "total_timesteps=1000000", "hydra.run.dir=run")
     until(lambda: saved(tmp_path / "run") >= 256)
     os.kill(ranks[1].pid, signal.SIGKILL)
     assert ranks[0].wait() == 1
@@ -159,11 +172,11 @@ def test_a_rank_that_is_killed_ends_the_others(nursery: Nursery, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_what_fails_on_one_rank_is_told_by_the_first(nursery: Nursery, tmp_path: Path) -> None:
+def test_what_fails_on_one_rank_is_told_by_the_first(begin: Begin, tmp_path: Path) -> None:
     """Rank 1 steps an environment that raises; its own log has the traceback."""
     words = ["algo=ppo", "imports=[unruly]", "env.id=Unruly-v0", "env.num_envs=2", "+smoke=on", "total_timesteps=5000"]
     words += ["env.kwargs.what=crash", "env.kwargs.when=512", "checkpoint.freq=512", "hydra.run.dir=disturbed"]
-    ranks = begin(nursery, tmp_path, words)
+    ranks = begin(*words)
     codes = [rank.wait() for rank in ranks]
     assert codes == [1, 1]
     status = RunDir(tmp_path / "disturbed").read_status()
