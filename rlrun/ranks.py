@@ -6,7 +6,6 @@ the run's directory and speaks. How they go together is in compute/spread.py.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -46,6 +45,8 @@ def leads() -> bool:
 def end_with_torchrun() -> None:
     """Where Linux can, SIGTERM comes when torchrun is gone, whatever has killed it: the run is saved and ends."""
     if sys.platform == "linux":
+        import ctypes  # takes a moment, and every command imports this module
+
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 

@@ -7,7 +7,7 @@ draws `algo.batch_size / N` of every batch and keeps `buffer.capacity / N` trans
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from rlrun import registry
@@ -15,6 +15,14 @@ from rlrun.config.schema import RunConfig
 from rlrun.errors import ConfigError
 
 START = "torchrun --nproc-per-node"
+
+# What each rank has a share of: it is counted in environments, and in what is drawn or kept of their steps.
+DEALT = {
+    "env": {"num_envs"},
+    "algo": {"batch_size", "batch_rollouts", "replay_capacity", "replay_min"},
+    "buffer": {"capacity"},
+}
+EVENLY, AT_LEAST = {"num_envs", "batch_size", "batch_rollouts"}, {"replay_min"}
 
 
 def check(config: RunConfig) -> None:
@@ -32,6 +40,9 @@ def check(config: RunConfig) -> None:
     if from_rollouts and network is not None and registry.get("network", network.name).remembers:
         problem = f"{network.name} learns from the sequences of a rollout, of which no two ranks have equally many"
         raise ConfigError("network", problem, "write network=mlp, or start one rank")
+    if getattr(config.algo, "reduction", "mean") == "sum":
+        problem = "a sum over a batch is not the mean of the sums over its shares, which ranks take"
+        raise ConfigError("algo.reduction", problem, "write mean, or start one rank")
     if getattr(network, "batch_norm", "none") != "none":
         problem = "the statistics of a batch are not those of its shares on several ranks"
         raise ConfigError("network.batch_norm", problem, "write none, or start one rank")
@@ -43,19 +54,25 @@ def of_rank(config: RunConfig, size: int) -> RunConfig:
     Raises:
         ConfigError: environments or batches cannot be dealt out evenly.
     """
-    parts = {"env.num_envs": config.env, "algo.batch_size": config.algo, "buffer.capacity": config.buffer}
     shares: dict[str, Any] = {}
-    for key, part in parts.items():
-        kind, _, name = key.partition(".")
-        whole = getattr(part, name, None)
-        if whole is None:
-            continue
-        if whole % size and kind != "buffer":
-            near = [n for n in (whole // size * size, -(-whole // size) * size) if n]
-            hint = f"write {key}={' or '.join(map(str, near))}, or start with {START} a divisor of {whole}"
-            raise ConfigError(key, f"{size} ranks cannot have equally much of {whole}", hint)
-        shares[kind] = replace(part, **{name: max(1, whole // size)})
+    for kind, names in DEALT.items():
+        part = getattr(config, kind)
+        known = {field.name for field in fields(part)} if part is not None else set()
+        mine = {}
+        for name in names & known:
+            whole = getattr(part, name)
+            if whole is not None:
+                if name in EVENLY and whole % size:
+                    raise _uneven(f"{kind}.{name}", whole, size)
+                mine[name] = -(-whole // size) if name in AT_LEAST else max(1, whole // size)
+        shares[kind] = replace(part, **mine) if mine else part
     return replace(config, **shares)
+
+
+def _uneven(key: str, whole: int, size: int) -> ConfigError:
+    near = [n for n in (whole // size * size, -(-whole // size) * size) if n]
+    hint = f"write {key}={' or '.join(map(str, near))}, or start with {START} a divisor of {whole}"
+    return ConfigError(key, f"{size} ranks cannot have equally much of {whole}", hint)
 
 
 def shares(share: RunConfig, size: int) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Any
 
 from rlrun.config import memory
-from rlrun.errors import Interrupted, described, printable
+from rlrun.errors import Interrupted, RanksLost, described, printable
 from rlrun.loggers import console
 from rlrun.loggers.runlog import UNSAID, run_log
 from rlrun.run import build
@@ -110,7 +110,7 @@ def _assist(parts: Parts, own: RunDir, state: StateDict | None) -> None:
                         run.load_state_dict(state)
                 for _ in loop(run, follow):
                     pass
-            except Stopped:
+            except (Stopped, RanksLost):
                 raise
             except Interrupted:  # all have heard of it where they meet; now rank 0 saves, and then says so
                 follow.obey(run)

@@ -78,11 +78,14 @@ def trained(parts: Parts, chunks: int = 6) -> dict[str, Any]:
         ("algo=sac", "env=pendulum", "env.num_envs=2", "algo.reset_every=40"),
         ("algo=pqn", "env=cartpole", "env.num_envs=4"),
         ("algo=dqn", "env=cartpole", "env.num_envs=2", "network=gru"),
+        ("algo=impala", "env=cartpole", "env.num_envs=4", "algo.replay_min=4", "algo.replay_ratio=2"),
+        ("algo=acer", "env=cartpole", "env.num_envs=4", "algo.replay_min=4", "algo.replay_ratio=2"),
     ],
     ids=lambda words: f"{words[0]} {words[-1]}",
 )
 def test_ranks_have_one_learner_and_different_experience(words: tuple[str, ...]) -> None:
-    first, second = on_ranks(lambda parts: trained(parts, 44 if words[0] in ("algo=dqn", "algo=sac") else 3), *words)
+    chunks = {"algo=dqn": 44, "algo=sac": 44, "algo=impala": 9}.get(words[0], 3)
+    first, second = on_ranks(lambda parts: trained(parts, chunks), *words)
     assert first["moved"] and torch.equal(first["weights"], second["weights"])
     assert first["progress"] == second["progress"] and first["progress"].gradient_steps > 0
     total = int(words[2].rpartition("=")[2])
@@ -233,6 +236,7 @@ def test_each_rank_goes_on_exactly_from_what_it_saved(words: tuple[str, ...], tm
     [
         (("algo=q_learning", "env=frozenlake"), "algo: q_learning learns on one rank alone"),
         (("algo=trpo", "env=cartpole"), "algo: trpo"),
+        (("algo=a3c", "env=cartpole", "algo.reduction=sum"), "algo.reduction"),
         (("algo=a2c", "experience=serial"), "experience: serial"),
         (("algo=ppo", "network=gru"), "network: gru"),
         (("algo=sac", "env=pendulum", "network.batch_norm=before"), "network.batch_norm"),

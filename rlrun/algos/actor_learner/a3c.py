@@ -43,7 +43,7 @@ class A3CConfig(ActorCriticConfig):
 @register(
     "algo",
     A3CConfig,
-    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True),
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True, ranks=True),
     network="mlp",
     footprint=footprint,
     weights=("network",),

@@ -75,7 +75,7 @@ def footprint(cfg: ACERConfig, env: EnvSpec, parameters: Parameters) -> list[Nee
 @register(
     "algo",
     ACERConfig,
-    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, recurrent=True),
+    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, recurrent=True, ranks=True),
     network="mlp",
     smoke={"replay_min": 2},
     footprint=footprint,

@@ -73,7 +73,7 @@ def footprint(cfg: ContinuousACERConfig, env: EnvSpec, parameters: Parameters) -
 @register(
     "algo",
     ContinuousACERConfig,
-    needs=Needs(action={"box"}, obs=ANY_SPACE),
+    needs=Needs(action={"box"}, obs=ANY_SPACE, ranks=True),
     network="mlp",
     smoke={"replay_min": 2},
     footprint=footprint,

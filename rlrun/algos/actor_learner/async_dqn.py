@@ -71,7 +71,7 @@ def footprint(cfg: AsyncDQNConfig, env: EnvSpec, parameters: Parameters) -> list
 @register(
     "algo",
     AsyncDQNConfig,
-    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, recurrent=True),
+    needs=Needs(action={"discrete"}, obs=ANY_SPACE, masks=True, recurrent=True, ranks=True),
     network="mlp",
     footprint=footprint,
     weights=("q", "q_target.module"),

@@ -36,7 +36,7 @@ class IMPALAConfig(VTraceConfig, ReplayedConfig):
 @register(
     "algo",
     IMPALAConfig,
-    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True),
+    needs=Needs(action=ANY_SPACE, obs=ANY_SPACE, masks=True, recurrent=True, ranks=True),
     network="mlp",
     smoke={"replay_min": 2},
     footprint=footprint,

@@ -169,7 +169,8 @@ class TrajectoryLearner(Algorithm):
             if self.cfg.online:
                 yield self.tensors(batch)
             if self.cfg.replay_ratio and len(held) >= self.cfg.replay_min:
-                for _ in range(held.rng.poisson(self.cfg.replay_ratio)):
+                again = np.array([held.rng.poisson(self.cfg.replay_ratio)])
+                for _ in range(int(self.device.group.led(again)[0])):  # as often on every rank
                     yield self.tensors(held.sample(size))
 
     def before_update(self, progress: Progress) -> None:
