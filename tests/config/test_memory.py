@@ -19,7 +19,7 @@ from rlrun.errors import ConfigError
 from rlrun.footprint import Need
 from rlrun.run import build
 from rlrun.text import size
-from rlrun.types import EnvSpec, Space
+from rlrun.types import EnvSpec, Progress, Space
 
 GIB = 2.0**30
 
@@ -167,6 +167,28 @@ def test_what_a_rollout_keeps_of_memory_is_counted(options: list[str]) -> None:
     bytes_without, _ = rollout()
     bytes_with, network = rollout(*options)
     assert bytes_with - bytes_without == 50 * 3 * network.memory_size * 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["algo=acer", "env=cartpole"],
+        ["algo=acer_continuous", "env=pendulum"],
+        ["algo=impala", "env=cartpole", "algo.replay_ratio=1"],
+        ["algo=async_dqn", "env=acrobot", "algo.asynchronous=false", "algo.batch_rollouts=9"],
+    ],
+)
+def test_trajectories_are_counted_as_they_are_kept(words: list[str]) -> None:
+    words = [*words, "~tuned", "env.num_envs=4", "algo.n_steps=40"]
+    compose.set_up(words)
+    cfg = validate(compose.compose(words).data)
+    parts = build.parts(cfg)
+    parts.algo.learn(next(iter(parts.source)).data, Progress(1000, env_steps=160))
+    parts.close()
+    need = next(need for need in memory.of_run(cfg, parts.spec) if "trajectories of" in need.what)
+    held = parts.algo.trajectories  # type: ignore[attr-defined]
+    assert need.bytes == pytest.approx(held.capacity * need.each)
+    assert need.bytes == pytest.approx(sum(column.nbytes for column in held.columns.values()), rel=0.07)
 
 
 def test_a_replay_takes_memory_when_it_is_first_used() -> None:

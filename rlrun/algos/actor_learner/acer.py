@@ -69,7 +69,10 @@ def heads(actions: int) -> list[HeadSpec]:
 
 def footprint(cfg: ACERConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
     """The network, its average, and the trajectories."""
-    return [weights(parameters(*heads(env.num_actions)), TRAINED + 1), *trajectories.footprint(cfg, env)]
+    return [
+        weights(parameters(*heads(env.num_actions)), TRAINED + 1),
+        *trajectories.footprint(cfg, env, env.num_actions),
+    ]
 
 
 @register(

@@ -65,9 +65,12 @@ def critic(action: Space) -> HeadSpec:
 
 def footprint(cfg: ContinuousACERConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
     """Policy and values, their average, the advantages, and the trajectories."""
-    asked = heads(distribution(env.action_space, log_std=cfg.log_std), noisy=True)
-    numbers = (TRAINED + 1) * parameters(*asked) + TRAINED * parameters(critic(env.action_space))
-    return [weights(numbers, 1), *trajectories.footprint(cfg, env)]
+    policy = distribution(env.action_space, log_std=cfg.log_std)
+    return [
+        weights(parameters(*heads(policy, noisy=True)), TRAINED + 1),
+        weights(parameters(critic(env.action_space)), TRAINED, "advantages"),
+        *trajectories.footprint(cfg, env, policy.size + policy.log_stds),
+    ]
 
 
 @register(

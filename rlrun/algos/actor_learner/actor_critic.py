@@ -56,7 +56,7 @@ class Said(NamedTuple):
 def footprint(cfg: Any, env: EnvSpec, parameters: Parameters) -> list[Need]:
     """The network and the trajectories."""
     asked = heads(distribution(env.action_space, log_std=cfg.log_std), noisy=True)
-    return [weights(parameters(*asked), TRAINED), *trajectories.footprint(cfg, env)]
+    return [weights(parameters(*asked), TRAINED), *trajectories.footprint(cfg, env, recorded=1)]
 
 
 class ActorCritic(TrajectoryLearner):

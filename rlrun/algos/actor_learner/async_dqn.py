@@ -65,7 +65,7 @@ class AsyncDQNConfig(TrajectoryConfig):
 def footprint(cfg: AsyncDQNConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
     """The network, its target network, and the trajectories."""
     network = parameters(HeadSpec("q", env.num_actions))
-    return [weights(network, TRAINED + 1), *trajectories.footprint(cfg, env)]
+    return [weights(network, TRAINED + 1), *trajectories.footprint(cfg, env, recorded=0)]
 
 
 @register(

@@ -71,9 +71,13 @@ class ReplayedConfig(TrajectoryConfig):
             raise ConfigError("replay_min", problem, "write a smaller one, or a larger replay_capacity")
 
 
-def footprint(cfg: TrajectoryConfig, env: EnvSpec) -> list[Need]:
-    """The trajectories that are kept or wait, as they are collected, and a batch of them on the device."""
-    each = cfg.n_steps * (transition(env) + (env.action_space.n + 2) * FLOAT)
+def footprint(cfg: TrajectoryConfig, env: EnvSpec, recorded: int) -> list[Need]:
+    """The trajectories that are kept or wait, as they are collected, and a batch of them on the device.
+
+    Args:
+        recorded: how many numbers of each step are kept that the agent records, memory and noise left out.
+    """
+    each = cfg.n_steps * (transition(env) + recorded * FLOAT)
     held, key = room(cfg, env.num_envs), "algo.replay_capacity" if cfg.replay_ratio else "algo.n_steps"
     moving, batch = env.num_envs + 2 * cfg.batch_rollouts, f"a batch of {cfg.batch_rollouts:,} trajectories"
     return [
