@@ -203,8 +203,10 @@ class Update:
 
 
 def _alike(tensor: Tensor, other: Tensor) -> Tensor:
-    """A tensor laid out in memory like another of its shape, which has its axes in their order or the channels last."""
-    return tensor.contiguous(memory_format=torch.contiguous_format if other.is_contiguous() else torch.channels_last)
+    """A tensor laid out in memory like another of its shape."""
+    if other.is_contiguous():
+        return tensor.contiguous()
+    return tensor if tensor.stride() == other.stride() else torch.empty_like(other).copy_(tensor)
 
 
 def length(weight: Tensor, axis: int) -> Tensor:

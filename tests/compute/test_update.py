@@ -90,6 +90,19 @@ def test_weights_with_the_channels_last_make_the_same_steps(way: str) -> None:
     torch.testing.assert_close(steps(torch.channels_last), steps(torch.contiguous_format))
 
 
+def test_a_parameter_of_any_layout_makes_the_same_steps() -> None:
+    """One that a network of one's own has turned round."""
+    ours, theirs = nets(), nets()
+    for layer in (layer for layer in ours.net if isinstance(layer, nn.Linear)):
+        layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
+    for step in range(3):
+        for both in (ours, theirs):
+            update = Update(loss, both, "net", Adam(), max_grad_norm=0.05)
+            update(data(step), learning_rate=0.1)
+    assert not all(parameter.is_contiguous() for parameter in ours.parameters())
+    torch.testing.assert_close(weights(ours), weights(theirs))
+
+
 def test_what_comes_back_is_detached() -> None:
     aux = Update(loss, nets(), "net", Adam())(data(0), learning_rate=0.01)
     assert set(aux) == {"loss", "error"}
