@@ -88,6 +88,7 @@ REFUSED = [
         ["algo=ppo", "env=cartpole", "experience=actors", "algo.n_steps=2000000", "experience.ahead=9"],
         "experience.ahead",
     ),
+    (["algo=acer_continuous", "env=pendulum", "algo.samples=10000000"], "algo.samples"),
     (["algo=lin_ucb", "env=bandit/bernoulli", "env.bandits=3000", "env.arms=1000", "env.context=one_hot"], "env.id"),
 ]
 

@@ -39,7 +39,7 @@ from rlrun.algos.policy.actor_critic import PolicyConfig, heads
 from rlrun.buffers.trajectories import Batch
 from rlrun.checks import Count, NotNegative, Positive
 from rlrun.compute.update import Aux
-from rlrun.footprint import TRAINED, Need, Parameters, weights
+from rlrun.footprint import FLOAT, TRAINED, Need, Parameters, weights
 from rlrun.networks.target import TargetNet
 from rlrun.ops.distributions import distribution
 from rlrun.ops.fields import mapped
@@ -64,12 +64,15 @@ def critic(action: Space) -> HeadSpec:
 
 
 def footprint(cfg: ContinuousACERConfig, env: EnvSpec, parameters: Parameters) -> list[Need]:
-    """Policy and values, their average, the advantages, and the trajectories."""
-    policy = distribution(env.action_space, log_std=cfg.log_std)
+    """Policy and values, their average, the advantages, the trajectories, and what is drawn for a batch."""
+    policy, states = distribution(env.action_space, log_std=cfg.log_std), cfg.n_steps * cfg.batch_rollouts
+    each = states * (2 * env.obs_space.nbytes + 4 * FLOAT * env.action_space.size)  # the state alone, and with actions
+    drawn = f"{cfg.samples:,} actions in each of {states:,} states"
     return [
         weights(parameters(*heads(policy, noisy=True)), TRAINED + 1),
         weights(parameters(critic(env.action_space)), TRAINED, "advantages"),
         *trajectories.footprint(cfg, env, policy.size + policy.log_stds),
+        Need("algo.samples", (2 + cfg.samples) * each, drawn, each, on_device=True),
     ]
 
 
