@@ -71,7 +71,8 @@ class NoiseConfig(Bounded):
         super().__post_init__()
         for key, default in {"theta": 0.15, "dt": 1.0}.items():
             if self.kind != "ornstein_uhlenbeck" and getattr(self, key) != default:
-                raise ConfigError(key, f"has no meaning with kind={self.kind}", "leave it out")
+                hint = f"leave it at {default:g}, or write kind=ornstein_uhlenbeck"
+                raise ConfigError(key, f"has no meaning with kind={self.kind}", hint)
 
 
 class NoisyActor(Actor):
