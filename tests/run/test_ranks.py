@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import algorithms
 from support.ranks import as_ranks
 
+from rlrun import registry
 from rlrun.compute.spread import Group
 from rlrun.config import compose
 from rlrun.config import ranks as spreading
@@ -94,6 +96,18 @@ def test_ranks_have_one_learner_and_different_experience(words: tuple[str, ...])
     assert first["episodes"] > 0 or words[0] == "algo=sac"
     mine, others = (np.unique(found["obs"].reshape(-1, *found["obs"].shape[2:]), axis=0) for found in (first, second))
     assert not {*map(bytes, mine)} & {*map(bytes, others)}
+
+
+ABLE = [name for name in algorithms() if registry.get("algo", name).needs.ranks]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ABLE)
+def test_every_algorithm_that_says_so_learns_on_ranks(algo: str) -> None:
+    words = (f"algo={algo}", f"env={algorithms()[algo]}", "env.num_envs=4")
+    first, second = on_ranks(lambda parts: trained(parts, 40), *words)
+    assert first["moved"] and torch.equal(first["weights"], second["weights"])
+    assert first["progress"] == second["progress"]
 
 
 def test_environments_have_the_seeds_that_they_have_in_one_process() -> None:
