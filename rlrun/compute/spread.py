@@ -226,11 +226,12 @@ class SpreadUpdate(Update):
         self.group = group
         sizes = [p.numel() for p in self.params]
         self.flat = torch.zeros(sum(sizes), device=self.params[0].device)
-        self.grads = [part.view_as(p) for part, p in zip(self.flat.split(sizes), self.params, strict=True)]
+        self.parts = [part.view(p.shape) for part, p in zip(self.flat.split(sizes), self.params, strict=True)]
         group.copy([*self.nets.parameters(), *self.nets.buffers()])
 
     def apply(self, grads: list[Tensor], learning_rate: float) -> None:
         """Make the step that follows from the mean of what the ranks give."""
-        torch._foreach_copy_(self.grads, grads)
+        torch._foreach_copy_(self.parts, grads)
         self.group.mean(self.flat)
-        super().apply(self.grads, learning_rate)
+        torch._foreach_copy_(grads, self.parts)  # which are laid out like their parameters
+        super().apply(grads, learning_rate)

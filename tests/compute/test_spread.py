@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.compute.device import _own as own_device
 from rlrun.compute.rules import SGD, Adam, Rule
-from rlrun.compute.spread import Alone, Group
+from rlrun.compute.spread import Alone, Group, SpreadUpdate
 from rlrun.compute.update import Update
 from rlrun.errors import ConfigError, Interrupted, RankFailed, RanksLost
 from rlrun.networks.nets import Nets
@@ -62,6 +62,29 @@ def test_ranks_on_shares_of_a_batch_are_one_process_on_the_whole(rule: Rule, max
     assert torch.equal(first, second)
     assert not torch.equal(first, weights(nets(0)))
     torch.testing.assert_close(first, weights(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_are_laid_out_like_parameters() -> None:
+    """The fused kernel ignores strides: weights of convolutions have their channels last."""
+
+    def pictures(seed: int) -> Nets:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            conv = nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)
+            return Nets(net=nn.Sequential(conv, nn.Flatten(), nn.Linear(16, 2)))
+
+    data = {"x": torch.randn(BATCH, 3, 3, 3), "y": torch.randn(BATCH, 2)}
+    alone = pictures(0)
+    Update(loss, alone, "net", Adam())(data, learning_rate=0.01)
+
+    def rank(group: Group) -> Tensor:
+        own = pictures(group.rank)
+        share = {key: value.chunk(2)[group.rank] for key, value in data.items()}
+        SpreadUpdate(loss, own, "net", Adam(), group=group)(share, learning_rate=0.01)
+        return weights(own)
+
+    for found in as_ranks(rank):
+        torch.testing.assert_close(found, weights(alone), rtol=1e-5, atol=1e-6)
 
 
 def test_a_single_rank_makes_plain_updates() -> None:
