@@ -165,8 +165,9 @@ def session() -> Iterator[Loader]:
 def complete(words: Sequence[str], sweep: bool = False) -> list[str]:
     """The overrides as Hydra needs them.
 
-    An environment given by its id alone gets the YAML that has this id, or else the experiment's or the general one,
-    not CartPole's. A plus sign is never needed and never wrong, and `group=null` leaves a group out.
+    An environment given by its id alone gets the YAML that has this id, or else the experiment's if that has none, such
+    as Atari's, or the general one, not CartPole's. A plus sign is never needed and never wrong, and `group=null` leaves
+    a group out.
 
     Args:
         sweep: whether commas part the values of a sweep.
@@ -178,7 +179,7 @@ def complete(words: Sequence[str], sweep: bool = False) -> list[str]:
     added = []
     if "env.id" in given and "env" not in given:
         entry = tuned.entry_of(given["env.id"].strip(QUOTES))
-        added = [f"env={entry or 'gym'}"] if entry or not tuned.env_of(given.get("experiment", "")) else []
+        added = [f"env={entry or 'gym'}"] if entry or not tuned.kind_of(given.get("experiment", "")) else []
     return [word for given_word in [*added, *words] for word in _normal(readable(given_word, sweep))]
 
 

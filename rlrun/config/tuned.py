@@ -31,13 +31,13 @@ def entry_of(env_id: str) -> str:
     return next((option for option in sorted(ids) if ids[option] == env_id), "")
 
 
-def env_of(experiment: str) -> str:
-    """The option of `env` that an experiment overrides; empty if it leaves the environment alone."""
+def kind_of(experiment: str) -> str:
+    """The option of `env` that an experiment overrides, if it is for environments of any id; empty otherwise."""
     defaults = _read(folders.files("experiment").get(experiment)).get("defaults")
     for entry in defaults if isinstance(defaults, list) else ():
         for key, option in entry.items() if isinstance(entry, dict) else ():
             if key.removeprefix("override ").lstrip("/") == "env":
-                return str(option)
+                return "" if _env_id(folders.files("env").get(option)) else str(option)
     return ""
 
 

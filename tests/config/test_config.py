@@ -91,6 +91,8 @@ def test_an_id_alone_is_one_of_the_experiment_s_kind_of_environment_unless_it_ha
     assert (found["name"], found["id"]) == ("atari", "ALE/Pong-v5")
     assert data("experiment=nature_dqn_cartpole", "env.id=Acrobot-v1")["env"]["id"] == "Acrobot-v1"
     assert not composed("experiment=nature_dqn_cartpole", "env.id=Acrobot-v1").provenance["env.id"].startswith("env/")
+    own = data("experiment=pixel_cartpole_dqn", "env.id=Own-v0")["env"]  # options of CartPole's pictures are not its
+    assert (own["name"], own["id"], own["kwargs"]) == ("gym", "Own-v0", {})
 
 
 def test_an_experiment_chooses_components_and_loses_against_the_command_line():
