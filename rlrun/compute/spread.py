@@ -233,5 +233,4 @@ class SpreadUpdate(Update):
         """Make the step that follows from the mean of what the ranks give."""
         torch._foreach_copy_(self.parts, grads)
         self.group.mean(self.flat)
-        torch._foreach_copy_(grads, self.parts)  # which are laid out like their parameters
-        super().apply(grads, learning_rate)
+        super().apply(self.parts, learning_rate)

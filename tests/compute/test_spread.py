@@ -64,8 +64,8 @@ def test_ranks_on_shares_of_a_batch_are_one_process_on_the_whole(rule: Rule, max
     torch.testing.assert_close(first, weights(alone), rtol=1e-5, atol=1e-6)
 
 
-def test_gradients_are_laid_out_like_parameters() -> None:
-    """The fused kernel ignores strides: weights of convolutions have their channels last."""
+def test_parameters_of_any_layout_take_the_mean_as_it_is_meant() -> None:
+    """It is one row of numbers, and the weights of convolutions have their channels last."""
 
     def pictures(seed: int) -> Nets:
         with torch.random.fork_rng():
