@@ -75,7 +75,7 @@ def trained(parts: Parts, chunks: int = 6) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "words",
     [
-        ("algo=ppo", "env=cartpole", "env.num_envs=4"),
+        ("algo=ppo", "env=cartpole", "env.num_envs=4", "algo.target_kl=1e-4"),
         ("algo=dqn", "env=cartpole", "env.num_envs=2", "buffer=prioritized", "network.normalize_obs=true"),
         ("algo=sac", "env=pendulum", "env.num_envs=2", "algo.reset_every=40"),
         ("algo=pqn", "env=cartpole", "env.num_envs=4"),
