@@ -179,8 +179,7 @@ class Update:
     def apply(self, grads: list[Tensor], learning_rate: float) -> None:
         """Make the step that follows from gradients, wherever they came from; they are lost afterwards."""
         with torch.no_grad():
-            # The fused kernels take gradients to be laid out like the parameters: others give silently wrong steps.
-            grads = [_alike(g, p) for g, p in zip(grads, self.params, strict=True)]
+            grads = _apart(grads, self.params)
             divisor = None if self.max_grad_norm is None else clip_divisor(grads, self.max_grad_norm)
             self.step += 1
             self.rule.update(self.params, grads, self.slots, self.step, learning_rate, divisor)
@@ -200,6 +199,17 @@ class Update:
 
     def load_state_dict(self, state: StateDict) -> None:
         put_back({**self.slots, "step": self.step}, state)
+
+
+def _apart(grads: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients laid out like the parameters, as the fused kernels take them to be, and each in memory of its own, as
+    it is changed in place: parameters that are added up are given the same one. Else steps are silently wrong."""
+    found, places = [_alike(g, p) for g, p in zip(grads, params, strict=True)], set()
+    for number, grad in enumerate(found):
+        if (place := grad.data_ptr()) in places:
+            found[number] = grad.clone()
+        places.add(place)
+    return found
 
 
 def _alike(tensor: Tensor, other: Tensor) -> Tensor:

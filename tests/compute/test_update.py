@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rlrun.compute.rules import Adam, clip_divisor, clip_share
+from rlrun.compute.rules import SGD, Adam, RMSProp, Rule, clip_divisor, clip_share
 from rlrun.compute.update import Update
 from rlrun.networks.nets import Nets
 from rlrun.networks.target import TargetNet
@@ -100,6 +100,26 @@ def test_a_parameter_of_any_layout_makes_the_same_steps() -> None:
             update = Update(loss, both, "net", Adam(), max_grad_norm=0.05)
             update(data(step), learning_rate=0.1)
     assert not all(parameter.is_contiguous() for parameter in ours.parameters())
+    torch.testing.assert_close(weights(ours), weights(theirs))
+
+
+@pytest.mark.parametrize("rule", [Adam(), RMSProp(), SGD()])
+def test_parameters_that_are_added_up_make_a_step_each(rule: Rule) -> None:
+    """Autograd gives both the same gradient, and a step changes gradients in place."""
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = (nn.Parameter(torch.arange(6.0).reshape(2, 3)) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (self.one + self.other).T
+
+    ours, theirs = Nets(net=Sum()), Nets(net=Sum())
+    Update(loss, ours, "net", rule, max_grad_norm=0.05)(data(0), learning_rate=0.1)
+    update = Update(loss, theirs, "net", rule, max_grad_norm=0.05)
+    grads, _ = update.gradients(data(0))
+    update.apply([grad.clone() for grad in grads], 0.1)
     torch.testing.assert_close(weights(ours), weights(theirs))
 
 
