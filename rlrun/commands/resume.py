@@ -37,6 +37,8 @@ def resume(path: str, words: Sequence[str], trust: bool = False, force: bool = F
         force: take it over from a process on another machine or in another container.
     """
     with joined(place()) as group:
+        if group.size > 1:  # what a word such as `last` means may change while they look
+            path = group.same(str(find.find(path)) if group.leads else "")
         return _resume(path, words, trust, force, group)
 
 
@@ -88,7 +90,7 @@ def _must_be_newest(run_dir: RunDir, ckpt: str) -> None:
 
 def _must_have_as_many(run_dir: RunDir, ranks: int) -> None:
     """Raise ConfigError if a run was not begun by so many ranks, each of which has a state of its own."""
-    begun = run_dir.read_meta().get("ranks", 1)
+    begun = run_dir.begun_by
     if begun != ranks:
         problem = (
             f"number of processes: {begun} have begun the run, each with a state of its own, here there are {ranks}"
@@ -106,7 +108,7 @@ def _newest(run_dir: RunDir, group: Alone) -> tuple[Path | str, StateDict | None
     if name is None:
         return "the beginning", None
     own = run_dir.of_rank(group.rank).checkpoints / name
-    return own, checkpoints.load(own)
+    return own, older.completed(checkpoints.load(own))
 
 
 def _newest_of_all(run_dir: RunDir) -> tuple[Path | str, StateDict | None]:

@@ -22,7 +22,7 @@ DEALT = {
     "algo": {"batch_size", "batch_rollouts", "replay_capacity", "replay_min"},
     "buffer": {"capacity"},
 }
-EVENLY, AT_LEAST = {"num_envs", "batch_size", "batch_rollouts"}, {"replay_min"}
+EVENLY, AT_LEAST = {"num_envs", "batch_size", "batch_rollouts"}, {"replay_capacity", "replay_min"}
 
 
 def check(config: RunConfig) -> None:

@@ -65,8 +65,7 @@ class Record:
 
     def continued(self) -> str:
         """Where a run that was stopped goes on, and how."""
-        ranks = self.run_dir.read_meta().get("ranks", 1)
-        steps, how = self.run_dir.saved_steps(), f"with: {resuming(self.run_dir.path, ranks)}"
+        steps, how = self.run_dir.saved_steps(), f"with: {resuming(self.run_dir.path, self.run_dir.begun_by)}"
         if steps and self.run is not None and self.run.progress.env_steps == steps:
             return f"saved at {steps:,} env steps; continue {how}"
         return f"continue from {f'{steps:,} env steps' if steps else 'the beginning'} {how}"

@@ -114,6 +114,13 @@ class RunDir:
         return own
 
     @property
+    def begun_by(self) -> int:
+        """How many ranks make the run: as `meta.json` says or, where that is lost, by what they have saved."""
+        told, others = self.read_meta().get("ranks"), (path.name for path in self.ranks.glob("*"))
+        saved = 1 + max((int(name) for name in others if name.isdecimal()), default=0)
+        return max(told, saved) if isinstance(told, int) else saved
+
+    @property
     def exists(self) -> bool:
         """Whether something is here that is a run, or what is left of one."""
         return os.path.lexists(self.config) or os.path.lexists(self.status)

@@ -314,3 +314,6 @@ def test_of_the_whole_a_rank_has_its_share() -> None:
     share = spreading.of_rank(cfg, 2)
     assert (share.env.num_envs, share.algo.batch_size, share.buffer.capacity) == (2, 32, 500)
     assert share.total_timesteps == cfg.total_timesteps and share.algo.train_freq == cfg.algo.train_freq
+    kept = ("algo.replay_capacity=3", "algo.replay_min=3", "algo.batch_rollouts=2")
+    share = spreading.of_rank(config("algo=acer", "env=cartpole", "env.num_envs=2", *kept), 2)
+    assert (share.algo.replay_capacity, share.algo.replay_min, share.algo.batch_rollouts) == (2, 2, 1)

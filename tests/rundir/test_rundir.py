@@ -509,6 +509,16 @@ def test_meta_keeps_what_is_known_and_is_made_anew_where_it_is_lost(run: RunDir)
         assert json.loads(run.meta.read_text())["versions"]["rlrun"] == rlrun.__version__
 
 
+@pytest.mark.parametrize(("meta", "saved", "ranks"), [("{}", "", 1), ('{"ranks": 3}', "", 3), ("lost", "10", 11)])
+def test_how_many_ranks_a_run_has_is_known_without_its_meta_as_well(
+    meta: str, saved: str, ranks: int, run: RunDir
+) -> None:
+    run.write_text(run.meta, meta)
+    if saved:
+        run.of_rank(int(saved))
+    assert run.begun_by == ranks
+
+
 def test_command_line_survives_a_shell() -> None:
     argv = ["algo=dqn", "hydra.run.dir=a b", "~tuned", "imports=[x,'y']", "seed=range(5)"]
     assert shlex.split(command_line(argv)) == ["rlrun", *argv]
