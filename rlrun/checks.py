@@ -129,6 +129,9 @@ class AutoOr:
     def words(self) -> Sequence[str]:
         return ("auto", str(self.bound))
 
+    def __str__(self) -> str:
+        return f"auto or {self.bound}"
+
     def check(self, key: str, value: str) -> None:
         if value == "auto":
             return

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
 
+PRAGMA = re.compile(r"#\s*(type: ignore|noqa)[^#]*")  # is for tools, not for a reader
+
 
 @functools.cache
 def field_comments(schema: type) -> Mapping[str, str]:
@@ -38,7 +40,7 @@ def _comments(schema: type) -> Mapping[str, str]:
             source = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno]))
             for token in tokenize.generate_tokens(io.StringIO(source).readline):
                 if token.type == tokenize.COMMENT:
-                    said = token.string.lstrip("# ")
+                    said = PRAGMA.sub("", token.string).lstrip("# ") or said
             comments |= {node.target.id: said} if said else {}
     return comments
 

@@ -119,6 +119,8 @@ OPTIONS = {
     **older.CHOICES,
 }
 
+TORCHRUN = ("nproc", "nnodes", "node_rank", "rdzv", "standalone", "max_restarts")  # flags of its own begin so
+
 # Options of Hydra's that come with a package of their own, hydra-NAME-KIND.
 PACKAGED = {"launcher": {"joblib", "submitit", "ray"}, "sweeper": {"optuna", "ax", "nevergrad"}}
 
@@ -162,6 +164,8 @@ def unknown_flag(
     value = value if equals else "" if "=" in following else following
     word = name.strip("-").replace("-", "_")
     problem = "options are written key=value, without dashes"
+    if word.startswith(TORCHRUN):
+        return ConfigError(name, "is an option of torchrun", "write torchrun --nproc-per-node=N -m rlrun ...")
     if near := difflib.get_close_matches(name, (other for other in flags if other != name), n=1, cutoff=0.8):
         return ConfigError(name, "there is no such flag", f"did you mean {near[0]}?")
     key = locate(word, known)
@@ -202,6 +206,8 @@ def _nearest(key: str, known: Collection[str], owners: bool) -> str:
     parent, _, leaf = key.rpartition(".")
     settable = [k for k in known if k.rpartition(".")[2] != "name"]  # that of a component is set by choosing it
     siblings = [k for k in settable if k.rpartition(".")[0] == parent]
+    if parent in known:
+        settable = [k for k in settable if not _apart(parent, k.rpartition(".")[0])]
     if "." in parent and parent in known and not siblings:
         return f"write {parent}=VALUE"
     if same := _ending_with(leaf, settable):
@@ -209,12 +215,18 @@ def _nearest(key: str, known: Collection[str], owners: bool) -> str:
         return f"did you mean {_with_key(nearest, known)}?"
     if owners and leaf != "name" and (having := _owners(leaf)):
         return f"the components of this run do not have it{_named(having)}"
-    if similar := _similar(key, siblings) or _similar(key, settable):
+    near = siblings if "." in parent and siblings else settable
+    if similar := _similar(key, siblings) or _similar(key, near):
         return f"did you mean {_with_key(similar[0], known)}?"
     if not owners:
         return f"the options are {', '.join(sorted(settable))}"
     names = sorted(k.rpartition(".")[2] for k in siblings)
     return f"{parent or 'the top level'} has {', '.join(names)}" if names else "rlrun --help lists all keys"
+
+
+def _apart(one: str, other: str) -> bool:
+    """Whether two nodes are different parts of one component, such as `algo.noise` and `algo.critics`."""
+    return one != other and "." in one and one.rpartition(".")[0] == other.rpartition(".")[0]
 
 
 def _with_key(key: str, known: Collection[str]) -> str:

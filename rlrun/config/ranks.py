@@ -71,7 +71,9 @@ def of_rank(config: RunConfig, size: int) -> RunConfig:
 
 def _uneven(key: str, whole: int, size: int) -> ConfigError:
     near = [n for n in (whole // size * size, -(-whole // size) * size) if n]
-    hint = f"write {key}={' or '.join(map(str, near))}, or start with {START} a divisor of {whole}"
+    fewer = [n for n in range(2, size) if whole % n == 0]
+    started = f"{START}={fewer[-1]}" if fewer else "one rank"
+    hint = f"write {key}={' or '.join(map(str, near))}, or start {started}"
     return ConfigError(key, f"{size} ranks cannot have equally much of {whole}", hint)
 
 

@@ -325,7 +325,8 @@ def _construct(schema: type[C], data: Any, prefix: str) -> C:
         check_bounds(made)  # of a dataclass that does not do it itself, too
         return made
     except ConfigError as error:
-        hint = re.sub(rf"(?<![\w.])({'|'.join(values)})=", lambda found: _join(prefix, found[0]), error.hint)
+        words = rf"(?<![\w.])({'|'.join(values)})(?=[\w.]*=)(?!\w)"
+        hint = re.sub(words, lambda found: _join(prefix, found[0]), error.hint)
         raise ConfigError(_join(prefix, error.key), error.problem, hint) from error
 
 

@@ -93,6 +93,7 @@ def test_version(capsys):
         (["--total-timesteps", "100"], "did you mean total_timesteps=100?"),
         (["--lr=3e-4"], "did you mean algo.learning_rate=3e-4?"),
         (["--algo", "dqn"], "did you mean algo=dqn?"),
+        (["algo=ppo", "--nproc-per-node=2"], "write torchrun --nproc-per-node=N -m rlrun"),
         (["list", "algos"], "did you mean 'algo'?"),
         (["algo.gama=1"], "did you mean algo.gamma?"),
         (["algo=dqn", "env=pendulum"], "these fit"),

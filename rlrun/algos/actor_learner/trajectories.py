@@ -68,7 +68,7 @@ class ReplayedConfig(TrajectoryConfig):
             raise ConfigError("online", problem, "write replay_ratio=4, say, or online=true")
         if self.replay_ratio and self.replay_min > self.replay_capacity:
             problem = f"{self.replay_min} trajectories are more than the {self.replay_capacity} that are kept"
-            raise ConfigError("replay_min", problem, "write a smaller one, or a larger replay_capacity")
+            raise ConfigError("replay_min", problem, f"write a smaller one, or replay_capacity={self.replay_min}")
 
 
 def footprint(cfg: TrajectoryConfig, env: EnvSpec, recorded: int) -> list[Need]:
