@@ -53,4 +53,6 @@ def end_with_torchrun() -> None:
 def refuse(what: str) -> None:
     """Raise ConfigError where torchrun has started several processes for something that they cannot do together."""
     if place() is not None:
-        raise ConfigError("torchrun", f"starts processes that train one run together, {what} is none", "leave it out")
+        raise ConfigError(
+            "torchrun", f"starts processes that train one run together, {what} is none", "write rlrun in its place"
+        )

@@ -207,6 +207,7 @@ def joined(place: Place | None) -> Iterator[Alone]:
     group = Group(distributed.group.WORLD, store, place, distributed.destroy_process_group)
     try:
         with group.together():
+            group.meet()  # nobody may end before all are connected: they would say that, and not what went wrong
             yield group
     finally:
         group.leave()

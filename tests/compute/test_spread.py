@@ -10,6 +10,7 @@ import torch
 from support.ranks import as_ranks
 from torch import Tensor, nn
 
+from rlrun.compute import spread
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.compute.device import _own as own_device
 from rlrun.compute.rules import SGD, Adam, Rule
@@ -130,6 +131,15 @@ def test_a_rank_that_is_gone_without_a_word_is_told_of() -> None:
         return None if group.rank == 1 else fails(group, KeyError())
 
     assert isinstance(as_ranks(rank)[0], RanksLost)
+
+
+def test_nobody_does_anything_before_all_are_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[int] = []
+    monkeypatch.setattr(spread, "end_with_torchrun", lambda: None)
+    monkeypatch.setattr(torch.distributed, "rendezvous", lambda *words: iter([(torch.distributed.HashStore(), 0, 1)]))
+    monkeypatch.setattr(Group, "meet", lambda group: met.append(group.size))
+    with spread.joined(Place(0, 1, 0, 1)):
+        assert met == [1]
 
 
 def test_ranks_that_are_stopped_together_are_not_each_others_failure() -> None:

@@ -258,6 +258,7 @@ def test_each_rank_goes_on_exactly_from_what_it_saved(words: tuple[str, ...], tm
             ("algo=ppo", "env.num_envs=3"),
             "env.num_envs: 2 ranks cannot have equally much of 3\nwrite env.num_envs=2 or 4",
         ),
+        (("algo=dqn",), "env.num_envs: 2 ranks cannot have equally much of 1\nwrite env.num_envs=2, or start one rank"),
         (("algo=ppo", "env.num_envs=4", "algo.batch_size=31"), "algo.batch_size"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ",
