@@ -54,6 +54,7 @@ DIALECT = {
     "lr": "learning_rate",
     "lr_policy": "learning_rate",
     "lr_value": "value_learning_rate",
+    "max_episode_steps": "env.time_limit",
     "max_kl": "target_kl",
     "n_critics": "critics.count",
     "n_envs": "env.num_envs",

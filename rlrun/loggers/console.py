@@ -77,8 +77,11 @@ class TableLogger:
 
 
 def aligned(cells: Mapping[str, str]) -> str:
+    """Cells side by side, each in its column; one that is too wide for it keeps a space before it."""
     widths = PROGRESS | EPISODES | BANDIT | PACE
-    return "".join(text.rjust(widths[name]) for name, text in cells.items())
+    return "".join(
+        text.rjust(widths[name]) if name == "steps" else f" {text}".rjust(widths[name]) for name, text in cells.items()
+    )
 
 
 def achieved(metrics: Mapping[str, float]) -> dict[str, str]:

@@ -267,6 +267,7 @@ def test_every_option_has_a_line_of_help():
         ),
         # other libraries' words
         (["algo.lr=1e-3"], "algo.lr", "rlrun calls it algo.learning_rate"),
+        (["env.max_episode_steps=9"], "env.max_episode_steps", "rlrun calls it env.time_limit"),
         (["n_envs=4"], "n_envs", "rlrun calls it env.num_envs"),
         (["algo=ppo", "algo.clip_coef=0.1"], "algo.clip_coef", "rlrun calls it algo.clip_range"),
         (

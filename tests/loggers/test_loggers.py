@@ -415,11 +415,13 @@ def test_the_table_lines_up(caplog: pytest.LogCaptureFixture) -> None:
     table = TableLogger(100_000_000)
     table.log({"time/fps": 9.5, "time/elapsed": 100.0}, 1000)
     table.log(METRICS, 100_000_000)
+    table.log(METRICS | {"train/loss": -0.007313, "time/elapsed": 200.0}, 100_000_000)
     table.log(EVALUATION, 100_000_000)
     assert caplog.messages == [
         "      steps    %  episodes   return  length     loss  steps/s  elapsed     left",
         "      1,000   0%         0        -       -        -    9.500  0:01:40   115.7d",
         "100,000,000 100%     1,512    187.3   187.3  0.01320   12,346  0:00:02  0:00:00",
+        "100,000,000 100%     1,512    187.3   187.3 -0.007313   12,346  0:03:20  0:00:00",
         "evaluation at 100,000,000 steps: 412.5 ± 83.1, best 487.3",
     ]
 
