@@ -29,6 +29,9 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     random = isinstance(epsilon, ScheduleConfig) and bool(epsilon.start or epsilon.end)
     if noisy != "none" and random and epsilon != type(cfg.algo)().epsilon:
         yield f"algo.epsilon: random actions are taken beside the noise of network.noisy={noisy}"
+    greedy = cfg.network is not None and isinstance(epsilon, ScheduleConfig) and not random and noisy == "none"
+    if greedy and env.max_episode_steps != 1:  # of bandits' networks, dropout explores
+        yield "algo.epsilon: is 0 all along, and the weights have no noise: nothing is explored"
     if noisy != "none" and getattr(cfg.algo, "ent_coef", 0):
         yield f"algo.ent_coef: a bonus for entropy beside the noise of network.noisy={noisy}, which explores already"
     rollout = getattr(cfg.algo, "n_steps", 0) * cfg.env.num_envs
