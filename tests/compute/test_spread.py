@@ -52,8 +52,10 @@ def test_ranks_on_shares_of_a_batch_are_one_process_on_the_whole(rule: Rule, max
     for _ in update.burst(data, learning_rate=0.05):
         pass
 
+    begins = [nets(0), nets(1)]  # here: threads that seed torch disturb each other
+
     def rank(group: Group) -> Tensor:
-        own, device = nets(group.rank), Device(DeviceConfig(accelerator="cpu"), group)
+        own, device = begins[group.rank], Device(DeviceConfig(accelerator="cpu"), group)
         share = {key: value.chunk(group.size, 1)[group.rank] for key, value in data.items()}
         for _ in device.update(loss, own, "net", rule, max_grad_norm=max_grad_norm).burst(share, learning_rate=0.05):
             pass
