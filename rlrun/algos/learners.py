@@ -130,12 +130,11 @@ class ReplayLearner(Algorithm):
             raise ConfigError(
                 "algo.batch_size", f"{cfg.batch_size} transitions can't be drawn from a buffer of {buffer.capacity}"
             )
-        ranks = kit.device.group.size
         self.rollout_steps = max(1, cfg.train_freq // kit.num_envs)
         if self.rollout_steps * env.num_envs > buffer.capacity:
             raise ConfigError("buffer.capacity", f"{buffer.capacity} transitions are less than one chunk of experience")
         # Counted in what is stored, so that a run resumed without its replay warms up again.
-        self.warm = max(cfg.batch_size, min(-(-cfg.learning_starts // ranks), buffer.capacity))
+        self.warm = max(cfg.batch_size, min(-(-cfg.learning_starts // self.group.size), buffer.capacity))
         self.ratio = Ratio(cfg.gradient_steps, cfg.train_freq)
         self.learning_rate = annealed(cfg.learning_rate, cfg.learning_rate_schedule, total_timesteps)
         rounds = max(1, self.rollout_steps * kit.num_envs // cfg.train_freq)  # in a chunk

@@ -61,7 +61,7 @@ class Device:
 
     def __init__(self, cfg: DeviceConfig | None = None, group: Alone | None = None):
         self.cfg, self.group = cfg or DeviceConfig(), group or Alone()
-        self.torch = _choose(self.cfg.accelerator) if group is None else _own(self.cfg.accelerator, group)
+        self.torch = _own(self.cfg.accelerator, self.group)
         self._on_cpu = self.torch.type == "cpu"
         _set_up(self.cfg, self.torch)
 

@@ -202,8 +202,10 @@ class Update:
 
 
 def _apart(grads: Sequence[Tensor], params: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients laid out like the parameters, as the fused kernels take them to be, and each in memory of its own, as
-    it is changed in place: parameters that are added up are given the same one. Else steps are silently wrong."""
+    """Gradients laid out like the parameters, as the fused kernels take them to be: else steps are silently wrong.
+
+    Each is in memory of its own, since it is changed in place: parameters that are added up are given the same one.
+    """
     found, places = [_alike(g, p) for g, p in zip(grads, params, strict=True)], set()
     for number, grad in enumerate(found):
         if (place := grad.data_ptr()) in places:

@@ -118,9 +118,8 @@ class ContinuousACER(TrajectoryLearner):
         output, every, mu = now(output, batch), every.squeeze(-1), batch["output"].flatten(0, 1)
         value, phi = now(every, batch), torch.cat(policy.parameters(output), -1)  # [T B], [T B, 2 A]
         mean, log_std = phi.detach().unsqueeze(1).chunk(2, -1)
-        drawn = torch.cat(
-            [action.unsqueeze(1), mean + log_std.exp() * batch["normals"]], 1
-        )  # a_t, a', u: [T B, 2+n, A]
+        others = mean + log_std.exp() * batch["normals"]
+        drawn = torch.cat([action.unsqueeze(1), others], 1)  # a_t, a' and the n of u: [T B, 2 + n, A]
         advantage = self.advantages(nets, batch, drawn)
         q, q_other = (value.unsqueeze(1) + advantage[:, :2] - advantage[:, 2:].mean(1, keepdim=True)).unbind(1)
 
