@@ -26,7 +26,7 @@ from rlrun.registry import Entry
 MODULES = {
     "network": ["networks.builder", "networks.recurrent", "networks.simba"],
     "buffer": ["buffers.replay"],
-    "env": ["envs.options", "envs.bandits.arms", "envs.bandits.tables"],
+    "env": ["envs.entries", "envs.bandits.arms", "envs.bandits.tables"],
     "device": ["compute.device"],
     "experience": ["experience.rollouts", *(f"experience.actors.{name}" for name in ("serial", "processes", "on_ray"))],
     "logger": ["loggers"],

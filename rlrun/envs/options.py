@@ -1,19 +1,12 @@
-"""The options of a Gymnasium environment; make.py, which needs Gymnasium, is imported when one is opened."""
+"""The options of Gymnasium environments and of Atari games."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from rlrun import custom
 from rlrun.checks import Bounded, Count, Natural, OneOf, Positive, Share, Within, ascending
-from rlrun.footprint import Need
-from rlrun.registry import register
-from rlrun.seeding import SeedTree
-
-if TYPE_CHECKING:
-    from rlrun.envs.arcade import AtariEnvs
-    from rlrun.envs.make import GymEnvs
 
 
 @dataclass
@@ -72,24 +65,3 @@ class AtariConfig(EnvConfig):
     reward_clip: Positive | None = 1.0  # training reward limited to +-this, after scaling
     max_frames: Count = 108_000  # emulator frames after which a game is truncated, unless time_limit says otherwise
     threads: Natural = 0  # vector=native: games stepped at a time; 0 for as many as there are processors
-
-
-def footprint(cfg: EnvConfig, each: int) -> list[Need]:
-    """All training environments."""
-    return [Need("env.num_envs", cfg.num_envs * each, f"{cfg.num_envs:,} environments", each)]
-
-
-@register("env", EnvConfig, footprint=footprint)
-def gym(cfg: EnvConfig, seeds: SeedTree, **terms: Any) -> GymEnvs:
-    """Any Gymnasium environment, by id."""
-    from rlrun.envs.make import GymEnvs
-
-    return GymEnvs(cfg, seeds, **terms)
-
-
-@register("env", AtariConfig, footprint=footprint)
-def atari(cfg: AtariConfig, seeds: SeedTree, **terms: Any) -> AtariEnvs:
-    """An Atari 2600 game, by id."""
-    from rlrun.envs.arcade import AtariEnvs
-
-    return AtariEnvs(cfg, seeds, **terms)

@@ -10,11 +10,12 @@ import numpy as np
 
 from rlrun.agents.agent import Agent
 from rlrun.experience.acting import Acting
+from rlrun.experience.contracts import Blueprint
 from rlrun.experience.rows import COLUMNS, Rows
 from rlrun.interrupt import Interrupt
 from rlrun.registry import register
 from rlrun.state import overwrite
-from rlrun.types import Array, Blueprint, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
+from rlrun.types import Array, Chunk, EpisodeStat, Metrics, Rollout, StateDict, VectorEnv
 
 if TYPE_CHECKING:
     from rlrun.algos.algorithm import Algorithm

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from rlrun.networks.norms import BatchNorm, RunningNorm, batch_statistics, gather, unit_rows
     from rlrun.networks.own import Own, own_torso
     from rlrun.networks.own_critics import OwnCritics
-    from rlrun.networks.recurrent import unrolled
     from rlrun.networks.residual import residuals
     from rlrun.networks.streams import build_streams, in_streams, outputs
     from rlrun.networks.target import TargetNet
     from rlrun.networks.torsos import mlp
+    from rlrun.networks.unroll import unrolled
 
 HOME = {
     "NATURE_SIDE": "conv",
@@ -75,7 +75,7 @@ HOME = {
     "own_torso": "own",
     "residuals": "residual",
     "unit_rows": "norms",
-    "unrolled": "recurrent",
+    "unrolled": "unroll",
 }
 
 __all__ = [

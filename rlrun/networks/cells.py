@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rlrun.networks.inference import TRANSLATORS, translate
-from rlrun.networks.recurrent import unrolled
+from rlrun.networks.unroll import unrolled
 from rlrun.types import Array
 
 Step = Callable[[Array, Array], tuple[Array, Array]]  # features [B, F], memory [B, M] -> output [B, H], memory [B, M]

@@ -7,9 +7,9 @@ An agent that acts by such a network carries a row of memory per environment fro
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 
@@ -18,9 +18,8 @@ from rlrun.checks import Within
 from rlrun.errors import ConfigError
 from rlrun.networks import builder
 from rlrun.networks.builder import NetworkConfig, encoder, initialise
-from rlrun.ops.fields import rows
 from rlrun.registry import register
-from rlrun.types import HeadSpec, Space, Tensor
+from rlrun.types import HeadSpec, Space
 
 if TYPE_CHECKING:
     from rlrun.networks.cells import Gru, Lstm, RecurrentNetwork, Torso
@@ -109,27 +108,3 @@ def _build(
             for name, parameter in made.cell.named_parameters():
                 torch.nn.init.orthogonal_(parameter) if "weight" in name else torch.nn.init.zeros_(parameter)
     return network
-
-
-def unrolled(network: Callable[..., Any], batch: Mapping[str, Any], tau: Tensor | None = None) -> Any:
-    """The outputs [N, *] of a network that remembers for the N rows of a minibatch of sequences.
-
-    The steps of burn-in bring the memory up to date with the weights of now, and no gradient flows back through them
-    (Kapturowski et al. 2019, "Recurrent experience replay in distributed reinforcement learning", section 3).
-
-    Args:
-        network: (obs, memory) -> outputs, memory, as a `RecurrentNetwork`.
-        batch: as `rlrun.buffers.sequences.columns_of` has it, in tensors; or with all inputs as `path` in place of
-            `obs` and `grid`.
-        tau: [N, K] the quantiles that each row is asked for, of a network that can be (see quantiles.py).
-    """
-    memory = batch["memory"]
-    if "before" in batch:
-        with torch.no_grad():
-            memory = torch.where(batch["warm"], network(batch["before"], memory)[1], memory)
-    inputs = batch["path"] if "path" in batch else rows(batch["obs"], batch["grid"])
-    place = batch["place"]
-    if tau is not None:
-        return network(inputs, memory, tau, place)[0]
-    outputs, _ = network(inputs, memory)
-    return tuple(output[place] for output in outputs) if isinstance(outputs, tuple) else outputs[place]

@@ -11,10 +11,11 @@ from rlrun.compute.spread import Alone
 from rlrun.config.schema import RunConfig
 from rlrun.envs.environments import Environments
 from rlrun.errors import ConfigError
+from rlrun.experience.contracts import Source
 from rlrun.interrupt import Interrupt
 from rlrun.rundir.layout import RunDir
 from rlrun.seeding import SeedTree
-from rlrun.types import EnvSpec, ReplayBuffer, Source
+from rlrun.types import EnvSpec, ReplayBuffer
 
 
 @dataclass

@@ -22,8 +22,9 @@ from rlrun.experience.actors.actor import Actor
 from rlrun.experience.actors.crew import Order
 from rlrun.experience.actors.shared import Shared
 from rlrun.experience.actors.slots import Slots
+from rlrun.experience.contracts import Blueprint
 from rlrun.interrupt import Interrupt
-from rlrun.types import Array, Blueprint
+from rlrun.types import Array
 
 ORDER = struct.Struct("<qq")
 READY, DONE, FAILED = b"r", b"d", b"f"  # it is built; a chunk is complete; a text follows, and it ends

@@ -32,9 +32,10 @@ from rlrun.experience.actors.actor import Actor
 from rlrun.experience.actors.crew import Delivery, Lost, Order
 from rlrun.experience.actors.processes import START, ActorsConfig, must_act_elsewhere
 from rlrun.experience.actors.source import Actors, places, successors
+from rlrun.experience.contracts import Blueprint
 from rlrun.interrupt import Interrupt
 from rlrun.registry import register
-from rlrun.types import Array, Blueprint, Metrics, Rollout, StateDict
+from rlrun.types import Array, Metrics, Rollout, StateDict
 
 if TYPE_CHECKING:
     from rlrun.algos.algorithm import Algorithm

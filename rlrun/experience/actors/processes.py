@@ -35,10 +35,11 @@ from rlrun.experience.actors.crew import Delivery, Lost, Order
 from rlrun.experience.actors.shared import Shared
 from rlrun.experience.actors.slots import Content, Slots
 from rlrun.experience.actors.source import Actors, places, successors
+from rlrun.experience.contracts import Blueprint
 from rlrun.footprint import Need
 from rlrun.interrupt import Interrupt
 from rlrun.registry import register
-from rlrun.types import Blueprint, Metrics, StateDict
+from rlrun.types import Metrics, StateDict
 
 if TYPE_CHECKING:
     from rlrun.algos.algorithm import Algorithm

@@ -18,10 +18,11 @@ from rlrun.errors import ConfigError
 from rlrun.experience.actors.actor import Actor
 from rlrun.experience.actors.crew import Delivery, Order
 from rlrun.experience.actors.source import Actors, places
+from rlrun.experience.contracts import Blueprint
 from rlrun.interrupt import Interrupt
 from rlrun.registry import register
 from rlrun.state import generator_state, restore_generator
-from rlrun.types import Blueprint, Metrics, StateDict
+from rlrun.types import Metrics, StateDict
 
 if TYPE_CHECKING:
     import numpy as np
