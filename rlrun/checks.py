@@ -38,12 +38,6 @@ def within(key: str, value: float | None, low: float = -math.inf, high: float = 
         raise ConfigError(key, f"must be {bound}, got {_number(value)}")
 
 
-def positive(key: str, value: float | None) -> None:
-    """`0 < value < inf`; None passes."""
-    if value is not None and not 0 < value < math.inf:
-        raise ConfigError(key, f"must be greater than 0 and finite, got {_number(value)}")
-
-
 def ascending(key: str, bounds: Sequence[float] | None) -> None:
     """`[low, high]` with `low < high`; None passes."""
     if bounds is not None and (len(bounds) != 2 or bounds[0] >= bounds[1]):
@@ -95,8 +89,9 @@ class Above0:
     high: float = math.inf
 
     def check(self, key: str, value: float) -> None:
-        positive(key, value)
-        within(key, value, 0, self.high)
+        if not (0 < value <= self.high and math.isfinite(value)):
+            bound = "greater than 0 and finite" if self.high == math.inf else f"in (0, {_number(self.high)}]"
+            raise ConfigError(key, f"must be {bound}, got {_number(value)}")
 
     @property
     def words(self) -> Sequence[str]:

@@ -41,8 +41,9 @@ class Options(Bounded):
     [
         ({"share": 1.5}, "share: must be in [0, 1], got 1.5"),
         ({"share": float("nan")}, "share: must be in [0, 1], got nan"),
-        ({"rate": 0.0}, "rate: must be greater than 0 and finite, got 0"),
-        ({"rate": 2.0}, "rate: must be in [0, 1], got 2"),
+        ({"rate": 0.0}, "rate: must be in (0, 1], got 0"),
+        ({"rate": 2.0}, "rate: must be in (0, 1], got 2"),
+        ({"rate": float("nan")}, "rate: must be in (0, 1], got nan"),
         ({"scale": 0.0}, "scale: must be greater than 0 and finite, got 0"),
         ({"scale": float("inf")}, "scale: must be greater than 0 and finite, got inf"),
         ({"layers": [64, 0]}, "layers: must be in [1, 1000], got 0"),
