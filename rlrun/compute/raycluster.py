@@ -22,7 +22,7 @@ def connected(address: str, key: str, cpus: int | None = None) -> Iterator[Modul
     Args:
         address: `HOST:PORT` or `ray://HOST:PORT` of a cluster; `local`: one of this process's own, on this machine,
             that ends with it; `auto`: the cluster that this machine belongs to, or else `local`.
-        key: dotted key that asked for Ray, for messages.
+        key: what asked for Ray, for messages: `sweep.cluster`, or a group whose `address` this is.
         cpus: of a local cluster, how many it deals out; None = as many as there are.
 
     Raises:
@@ -43,7 +43,9 @@ def connected(address: str, key: str, cpus: int | None = None) -> Iterator[Modul
         raise
     except Exception as error:  # of many kinds
         ray.shutdown()  # what has been started of a cluster of its own
-        problem = f"there is no Ray cluster at {address}" if address not in ("auto", "local") else "Ray does not start"
+        problem = "Ray does not start"
+        if address not in ("auto", "local"):
+            key, problem = f"{key.partition('.')[0]}.address", f"there is no Ray cluster at {address}"
         raise ConfigError(key, f"{problem}: {described(error)}", "`ray status` says whether one runs") from error
     finally:
         _restore(handlers)

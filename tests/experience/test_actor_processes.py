@@ -242,13 +242,22 @@ def test_an_actor_that_cannot_be_made_ends_the_run(run: Rlrun) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["algo=q_learning", "env=frozenlake", "env.num_envs=2"], "q_learning cannot act in other processes"),
-        (["algo=ppo", "env=pendulum", "env.num_envs=2", "env.normalize.obs=true"], "env.normalize.obs"),
+        (["algo=q_learning", "env=frozenlake"], "its network to act by\nwrite experience=rollouts"),
+        (["algo=ppo", "env=pendulum", "env.num_envs=2", "env.normalize.obs=true"], "leave it out, or"),
+        (["algo=sac", "env=pendulum", "env.num_envs=2", "env.normalize.obs=true"], "write network.normalize_obs=true"),
         (["algo=ppo", "env=cartpole", "env.num_envs=3"], "write env.num_envs=2 or 4"),
     ],
 )
 def test_what_actors_cannot_do_is_refused(rlrun: Rlrun, words: list[str], says: str) -> None:
     assert says in rlrun(*words, "experience=actors", code=2).stderr
+
+
+def test_without_ray_there_is_a_line(rlrun: Rlrun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    told = rlrun("algo=a2c", "env=cartpole", "experience=ray", code=2)
+    assert told.stderr == (
+        "rlrun: experience: needs Ray, which is not installed\nget it with `pip install 'rlrun[ray]'`\n"
+    )
 
 
 def members(session: int) -> list[int]:

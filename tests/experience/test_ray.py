@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,12 +134,6 @@ def test_a_signal_is_answered_and_the_run_goes_on_from_there() -> None:
     assert RunDir("run").read_status()["state"] == "preempted"
     assert cli.main(["resume", "run"]) == 0
     assert RunDir("run").read_status()["env_steps"] == 3000
-
-
-def test_without_ray_there_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert cli.main(["algo=a2c", "env=cartpole", "experience=ray", "hydra.run.dir=run"]) == 2
-    assert "pip install 'rlrun[ray]'" in capsys.readouterr().err
 
 
 @pytest.mark.slow

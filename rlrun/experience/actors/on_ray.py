@@ -370,7 +370,7 @@ def ray(
     must_act_elsewhere(environments, algo)
     connection = ExitStack()
     cpus = max(1, math.ceil(cfg.actors * cfg.num_cpus))
-    module = connection.enter_context(raycluster.connected(cfg.address, "experience.address", cpus))
+    module = connection.enter_context(raycluster.connected(cfg.address, "experience", cpus))
     crew = RayCrew(module, connection, cfg, algo, blueprint, seeds)
     spec = environments.spec(len(seeds))
     return Actors(crew, algo, spec, cfg.ahead, cfg.restarts, interrupt, total_timesteps)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from rlrun import offspring
+from rlrun import offspring, registry
 from rlrun.checks import Above0, Bounded, Within
 from rlrun.envs.faults import ChildError, shown
 from rlrun.errors import ConfigError, EnvError
@@ -323,8 +323,8 @@ def actors(
     """Several actors, each in a process of its own with some of the environments."""
     from rlrun.experience.actors.weights import Weights  # needs torch as soon as it is imported
 
-    num_envs, envs = len(seeds), places(cfg.actors, len(seeds))
     must_act_elsewhere(environments, algo)
+    num_envs, envs = len(seeds), places(cfg.actors, len(seeds))
     content = Content.of(algo, environments.spec(len(envs[0])), envs[0], num_envs, total_timesteps)
     slots = [Slots(content, cfg.ahead + 1) for _ in envs]
     crew = Processes(blueprint, Weights(algo.published), slots, envs, seeds, cfg.patience)
@@ -335,8 +335,9 @@ def must_act_elsewhere(environments: Environments, algo: Algorithm) -> None:
     """ConfigError if what the run's agent does is not told by weights alone, or its environments share statistics."""
     if algo.published is None:
         problem = f"{algo.cfg.name} cannot act in other processes, where there is nothing but its network to act by"
-        raise ConfigError("experience", problem, "write experience=rollouts, or experience=serial")
+        raise ConfigError("experience", problem, "write experience=rollouts")
     if key := environments.gathers:
-        hint = "write network.normalize_obs=true in its place" if key == "env.normalize.obs" else "leave it out"
+        by_network = key == "env.normalize.obs" and "obs" in registry.get("algo", algo.cfg.name).needs.statistics
+        hint = "write network.normalize_obs=true in its place" if by_network else "leave it out"
         problem = "gathers in one process what the environments of other processes show"
-        raise ConfigError(key, problem, f"{hint}, or experience=serial")
+        raise ConfigError(key, problem, f"{hint}, or experience=rollouts")
