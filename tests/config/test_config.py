@@ -36,6 +36,7 @@ def data(*words: str) -> dict:
 
 
 SAC = ("algo=sac", "env=pendulum")
+TD3 = ("algo=td3", "env=pendulum")
 
 
 @functools.cache
@@ -295,7 +296,8 @@ def test_every_option_has_a_line_of_help():
         (["env=gym"], "env.id", "needs a value"),
         (["env.id=CartPole-v9"], "env.id", "'CartPole-v1'"),
         # impossible together
-        ([*SAC, "algo.noise.std=0.3"], "algo.noise.std", "or write algo.noise.kind=gaussian"),
+        ([*SAC, "algo.noise.std=0.3"], "algo.noise.std", "write algo.noise.std=0.1, or algo.noise.kind=gaussian"),
+        ([*TD3, "algo.noise.kind=none", "algo.noise.std=0.3"], "algo.noise.std", "write algo.noise.std=0.1"),
         (["algo=acer", "algo.replay_capacity=1"], "algo.replay_min", "or algo.replay_capacity=100"),
         (["algo=ppo", "buffer=uniform"], "buffer", "write buffer=null"),
         (["algo=ppo", "buffer=rollout"], "buffer", "write buffer=null"),

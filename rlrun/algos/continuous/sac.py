@@ -24,7 +24,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 
 from rlrun import networks
-from rlrun.agents.actor import Actor, NoiseConfig
+from rlrun.agents.actor import Actor
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.actor_critic import (
     ActorCritic,
@@ -54,13 +54,6 @@ class SACConfig(ActorCriticConfig):
     # alpha=auto: nats per dimension of an action in units of half its range; auto: -1, and of n discrete actions
     # 0.98 log(n)
     target_entropy: Annotated[str, AutoOr(Within(-1e6, 1e6))] = "auto"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        usual = NoiseConfig("none").std
-        if self.noise.kind == "none" and self.noise.std != usual:
-            hint = f"leave it at {usual:g}, or write noise.kind=gaussian"
-            raise ConfigError("noise.std", "has no meaning with noise.kind=none", hint)
 
 
 class Choice(NamedTuple):
