@@ -30,7 +30,7 @@ def cautions(cfg: RunConfig, env: EnvSpec) -> Iterator[str]:
     if noisy != "none" and random and epsilon != type(cfg.algo)().epsilon:
         yield f"algo.epsilon: random actions are taken beside the noise of network.noisy={noisy}"
     greedy = cfg.network is not None and isinstance(epsilon, ScheduleConfig) and not random and noisy == "none"
-    if greedy and env.max_episode_steps != 1:  # of bandits' networks, dropout explores
+    if greedy and not registry.get("algo", cfg.algo.name).needs.one_step:  # for bandits: they play every arm first
         yield "algo.epsilon: is 0 all along, and the weights have no noise: nothing is explored"
     if noisy != "none" and getattr(cfg.algo, "ent_coef", 0):
         yield f"algo.ent_coef: a bonus for entropy beside the noise of network.noisy={noisy}, which explores already"

@@ -99,12 +99,17 @@ def check(config: Any, needs: list[Need], share: float = 0.9) -> None:
         _compare(config, in_memory, free(), "memory", share)
 
 
-def notice(needs: list[Need]) -> list[str]:
-    """A line on the replay and on what is large; environments are left out, they are only guessed at."""
+def notice(needs: list[Need], ranks: int = 1) -> list[str]:
+    """A line on the replay and on what is large; environments are left out, they are only guessed at.
+
+    Args:
+        needs: of one of so many ranks.
+    """
     told = [need for need in needs if need.key == "buffer.capacity" or need.bytes > NOTABLE]
     told = [need for need in told if "num_envs" not in need.key]
     listed = ", ".join(f"{need.what}: {size(need.bytes)}" for need in told)
-    return [f"memory for {listed}; {size(free())} are free"] if told else []
+    whose = f" of each of {ranks} ranks" if ranks > 1 else ""
+    return [f"memory{whose} for {listed}; {size(free())} are free"] if told else []
 
 
 def _compare(config: Any, needs: list[Need], available: float, kind: str, share: float) -> None:

@@ -55,7 +55,7 @@ def attempt(
         group.together(),
     ):
         needs = memory.of_run(parts.cfg, parts.spec) + memory.of_source(parts.cfg, parts.environments, parts.algo)
-        for message in [*messages, *memory.notice(needs)]:
+        for message in [*messages, *memory.notice(needs, group.size)]:
             log.info("%s", message)
         run_dir.amend_meta(**roots(parts.seeds), **parts.known)
         run = build.begin(parts, run_dir)

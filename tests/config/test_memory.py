@@ -211,6 +211,12 @@ def test_a_run_can_be_evaluated_where_its_replay_does_not_fit(
     assert "buffer.capacity: a replay of 3,000,000 transitions would need 137.3 MiB" in capsys.readouterr().err
 
 
+def test_the_line_on_memory_says_whose_it_is() -> None:
+    needs = [Need("buffer.capacity", 2**20, "a replay of 9 transitions", 1)]
+    assert memory.notice(needs) == ["memory for a replay of 9 transitions: 1.0 MiB; 8.0 GiB are free"]
+    assert memory.notice(needs, ranks=2)[0].startswith("memory of each of 2 ranks for a replay of 9 transitions: 1.0")
+
+
 def test_what_is_free_is_the_least_of_all_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     group = tmp_path / "group"
