@@ -16,7 +16,7 @@ from rlrun.config.ranks import shares
 from rlrun.config.schema import RunConfig
 from rlrun.config.validate import validate
 from rlrun.config.values import to_yaml
-from rlrun.errors import RlrunError
+from rlrun.errors import ConfigError, RlrunError
 from rlrun.interrupt import Interrupt
 from rlrun.ranks import place
 from rlrun.run.attempt import attempt, roots
@@ -70,7 +70,7 @@ def check(words: Sequence[str]) -> int:
         RunDir.check(composed.dir)
         for line in cautions(cfg, spec):
             print(line)
-        print(f"all is well: {cfg.algo.name} on {spec.id}, {cfg.total_timesteps:,} env steps, seed {cfg.seed}")
+        print(f"all is well: {composed.algo} on {spec.id}, {cfg.total_timesteps:,} env steps, seed {cfg.seed}")
     return 0
 
 
@@ -78,9 +78,20 @@ def check(words: Sequence[str]) -> int:
 def _made(composed: Composed, group: Alone) -> Iterator[Prepared]:
     """All of a run but its directory. A signal ends it at once: nothing is begun that would be worth waiting for."""
     with Interrupt(grace=0) as interrupt:
-        cfg = validate(composed.data, new=True)
+        cfg = _valid(composed)
         with prepared(cfg, interrupt, cfg.init_from, group) as made:
             yield made
+
+
+def _valid(composed: Composed) -> RunConfig:
+    """The config as objects; a ConfigError on a value that was not typed says which file it comes from."""
+    try:
+        return validate(composed.data, new=True)
+    except ConfigError as error:
+        source = composed.provenance.get(error.key, compose.COMMAND_LINE)
+        if source == compose.COMMAND_LINE:
+            raise
+        raise ConfigError(error.key, f"{error.problem} (its value comes from {source})", error.hint) from error
 
 
 def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:

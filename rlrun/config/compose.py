@@ -62,6 +62,12 @@ class Composed:
         """`data`, but for what comes from the environment, which stays as it was written."""
         return in_types(for_the_record(self.cfg))
 
+    @property
+    def algo(self) -> str:
+        """The algorithm as it was asked for, and what it is registered as, if that is another name."""
+        chosen, name = self.hydra.runtime.choices.algo, self.data["algo"].get("name")
+        return f"{chosen} ({name})" if name and chosen != name else str(chosen)
+
     @cached_property
     def provenance(self) -> dict[str, str]:
         """Dotted key -> YAML file or "command line", for all values that are not defaults."""
