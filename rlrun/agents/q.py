@@ -19,11 +19,13 @@ class QAgent(Agent):
     """Explores with a selector on action values, plays their argmax otherwise.
 
     A network that is noisy explores by its noise, too, which is drawn for every step and environment; one that
-    remembers is given its memory.
+    remembers is given its memory. Where every action is random, and there is nothing to remember or to record, the
+    network is not asked.
 
     Args:
         scores: obs [E, *obs] -> action values [E, A].
         explorer: chooses while exploring; if it is masked, the mask that stands in the observations is obeyed.
+        actions: A.
         expected: where the network gives distributions of values in their place, their means [E, A].
         records: record the highest action value [E] of every step as `value`, while exploring.
     """
@@ -34,11 +36,12 @@ class QAgent(Agent):
         self,
         scores: Forward,
         explorer: EpsilonGreedyActionSelector,
+        actions: int,
         expected: Callable[[Array], Array] | None = None,
         records: bool = False,
     ):
         self.scores, self.explorer, self.rng, self.masked = scores, explorer, explorer.rng, explorer.masked
-        self.expected, self.records = expected, records
+        self.actions, self.expected, self.records = actions, expected, records
         self.network = getattr(scores, "network", None)
         self.units, self.memory_size = (getattr(self.network, name, 0) for name in ("units", "memory_size"))
         self.greedy = ArgmaxActionSelector()
@@ -50,23 +53,31 @@ class QAgent(Agent):
         self, obs: Array, memory: Array | None, *, explore: bool, env_steps: int
     ) -> tuple[Array, Array | None, Mapping[str, Array]]:
         selector = self.explorer if explore else self.greedy
-        if memory is None:
-            scores = self.values(obs, noisy=explore)
-        else:
+        if memory is not None:
             outputs, memory = self.scores(obs, memory)
-            scores = self._allowed(obs, outputs)
+            scores = self._allowed(obs, self._means(outputs))
+        elif explore and not self.records and self.explorer.all_random(env_steps):
+            self._noise(obs)  # the stream goes on as if it had been asked
+            scores = self._allowed(obs, np.zeros((len(obs), self.actions), np.float32))
+        else:
+            scores = self.values(obs, noisy=explore)
         extras = {"value": scores.max(1)} if explore and self.records else NOTHING
         return selector(scores, env_steps), memory, extras
 
     def values(self, obs: Array, noisy: bool = False) -> Array:
         """Action values [E, A], minus infinity for actions that cannot be taken."""
-        noise = [self.rng.standard_normal((len(obs), self.units), np.float32)] if noisy and self.units else []
-        return self._allowed(obs, self.scores(obs, *noise))
+        noise = self._noise(obs) if noisy else []
+        return self._allowed(obs, self._means(self.scores(obs, *noise)))
+
+    def _noise(self, obs: Array) -> list[Array]:
+        """Noise for a step of every environment [E, U]; none for a network that is not noisy."""
+        return [self.rng.standard_normal((len(obs), self.units), np.float32)] if self.units else []
+
+    def _means(self, outputs: Array) -> Array:
+        """Action values of what the network says."""
+        return outputs if self.expected is None else self.expected(outputs)
 
     def _allowed(self, obs: Array, scores: Array) -> Array:
-        """Action values of what the network says."""
-        if self.expected is not None:
-            scores = self.expected(scores)
         return np.where(obs[MASK], scores, -np.inf) if self.masked else scores
 
     def station(self, envs: range, num_envs: int) -> None:
@@ -76,7 +87,7 @@ class QAgent(Agent):
         return {"exploration_rate": self.explorer.at(env_steps)}
 
     def fork(self, rng: np.random.Generator) -> QAgent:
-        return QAgent(self.scores, self.explorer.fork(rng), self.expected, self.records)
+        return QAgent(self.scores, self.explorer.fork(rng), self.actions, self.expected, self.records)
 
 
 class EpsilonAgent(Agent):

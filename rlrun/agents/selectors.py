@@ -111,6 +111,10 @@ class EpsilonGreedyActionSelector(ActionSelector):
         """The probability of a random action at `env_steps`; its mean, where environments differ."""
         return self._mean(self._schedule(env_steps))
 
+    def all_random(self, env_steps: float) -> bool:
+        """Whether every action is drawn from all at `env_steps`, whatever the scores."""
+        return self._schedule(env_steps) == 1
+
     def _mean(self, epsilon: float) -> float:
         powers = [epsilon**exponent for exponent in self._exponents]
         return sum(powers) / len(powers) if powers else epsilon

@@ -245,7 +245,7 @@ def test_a_buffer_that_came_back_empty_warms_up_again() -> None:
     [
         ({"gamma": 1.1}, r"gamma: must be in \[0, 1\], got 1.1"),
         ({"loss": "l1"}, "loss: there is no 'l1'"),
-        ({"tau": 0.0}, "tau: must be greater than 0"),
+        ({"tau": 0.0}, r"tau: must be in \(0, 1\]"),
         ({"tau": 0.01, "target_update_interval": 10}, "target_update_interval: has no meaning with tau < 1"),
         ({"epsilon": ScheduleConfig("constant", 1.5)}, r"epsilon.start: must be in \[0, 1\]"),
         ({"capacity": 40, "train_freq": 41}, "buffer.capacity: 40 transitions are less than one chunk"),

@@ -48,7 +48,8 @@ def allowed(obs: Array, action: Array) -> bool:
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
 def test_dqn_explores_and_plays_among_the_allowed(epsilon: float) -> None:
     obs, scores = observations(2000), np.random.default_rng(1).normal(size=(2000, N)).astype(np.float32)
-    agent = QAgent(lambda _: scores, EpsilonGreedyActionSelector(epsilon, np.random.default_rng(0), masked=True))
+    explorer = EpsilonGreedyActionSelector(epsilon, np.random.default_rng(0), masked=True)
+    agent = QAgent(lambda _: scores, explorer, N)
     explored, _, _ = agent.act(obs, None, explore=True, env_steps=0)
     greedy, _, _ = agent.act(obs, None, explore=False, env_steps=0)
     assert allowed(obs, explored)

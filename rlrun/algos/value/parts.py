@@ -85,7 +85,8 @@ def agent(
     """
     if units(network) and epsilon == falling():
         epsilon = ScheduleConfig("constant", start=0.0)
-    return QAgent(networks.Inference(network), kit.explorer(epsilon, random_steps, spread=spread), expected, records)
+    explorer = kit.explorer(epsilon, random_steps, spread=spread)
+    return QAgent(networks.Inference(network), explorer, kit.env.num_actions, expected, records)
 
 
 def online(network: Any, batch: Batch, drawn: Passes, chooses: bool) -> tuple[Tensor, Tensor | None]:
