@@ -70,7 +70,7 @@ class ActorCriticConfig(ReplayConfig):
         super().__post_init__()
         if self.tau is None and self.target_update_interval is not None:
             raise ConfigError("target_update_interval", "has no meaning with tau=null", "write null")
-        usual = type(self).__dataclass_fields__["noise"].default_factory().std  # type: ignore[misc]
+        usual = type(self).__dataclass_fields__["noise"].default_factory().std  # type: ignore[operator]
         if self.noise.kind == "none" and self.noise.std != usual:
             hint = f"write noise.std={usual:g}, or noise.kind=gaussian"
             raise ConfigError("noise.std", "has no meaning with noise.kind=none", hint)
