@@ -3,12 +3,16 @@
 At batch sizes of a few environments the price of a forward pass is calls, not arithmetic: 40-66 us through modules,
 5-8 us in numpy on the parameters' own memory. `Inference` translates a network of known layers once; its arrays are
 views, so every update of the weights is seen at once. Unknown layers, GPUs and wide batches take the torch path.
+
+Who acts is in evaluation mode, by whatever layers: dropout would make greedy play random, and batch normalisation would
+take in what is only looked at.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,8 @@ from rlrun.ops.fields import tensors
 from rlrun.types import Array
 
 NUMPY_BATCH = 32  # above this torch's kernels win
+# Modules of Python whose layers are alike in both modes, as those of TRANSLATORS are: to set one takes microseconds.
+MODELESS = ("rlrun.", *(f"torch.nn.modules.{name}" for name in ("container", "conv", "linear", "pooling")))
 
 Forward = Callable[[Array], Array]
 
@@ -37,6 +43,8 @@ class Inference:
         self.network = network
         self.device = next(network.parameters()).device
         self._numpy = translate(network) if self.device.type == "cpu" else None
+        others = (layer for layer in network.modules() if type(layer) not in TRANSLATORS)
+        self._modal = [layer for layer in others if not type(layer).__module__.startswith(MODELESS)]
 
     def __call__(self, *inputs: Array) -> Any:
         if self._numpy is not None and len(inputs[0]) <= NUMPY_BATCH:
@@ -44,8 +52,21 @@ class Inference:
         return self.torch(*inputs)
 
     def torch(self, *inputs: Array) -> Any:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(self._modal):
             return _to_numpy(self.network(*(tensors(x, self.device) for x in inputs)))
+
+
+@contextmanager
+def evaluating(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, these layers are in evaluation mode."""
+    training = [layer for layer in layers if layer.training]
+    for layer in training:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in training:
+            layer.training = True
 
 
 def _to_numpy(output: Any) -> Any:

@@ -162,6 +162,22 @@ def known(obs_space: Space) -> nn.Module:
     return nn.Sequential(nn.Linear(obs_space.size, 4), nn.ReLU())
 
 
+def test_who_acts_drops_no_units_and_keeps_statistics_as_they_are() -> None:
+    """Learning does both; a batch of one has no statistics of its own."""
+    network = build_mlp(config(f"{HERE}.moody"), VECTOR, Q)
+    acts, obs = networks.Inference(network), np.ones((1, VECTOR.size), np.float32)
+    stream, state = torch.get_rng_state(), {name: x.clone() for name, x in network.state_dict().items()}
+    assert acts(obs).tolist() == acts(obs).tolist()
+    assert torch.equal(stream, torch.get_rng_state())
+    assert all(torch.equal(x, network.state_dict()[name]) for name, x in state.items())
+    learned = [network(torch.ones(8, VECTOR.size)) for _ in range(2)]
+    assert not torch.equal(*learned)
+
+
+def moody(obs_space: Space) -> nn.Module:
+    return nn.Sequential(nn.Linear(obs_space.size, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+
+
 @pytest.mark.parametrize(
     ("torso", "says"),
     [
