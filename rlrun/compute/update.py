@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 
 from rlrun.compute.rules import Rule, clip_divisor
+from rlrun.errors import RlrunError
 from rlrun.ops.fields import unbound
 from rlrun.state import Stateful, put_back
 from rlrun.types import StateDict, Tensor
@@ -165,7 +166,11 @@ class Update:
             yield Piece(i, aux)
 
     def gradients(self, batch: Any, *shared: float) -> tuple[list[Tensor], Aux]:
-        """The loss's gradients by parameter, as they are: clipping is part of `apply`."""
+        """The loss's gradients by parameter, as they are: clipping is part of `apply`.
+
+        Raises:
+            RlrunError: there are none.
+        """
         for other in self.others:  # what does not move is a constant of the loss: less is kept for the way back
             other.requires_grad_(False)
         try:
@@ -173,6 +178,9 @@ class Update:
         finally:
             for other in self.others:
                 other.requires_grad_(True)
+        if not loss.requires_grad:
+            part = self.names[0].partition(".")[0]
+            raise RlrunError(f"the loss has no gradient by {part}\ndoes its forward detach, or go without gradients?")
         grads = list(torch.autograd.grad(loss, self.params, materialize_grads=True))
         return grads, {"loss": loss.detach()} | {key: value.detach() for key, value in aux.items()}
 

@@ -139,6 +139,10 @@ def network(cfg: Any, obs_space: Space, *heads: HeadSpec) -> Any:
 
 
 def _try_network(name: str, made: Any, obs_space: Space, heads: Sequence[HeadSpec]) -> None:
+    if not isinstance(made, torch.nn.Module):
+        raise ConfigError("network", f"{name} made a {type(made).__name__}", "it must make a torch.nn.Module")
+    if not any(parameter.requires_grad for parameter in made.parameters()):
+        raise ConfigError("network", f"{name} has no parameters that could be trained", "it must have some")
     obs = tensors(np.zeros((1, *obs_space.shape), obs_space.dtype))
     remembers = getattr(made, "memory_size", 0)
     try:
@@ -147,12 +151,27 @@ def _try_network(name: str, made: Any, obs_space: Space, heads: Sequence[HeadSpe
     except Exception as error:
         shown = mapped(lambda x: tuple(x.shape), obs)
         raise ConfigError("network", f"{name} fails on one observation {shown}: {one_line(error)}"[:400]) from error
-    outputs = said[0] if remembers else said
-    shapes = [tuple(output.shape) for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+    if remembers:
+        if not (isinstance(said, tuple) and len(said) == 2 and _form(said[1]) == (1, remembers)):
+            given = [_form(part) for part in said] if isinstance(said, tuple) else _form(said)
+            problem = f"with memory_size={remembers} {name} gives {given} for one observation"
+            raise ConfigError("network", problem, f"it must give a pair: outputs, and memory of shape (1, {remembers})")
+        said = said[0]
+    outputs = said if isinstance(said, tuple) and len(heads) > 1 else (said,)
+    forms = [_form(output) for output in outputs]
     asked = [(1, *[head.fractions] * bool(head.fractions), head.size + head.log_stds) for head in heads]
-    if shapes != asked:
-        problem = f"for one observation {name} gives outputs of shape {shapes}, the algorithm asks for {asked}"
-        raise ConfigError("network", problem, "rlrun.networks.build_head(head, width) makes what a head asks for")
+    if forms != asked:
+        problem = f"for one observation {name} gives outputs of shape {forms}, the algorithm asks for {asked}"
+        several = "a tuple of tensors, one for each head; " if len(heads) > 1 else ""
+        hint = f"{several}rlrun.networks.build_head(head, width) makes what a head asks for"
+        raise ConfigError("network", problem, hint)
+    if narrow := {output.dtype for output in outputs} - {torch.float32, torch.float64}:
+        raise ConfigError("network", f"{name} gives outputs of {narrow.pop()}", "it must give torch.float32")
+
+
+def _form(output: Any) -> Any:
+    """The shape of a tensor; of anything else what it is."""
+    return tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
 
 
 def none_chosen(*_: Any) -> Any:

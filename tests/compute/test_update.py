@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rlrun.compute.rules import SGD, Adam, RMSProp, Rule, clip_divisor, clip_share
 from rlrun.compute.update import Update
+from rlrun.errors import RlrunError
 from rlrun.networks.nets import Nets
 from rlrun.networks.target import TargetNet
 
@@ -216,3 +217,11 @@ def test_nets_put_other_weights_into_all_networks_at_once() -> None:
     found: Any = torch.func.functional_call(own, dict(other.named_parameters()), (loss, data(0)))
     expected, here = loss(other, data(0))[0], own(loss, data(0))[0]
     assert torch.equal(found[0], expected) and not torch.equal(found[0], here)
+
+
+def test_a_loss_without_a_gradient_is_told_of() -> None:
+    def detached(nets: Nets, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return loss(nets, batch)[0].detach(), {}
+
+    with pytest.raises(RlrunError, match="the loss has no gradient by net\n"):
+        Update(detached, nets(), "net", SGD())(data(0), learning_rate=0.1)
