@@ -82,6 +82,8 @@ def unknown_verb(word: str) -> ConfigError:
     problem = "is neither a verb nor an option=value"
     if word == "train":
         return ConfigError(word, problem, "leave it out: rlrun algo=dqn env=cartpole")
+    if word == "help":
+        return ConfigError(word, problem, "write rlrun --help, rlrun VERB --help, or rlrun list GROUP CHOICE")
     for group in GROUPS:
         if word in choices.options(group):
             return ConfigError(word, problem, f"did you mean {'+' if group == 'smoke' else ''}{group}={word}?")

@@ -49,7 +49,8 @@ class NetworkConfig(Bounded):
     init: Annotated[str, OneOf("default", "orthogonal", "he")] = "default"
     # standard deviation of a policy head's initial weights, normal with zero biases; null for what `init` says
     policy_init_std: Annotated[float, Above0(100)] | None = None
-    # nips | nature | impala: convolutions that read a picture; flat: it is a row of numbers; none: no large one
+    # nips | nature | impala: convolutions that read pictures; flat: they are rows of numbers; none: large ones are
+    # refused
     conv: Annotated[str, OneOf("none", "flat", *CONVOLUTIONS)] = "none"
     conv_width: Annotated[int, Within(1, 64)] = 1  # impala: factor on the channels of its convolutions
     spectral_norm: bool = False  # impala: divide the weights of its residual blocks by their largest singular value

@@ -88,6 +88,7 @@ def test_version(capsys):
     [
         (["evl", "x"], "did you mean 'eval'?"),
         (["train", "algo=dqn"], "leave it out"),
+        (["help"], "write rlrun --help"),
         (["eval"], "needs the directory of a run"),
         (["resume", "nowhere"], "there is no such run directory"),
         (["--total-timesteps", "100"], "did you mean total_timesteps=100?"),
