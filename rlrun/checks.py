@@ -53,6 +53,15 @@ def countable(key: str, value: float, largest: float | None = None) -> None:
         raise ConfigError(key, f"must be at most {largest:g} in size, got {_number(value)}")
 
 
+def only_with(config: Any, key: str, option: str, *words: str) -> None:
+    """A field that has a meaning where another is one of these words; elsewhere it stays at its default."""
+    chosen, usual = getattr(config, option), type(config).__dataclass_fields__[key].default
+    if chosen not in words and getattr(config, key) != usual:
+        instead = " or ".join(f"{option}={word}" for word in words)
+        hint = f"write {key}={_literal(usual)}, or {instead}"
+        raise ConfigError(key, f"has no meaning with {option}={chosen}", hint)
+
+
 class Bound(Protocol):
     """What an annotation says of the values of its field; `str` has it for the help, unless that has its `words`."""
 
@@ -206,6 +215,13 @@ def _bounded(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+def _literal(value: str | float | None) -> str:
+    """As it is written in YAML."""
+    if value is None or isinstance(value, str):
+        return value or "null"
+    return _number(value).lower()
 
 
 def one_of(key: str, value: str, choices: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from rlrun.agents.agent import NOTHING, Agent
 from rlrun.agents.noise import OrnsteinUhlenbeck
 from rlrun.agents.q import Forward
-from rlrun.checks import Bounded, NotNegative, OneOf, Positive
+from rlrun.checks import Bounded, NotNegative, OneOf, Positive, only_with
 from rlrun.errors import ConfigError
 from rlrun.ops.distributions import Distribution
 from rlrun.types import MASK, Array
@@ -69,10 +69,11 @@ class NoiseConfig(Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key, default in {"theta": 0.15, "dt": 1.0}.items():
-            if self.kind != "ornstein_uhlenbeck" and getattr(self, key) != default:
-                hint = f"leave it at {default:g}, or write kind=ornstein_uhlenbeck"
-                raise ConfigError(key, f"has no meaning with kind={self.kind}", hint)
+        for key in ("theta", "dt"):
+            only_with(self, key, "kind", "ornstein_uhlenbeck")
+        if self.theta * self.dt >= 2:  # it would leap over 0, further every time
+            problem = f"must be less than 2 / dt = {2 / self.dt:g}, or the noise grows without end; got {self.theta:g}"
+            raise ConfigError("theta", problem, f"write theta={1 / self.dt:g} or less")
 
 
 class NoisyActor(Actor):

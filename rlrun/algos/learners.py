@@ -127,12 +127,13 @@ class ReplayLearner(Algorithm):
         self.buffer = buffer = kit.replay(cfg.gamma)
         env, total_timesteps = kit.env, kit.total_timesteps
         if cfg.batch_size > buffer.capacity:
-            raise ConfigError(
-                "algo.batch_size", f"{cfg.batch_size} transitions can't be drawn from a buffer of {buffer.capacity}"
-            )
+            problem = f"{cfg.batch_size} transitions can't be drawn from a buffer of {buffer.capacity}"
+            raise ConfigError("algo.batch_size", problem, "make it smaller, or buffer.capacity larger")
         self.rollout_steps = max(1, cfg.train_freq // kit.num_envs)
         if self.rollout_steps * env.num_envs > buffer.capacity:
-            raise ConfigError("buffer.capacity", f"{buffer.capacity} transitions are less than one chunk of experience")
+            problem = f"{buffer.capacity} transitions are less than one chunk of experience"
+            hint = "make it larger, or algo.train_freq or env.num_envs smaller"
+            raise ConfigError("buffer.capacity", problem, hint)
         # Counted in what is stored, so that a run resumed without its replay warms up again.
         self.warm = max(cfg.batch_size, min(-(-cfg.learning_starts // self.group.size), buffer.capacity))
         self.ratio = Ratio(cfg.gradient_steps, cfg.train_freq)

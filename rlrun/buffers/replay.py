@@ -19,7 +19,7 @@ from rlrun.buffers.hindsight import STRATEGIES, Given, Hindsight, hindsight
 from rlrun.buffers.paths import paths
 from rlrun.buffers.ring import NOTHING, Ring
 from rlrun.buffers.samplers import Prioritized, Sampler, Uniform
-from rlrun.checks import Bounded, Count, OneOf, Positive, Share, Within
+from rlrun.checks import Bounded, Count, OneOf, Positive, Share, Within, only_with
 from rlrun.compute.device import Device
 from rlrun.errors import ConfigError, RlrunError
 from rlrun.footprint import Need, transition
@@ -48,8 +48,7 @@ class RingConfig(Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hindsight == "none" and self.k != 4:
-            raise ConfigError("k", "has no meaning with hindsight=none", "leave it out, or write hindsight=future")
+        only_with(self, "k", "hindsight", *STRATEGIES)
 
 
 @dataclass

@@ -22,13 +22,12 @@ agree with torch.optim, whose words the options are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 
-from rlrun.checks import Bounded, NotNegative, OneOf, Positive, Share, Within
-from rlrun.errors import ConfigError
+from rlrun.checks import Bounded, NotNegative, OneOf, Positive, Share, Within, only_with
 from rlrun.types import Tensor
 
 BETA2 = 0.999
@@ -51,15 +50,8 @@ class OptimizerConfig(Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        default = {field.name: field.default for field in fields(self)}
-        for key in sorted({key for keys in OPTIONS.values() for key in keys} - {*OPTIONS[self.optimizer]}):
-            if getattr(self, key) != default[key]:
-                owners = [f"optimizer={name}" for name, keys in OPTIONS.items() if key in keys]
-                raise ConfigError(
-                    key,
-                    f"has no meaning with optimizer={self.optimizer}",
-                    f"leave it out, or write {' or '.join(owners)}",
-                )
+        for key in sorted({key for keys in OPTIONS.values() for key in keys}):
+            only_with(self, key, "optimizer", *(name for name, keys in OPTIONS.items() if key in keys))
 
 
 @dataclass

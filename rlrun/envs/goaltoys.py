@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Space
 
+from rlrun.errors import ConfigError
 from rlrun.state import generator_state, restore_generator
 from rlrun.types import Array, StateDict
 
@@ -79,6 +80,8 @@ class BitFlipEnv(_GoalEnv):
     """
 
     def __init__(self, n: int = 15):
+        if not isinstance(n, int) or n < 1:
+            raise ConfigError("env.kwargs.n", f"must be a whole number, at least 1, got {n}")
         super().__init__(MultiBinary(n), length=n)
         self.action_space = Discrete(n)
         self._n = n

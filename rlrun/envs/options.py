@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from rlrun import custom
 from rlrun.checks import Bounded, Count, Natural, OneOf, Positive, Share, Within, ascending
+from rlrun.errors import ConfigError
 
 
 @dataclass
@@ -16,6 +17,11 @@ class NormalizeConfig(Bounded):
     obs: bool = False  # observations to mean 0 and standard deviation 1; frozen in evaluation
     reward: bool = False  # rewards divided by the standard deviation of the discounted return
     clip: Positive = 10.0  # both are limited to +-this
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.clip != 10 and not (self.obs or self.reward):
+            raise ConfigError("clip", "has no meaning where nothing is normalised", "write clip=10, or obs=true")
 
 
 @dataclass

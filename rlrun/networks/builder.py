@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rlrun import custom, networks
-from rlrun.checks import Above0, Bounded, Natural, OneOf, Within
+from rlrun.checks import Above0, Bounded, Natural, OneOf, Within, only_with
 from rlrun.errors import ConfigError
 from rlrun.registry import register
 from rlrun.types import MASK, HeadSpec, Space
@@ -66,14 +66,11 @@ class NetworkConfig(Bounded):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in ("conv_width", "spectral_norm", "max_pool"):
-            if self.conv != "impala" and getattr(self, key) != type(self).__dataclass_fields__[key].default:
-                raise ConfigError(key, f"has no meaning with conv={self.conv}", "leave it out, or write conv=impala")
+            only_with(self, key, "conv", "impala")
         if self.batch_norm != "none" and self.layer_norm:
             raise ConfigError("batch_norm", "cannot stand beside layer_norm=true", "write layer_norm=false")
-        if self.batch_norm == "none" and self.renorm_after is not None:
-            raise ConfigError("renorm_after", "has no meaning with batch_norm=none", "leave it out")
-        if self.noisy != "factorised" and self.sigma0 != 0.5:
-            raise ConfigError("sigma0", f"has no meaning with noisy={self.noisy}", "leave it out")
+        only_with(self, "renorm_after", "batch_norm", "before", "after")
+        only_with(self, "sigma0", "noisy", "factorised")
         if len(self.hidden) > 1000:
             raise ConfigError("hidden", f"at most 1000 layers, got {len(self.hidden)}")
         if self.torso is not None:
@@ -179,11 +176,11 @@ def hidden_layers(cfg: NetworkConfig, inputs: int, widths: Sequence[int], dropou
         norms: Any = {"batch_norm": cfg.batch_norm, "renorm_after": cfg.renorm_after}
         return networks.mlp(inputs, widths, cfg.activation, cfg.layer_norm, **norms, dropout=dropout)
     if len(set(widths)) != 1:
-        raise ConfigError(
-            "algo.critics.hidden", f"blocks are of one width, got {list(widths)}", "write such as [256, 256]"
-        )
+        hint = "write algo.critics.hidden=[256,256]"
+        raise ConfigError("algo.critics.hidden", f"blocks are of one width, got {list(widths)}", hint)
     if dropout:
-        raise ConfigError("algo.critics.dropout", f"{cfg.name} has no units that are dropped", "write dropout=0")
+        hint = "write algo.critics.dropout=0"
+        raise ConfigError("algo.critics.dropout", f"{cfg.name} has no units that are dropped", hint)
     return networks.residuals(inputs, widths[0], len(widths), cfg.activation)
 
 
@@ -220,7 +217,8 @@ def require_fit(cfg: NetworkConfig, seen: Space) -> None:
     if cfg.convolves and not (networks.can_be_read(seen) or any(map(networks.is_picture, parts))):
         what = f"{seen.kind} of shape {seen.shape}" if seen.shape else seen.kind
         problem = f"{cfg.name} with conv={cfg.conv} reads pictures, and the observations are none ({what})"
-        raise ConfigError("network", problem, "write network=mlp, or network.conv=none")
+        hint = "write network=mlp" if type(cfg)().convolves else "write network.conv=none"
+        raise ConfigError("network", problem, hint)
     if cfg.conv == "none" and networks.is_picture(seen) and sorted(seen.shape)[-2] >= networks.NATURE_SIDE:
         problem = f"{cfg.name} cannot read pictures, and the observations are some (uint8 {seen.shape})"
         hint = "write network=cnn_nature, cnn_impala or cnn_nips; with any other network.conv=nature, or flat"

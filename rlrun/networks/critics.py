@@ -196,6 +196,10 @@ def build_critics(cfg: NetworkConfig, obs_space: Space, head: HeadSpec) -> Criti
     encoded, features = encoder(cfg, obs_space)
     inputs = features + (head.action.size if head.action else 0)
     hidden = cfg.hidden if head.hidden is None else head.hidden
+    for key, asked, off in (("layer_norm", head.layer_norm, "false"), ("dropout", head.dropout, "0")):
+        if asked and not hidden:
+            hint = f"write algo.critics.{key}={off}, or algo.critics.hidden=[256,256]"
+            raise ConfigError(f"algo.critics.{key}", "is for hidden layers, and the critics have none", hint)
     width = hidden[-1] if hidden else inputs
     members = [
         nn.Sequential(*hidden_layers(cfg, inputs, hidden, head.dropout), nn.Linear(width, head.size))

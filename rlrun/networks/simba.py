@@ -31,9 +31,9 @@ class SimbaConfig(NetworkConfig):
         super().__post_init__()
         for key, off in (("layer_norm", False), ("batch_norm", "none"), ("dueling", False), ("noisy", "none")):
             if getattr(self, key) != off:
-                raise ConfigError(key, "simba has none of its own choice", f"write network.{key}={str(off).lower()}")
+                raise ConfigError(key, "simba has none of its own choice", f"write {key}={str(off).lower()}")
         if len(set(self.hidden)) != 1:
-            raise ConfigError("hidden", f"blocks are of one width, got {self.hidden}", "write such as [256, 256]")
+            raise ConfigError("hidden", f"blocks are of one width, got {self.hidden}", "write hidden=[256,256]")
 
     @property
     def residual(self) -> bool:

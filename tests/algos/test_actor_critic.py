@@ -16,6 +16,7 @@ from rlrun import cli, registry
 from rlrun.agents.actor import NoiseConfig, NoisyActor
 from rlrun.algos.algorithm import Kit
 from rlrun.algos.continuous.actor_critic import ActorCritic
+from rlrun.algos.continuous.critics import CriticsConfig
 from rlrun.algos.learners import Drawn
 from rlrun.compute.device import Device, DeviceConfig
 from rlrun.config import plugins
@@ -287,8 +288,12 @@ def test_a_process_goes_on_in_every_environment_and_begins_anew_where_an_episode
 def test_options_that_mean_nothing_are_refused() -> None:
     with pytest.raises(ConfigError, match="theta: has no meaning with kind=gaussian"):
         NoiseConfig(theta=0.3)
+    with pytest.raises(ConfigError, match=r"theta: must be less than 2 / dt = 4, or the noise grows without end"):
+        NoiseConfig("ornstein_uhlenbeck", theta=4.0, dt=0.5)
     with pytest.raises(ConfigError, match=r"noise\.std: has no meaning with noise\.kind=none"):
         build("sac", noise=NoiseConfig("none", std=0.5))
+    with pytest.raises(ConfigError, match=r"critics\.dropout: is for hidden layers, and the critics have none"):
+        build("td3", critics=CriticsConfig(hidden=[], dropout=0.1))
     with pytest.raises(ConfigError, match="alpha: must be auto or a number, got 'often'"):
         build("sac", alpha="often")
     with pytest.raises(ConfigError, match="alpha"):

@@ -179,7 +179,8 @@ def test_he_start() -> None:
     [
         (lambda: build_mlp(NetworkConfig(), ATARI, Q), r"network: mlp cannot read pictures.*cnn_nature"),
         (lambda: build_gru(GruConfig(), ATARI, Q), r"network: gru cannot read pictures.*conv=nature"),
-        (lambda: build_cnn(CnnConfig(), VECTOR, Q), r"network: cnn .*reads pictures.*\(3,\).*network=mlp"),
+        (lambda: build_cnn(CnnConfig(), VECTOR, Q), r"network: cnn .*reads pictures.*\(3,\).*network=mlp$"),
+        (lambda: build_mlp(NetworkConfig(conv="nature"), VECTOR, Q), r"network: mlp .*network.conv=none$"),
         (lambda: build_cnn(CnnConfig(), picture(20, 30), Q), "network.conv: nature leaves nothing of .* 20 x 30"),
         (lambda: NetworkConfig(max_pool=6), "max_pool: has no meaning with conv=none"),
         (lambda: CnnConfig(conv="vgg"), "conv: there is no 'vgg'"),

@@ -337,7 +337,7 @@ def test_what_does_not_go_together_is_refused() -> None:
     for cfg in (SimbaConfig(), NetworkConfig(batch_norm="after")):
         with pytest.raises(ConfigError, match=r"algo\.critics\.layer_norm=false"):
             build(cfg, CRITICS._replace(layer_norm=True))
-    with pytest.raises(ConfigError, match=r"network\.dueling=false"):
+    with pytest.raises(ConfigError, match=r"write dueling=false"):
         SimbaConfig(dueling=True)
     with pytest.raises(ConfigError, match="any fraction"):
         build(SimbaConfig(), HeadSpec("q", 2, fractions=8))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from rlrun.checks import Bounded, NotNegative, OneOf, Within
+from rlrun.checks import Bounded, NotNegative, OneOf, Within, only_with
 from rlrun.errors import ConfigError
 from rlrun.ops import critics
 from rlrun.ops.critics import Estimate, Returns
@@ -47,14 +47,12 @@ class CriticsConfig(Bounded):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key, (option, words) in OWNERS.items():
-            chosen, default = getattr(self, option), type(self).__dataclass_fields__[key].default
-            if getattr(self, key) != default and chosen not in words:
-                hint = f"leave it out, or write {option}={' or '.join(words)}"
-                raise ConfigError(key, f"has no meaning with {option}={chosen}", hint)
+            only_with(self, key, option, *words)
         if self.aggregate == "truncated" and self.loss != "quantile":
             raise ConfigError("aggregate", "truncates quantiles, and there are none", "write loss=quantile")
         if self.aggregate == "truncated" and self.dropped >= self.quantiles:
-            raise ConfigError("dropped", f"must be less than {self.quantiles} quantiles, got {self.dropped}")
+            hint = f"write dropped={self.quantiles - 1}, or quantiles={self.dropped + 1}"
+            raise ConfigError("dropped", f"must be less than {self.quantiles} quantiles, got {self.dropped}", hint)
         if self.aggregate == "subset" and self.subset > self.count:
             raise ConfigError(
                 "subset", f"{self.subset} cannot be drawn of {self.count} critics", f"write count={self.subset}"
