@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from rlrun import registry
+from rlrun.config import folders
 from rlrun.config.schema import RunConfig
 from rlrun.errors import ConfigError
 from rlrun.registry import Entry
@@ -17,12 +18,13 @@ def check_network(algo: str, network: str | None) -> None:
     entry = registry.get("algo", algo)
     names = registry.names("network")
     fitting = [name for name in names if entry.needs.recurrent or not registry.get("network", name).remembers]
+    choices = ", ".join(folders.standing_for("network", fitting))
     if network is None and entry.network is not None:
-        raise ConfigError("network", f"{algo} needs one", f"choose one of: {', '.join(fitting)}")
+        raise ConfigError("network", f"{algo} needs one", f"choose one of: {choices}")
     if network is not None and network not in fitting:
         able = ", ".join(name for name in registry.names("algo") if registry.get("algo", name).needs.recurrent)
         problem = f"{algo} cannot learn with {network}, whose memory takes sequences of steps; {able} can"
-        raise ConfigError("network", problem, f"these fit: {', '.join(fitting)}")
+        raise ConfigError("network", problem, f"these fit: {choices}")
 
 
 def check_statistics(algo: str, network: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -105,8 +105,20 @@ def _family(option: str, file: Path | None) -> str:
     text = file.read_text(errors="replace") if file else ""
     if target := re.search(r"^_target_: *(\w+)", text, re.MULTILINE):
         return target[1]
-    component = re.search(r"/schema/algo@(?:_here_|algo): *(\w+)", text)
-    return plugins.family(component[1] if component else option)
+    return plugins.family(_component("algo", text) or option)
+
+
+def standing_for(group: str, components: Collection[str]) -> list[str]:
+    """The options of a group that choose one of these registered components."""
+    found = files(group)
+    texts = {name: found[name].read_text(errors="replace") if name in found else "" for name in options(group)}
+    return [name for name, text in texts.items() if (_component(group, text) or name) in components]
+
+
+def _component(group: str, text: str) -> str:
+    """The registered component that a YAML file of a group is for, by its defaults; "" if they name none."""
+    component = re.search(rf"/schema/{group}@(?:_here_|{group}): *(\w+)", text)
+    return component[1] if component else ""
 
 
 def _first_sentence(file: Path) -> str:

@@ -297,6 +297,24 @@ def test_every_option_has_a_line_of_help():
         (["env.id=CartPole-v9"], "env.id", "'CartPole-v1'"),
         # impossible together
         ([*SAC, "algo.noise.std=0.3"], "algo.noise.std", "write algo.noise.std=0.1, or algo.noise.kind=gaussian"),
+        (
+            [*SAC, "network=gru"],
+            "network",
+            "these fit: bandit_mlp, cnn_impala, cnn_nature, cnn_nips, mlp, mlp_256, simba",
+        ),
+        (
+            [*SAC, "env.normalize.clip=3"],
+            "env.normalize.clip",
+            "write env.normalize.clip=10, or env.normalize.obs=true",
+        ),
+        (["env=bit_flip", "env.kwargs.n=0"], "env.kwargs.n", "must be a whole number, at least 1, got 0"),
+        ([*TD3, "algo.policy_noise=0.1"], "algo.policy_noise", "rlrun calls it algo.target_noise"),
+        (
+            [*TD3, "algo.critics.atoms=51"],
+            "algo.critics.atoms",
+            "write algo.critics.atoms=101, or algo.critics.loss=cat",
+        ),
+        (["network.max_pool=3"], "network.max_pool", "write network.max_pool=0, or network.conv=impala"),
         ([*TD3, "algo.noise.kind=none", "algo.noise.std=0.3"], "algo.noise.std", "write algo.noise.std=0.1"),
         (["algo=acer", "algo.replay_capacity=1"], "algo.replay_min", "or algo.replay_capacity=100"),
         (["algo=ppo", "buffer=uniform"], "buffer", "write buffer=null"),
