@@ -9,8 +9,8 @@ A list says of each line by which words it is trained, and over how many seeds, 
       dqn-cartpole: algo=dqn env=cartpole
 
 A line is a sweep over its seeds, `rlrun -m algo=dqn env=cartpole seed=0,1,2,3,4`, in outputs/benchmark/LIST/LINE. A run
-that exists is not run again: what finished is read, what was interrupted goes on, and of the seeds only those that are
-missing are started. `--report` starts nothing. Into scripts/results go
+that exists is not run again: what finished is read, what was interrupted goes on, what failed is named, and only the
+seeds that are missing are started. Ctrl-C ends it; `--report` starts nothing. Into scripts/results go
 
     LIST.csv    experiment,environment,seed,metric,step,value: all that the others are made of
     LIST.md     mean, interquartile mean and its 95 % bootstrap interval of the final evaluations' means over seeds
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import shlex
 import sys
 from collections import defaultdict
@@ -35,6 +36,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from rlrun import cli
 from rlrun.errors import RlrunError
@@ -48,6 +51,10 @@ SCORE, SECONDS = "final_eval/mean", "wall_seconds"
 CURVES = {"eval.csv": ("mean", "eval/mean_reward"), "metrics.csv": ("rollout/ep_rew_mean", "rollout/ep_rew_mean")}
 Curve = list[tuple[int, float]]  # env steps and values
 POINTS = 100  # of a curve are kept
+OPEN = {"not started", "preempted", "running"}  # states of runs that go on
+STOPPED = (75, 130)  # exit codes after a signal
+OURS = ("seed=", "hydra.", "sweep.")  # words that a line is not to say
+NAME = re.compile(r"\w[\w.+-]*")
 RESAMPLES = 10_000  # of the bootstrap
 
 
@@ -94,20 +101,27 @@ class Line:
         return found
 
     def train(self, jobs: int) -> int:
-        """Complete it; returns the exit code of what was run."""
-        code, known = 0, set()
+        """Complete it; returns the exit code of what was run, 1 if a run that exists has failed."""
+        known = set()
         for sweep in self.sweeps():
             known |= {job.seed for job in sweep.jobs}
-            if any(outcome.state in ("not started", "preempted", "running") for _, outcome in sweep.outcomes()):
-                code |= cli.main(["resume", str(sweep.path), f"sweep.jobs={jobs}"])
+            states = [outcome.state for _, outcome in sweep.outcomes()]
+            if OPEN & {*states}:
+                if code := cli.main(["resume", str(sweep.path), f"sweep.jobs={jobs}"]):
+                    return code
+            elif failed := len(states) - states.count("finished"):
+                print(f"{failed} of {len(states)} have failed: rlrun resume {sweep.path} retry=failed", file=sys.stderr)
+                return 1
         missing = [seed for seed in self.seeds if seed not in known]
-        if missing:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            place = self.folder / f"seeds_{missing[0]}_{missing[-1]}"
-            command = self.sweep(missing, f"hydra.sweep.dir={place}", f"sweep.jobs={jobs}")
-            print(command, flush=True)
-            code |= cli.main(shlex.split(command)[1:])
-        return code
+        if not missing:
+            return 0
+        self.folder.mkdir(parents=True, exist_ok=True)
+        place = self.folder / f"seeds_{missing[0]}_{missing[-1]}"
+        while place.exists():  # and nothing in it, or its seeds were known
+            place = place.with_name(f"{place.name}_more")
+        command = self.sweep(missing, f"hydra.sweep.dir={place}", f"sweep.jobs={jobs}")
+        print(command, flush=True)
+        return cli.main(shlex.split(command)[1:])
 
     def rows(self) -> Iterator[Row]:
         """All numbers of the runs that finished."""
@@ -122,21 +136,57 @@ class Line:
             for step, value in curve(run.path / name, column):
                 yield Row(self.name, environment, seed, metric, step, value)
         yield Row(self.name, environment, seed, SECONDS, outcome.env_steps, round(outcome.seconds, 1))
-        yield Row(self.name, environment, seed, SCORE, outcome.env_steps, outcome.mean)
+        if np.isfinite(outcome.mean):  # else it was not evaluated
+            yield Row(self.name, environment, seed, SCORE, outcome.env_steps, outcome.mean)
 
 
 def read_list(path: Path) -> list[Line]:
     """The lines of a list; RlrunError if it is none."""
     try:
-        match yaml.safe_load(path.read_text()):
-            case {"seeds": int() | [int(), *_] as seeds, "lines": dict(lines)} if seeds:
-                folder, which = RUNS / path.stem, seeds if isinstance(seeds, list) else list(range(seeds))
-                return [Line(str(n), shlex.split(w), which, folder / str(n)) for n, w in lines.items()]
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise RlrunError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    match found:
+        case {"seeds": int(seeds), "lines": dict(lines)} if seeds > 0 and seeds is not True and lines:
+            return [line_of(path, name, words, list(range(seeds))) for name, words in lines.items()]
+        case {"seeds": [*seeds], "lines": dict(lines)} if is_set(seeds) and lines:
+            return [line_of(path, name, words, seeds) for name, words in lines.items()]
     raise RlrunError(
         f"{path} is no list: it says `seeds: 5` or `seeds: [1, 2]`, and `lines:`, each `name: algo=... env=...`"
     )
+
+
+def is_set(seeds: Sequence[Any]) -> bool:
+    """Whether they are whole numbers, and none is there twice."""
+    return bool(seeds) and all(type(seed) is int and seed >= 0 for seed in seeds) and len({*seeds}) == len(seeds)
+
+
+def line_of(path: Path, name: Any, words: Any, seeds: list[int]) -> Line:
+    """A line of a list; RlrunError if it cannot be one."""
+    where = f"{path}, line {name}"
+    if not NAME.fullmatch(str(name)):
+        raise RlrunError(f"{where}: a name is of letters, digits and - _ . +, as a folder is called by it")
+    try:
+        split = shlex.split(words) if isinstance(words, str) else []
+    except ValueError as error:
+        raise RlrunError(f"{where}: {error}") from error
+    if not split:
+        raise RlrunError(f"{where}: there are no words such as algo=dqn env=cartpole")
+    for word in split:
+        if word.startswith(OURS):
+            raise RlrunError(f"{where}: {word} cannot stand in a line, as it is said of all of them\nleave it out")
+        if varies(word):
+            raise RlrunError(f"{where}: {word} makes several of it\nwrite a line for each")
+    return Line(str(name), split, seeds, RUNS / path.stem / str(name))
+
+
+def varies(word: str) -> bool:
+    """Whether a word makes a sweep; one that cannot be read is for rlrun to refuse."""
+    try:
+        (override,) = OverridesParser.create().parse_overrides([word])
+    except HydraException:
+        return False
+    return bool(override.is_sweep_override())
 
 
 def curve(path: Path, column: str) -> Curve:
@@ -254,14 +304,17 @@ def options(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns 0, 1 if a run has not finished, 2 if the list is none."""
+    """Returns 0, 1 if a run has not finished, 2 if the list is none, 75 or 130 if a signal ended it."""
     given, code = options(words), 0
     try:
         lines = read_list(given.list)
         chosen = [line for line in lines if given.only in line.name]
-        if not given.report:
-            for line in chosen:
-                code |= line.train(given.jobs)
+        if not chosen:
+            raise RlrunError(f"no line has {given.only} in its name: {', '.join(line.name for line in lines)}")
+        for line in chosen if not given.report else ():
+            code = max(code, line.train(given.jobs))
+            if code in STOPPED:
+                return code
         new = [row for line in lines for row in line.rows()]
     except RlrunError as error:
         print(f"benchmark: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -203,6 +204,58 @@ def test_a_benchmark_runs_what_is_missing_and_nothing_twice(
     assert benchmark.read_rows(Path("results/tiny.csv")) == rows
     assert listed(2, {"one": other}) == 2
     assert "was trained by other words" in capsys.readouterr().err
+
+
+def test_what_failed_is_named_and_what_a_signal_ended_begins_nothing_more(
+    listed: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = "algo=random env=identity total_timesteps=2"
+    assert listed(2, {"a": fails}) == 1
+    capsys.readouterr()
+    assert listed(2, {"a": fails}) == 1
+    assert (
+        "1 of 2 have failed: rlrun resume outputs/benchmark/tiny/a/seeds_0_1 retry=failed\n" in capsys.readouterr().err
+    )
+    begun: list[str] = []
+    monkeypatch.setattr(benchmark.Line, "train", lambda line, jobs: begun.append(line.name) or 130)
+    assert listed(1, {"b": fails, "c": fails}) == 130
+    assert begun == ["b"]
+
+
+def test_a_folder_that_an_ended_benchmark_left_empty_is_no_obstacle(listed: Callable[..., int]) -> None:
+    Path("outputs/benchmark/tiny/a/seeds_0_0").mkdir(parents=True)
+    assert listed(1, {"a": "algo=random env=identity total_timesteps=1"}) == 0
+
+
+@pytest.mark.parametrize(
+    ("seeds", "lines", "says"),
+    [
+        ([1, 1], {"a": "algo=dqn"}, "is no list"),
+        ([1, "b"], {"a": "algo=dqn"}, "is no list"),
+        (True, {"a": "algo=dqn"}, "is no list"),
+        (-1, {"a": "algo=dqn"}, "is no list"),
+        (1, {}, "is no list"),
+        (1, {"a": None}, "line a: there are no words such as"),
+        (1, {"a": 5}, "line a: there are no words such as"),
+        (1, {"a": "algo='dqn"}, "line a: No closing quotation"),
+        (1, {"a|b": "algo=dqn"}, r"line a\|b: a name is of"),
+        (1, {"../a": "algo=dqn"}, "line ../a: a name is of"),
+        (1, {"a": "algo=dqn seed=3"}, "seed=3 cannot stand in a line"),
+        (1, {"a": "algo=dqn sweep.jobs=2"}, "sweep.jobs=2 cannot stand in a line"),
+        (1, {"a": "algo=dqn,ppo"}, "algo=dqn,ppo makes several of it"),
+    ],
+)
+def test_what_is_no_list_is_refused_before_anything_runs(
+    seeds: Any, lines: Any, says: str, listed: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert listed(seeds, lines) == 2
+    assert re.match(f"benchmark: tiny.yaml.*{says}", capsys.readouterr().err)
+    assert not Path("outputs").exists()
+
+
+def test_a_word_that_no_line_has_is_told_of(listed: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert listed(1, {"a": "algo=dqn", "b": "algo=ppo"}, "--only", "z") == 2
+    assert "no line has z in its name: a, b" in capsys.readouterr().err
 
 
 def test_statistics_over_seeds() -> None:
