@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
+
 from rlrun.agents.agent import Agent
-from rlrun.types import Array, StateDict
+from rlrun.errors import Diverged, EnvError
+from rlrun.types import Array, StateDict, Step, VectorEnv
 
 
 class Acting:
@@ -53,3 +56,20 @@ class Acting:
             if state["memory"].shape != self.memory.shape:
                 raise ValueError(f"a memory of shape {state['memory'].shape}, expected {self.memory.shape}")
             self.memory = state["memory"]
+
+
+def perform(envs: VectorEnv, action: Array, env_steps: int) -> Step:
+    """Step the environments. Where one fails, and was told to do what is no number, it is the policy that has failed.
+
+    Raises:
+        Diverged: so it is.
+        EnvError: it is not.
+    """
+    try:
+        return envs.step(action)
+    except EnvError as error:
+        if all(np.isfinite(action[name]).all() for name in action.dtype.names or [...]):
+            raise
+        raise Diverged(
+            f"the policy's actions are not finite at env step {env_steps:,}: {action.tolist()}"[:200]
+        ) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rlrun.agents.agent import Agent
-from rlrun.experience.acting import Acting
+from rlrun.experience.acting import Acting, perform
 from rlrun.experience.contracts import Blueprint
 from rlrun.experience.rows import COLUMNS, Rows
 from rlrun.interrupt import Interrupt
@@ -152,7 +152,7 @@ class Rollouts:
         """Act once in every environment and write row t."""
         rows = self.rows
         action, extras = self.acting(rows.obs[t], explore=True, env_steps=self.env_steps)
-        step = self.envs.step(action)
+        step = perform(self.envs, action, self.env_steps)
         self.env_steps += self.pace
         rows.action[t] = action
         rows.reward[t] = step.reward

@@ -14,7 +14,7 @@ from rlrun.agents.agent import Agent
 from rlrun.agents.q import EpsilonAgent
 from rlrun.checks import OneOf
 from rlrun.errors import ConfigError
-from rlrun.experience.acting import Acting
+from rlrun.experience.acting import Acting, perform
 from rlrun.interrupt import Interrupt
 from rlrun.text import mean_and_std
 from rlrun.types import Array, EnvSpec, VectorEnv
@@ -152,7 +152,7 @@ def evaluate(
         if before_step is not None:
             before_step()
         action, _ = acting(obs, explore=explore, env_steps=env_steps)
-        step = envs.step(action)
+        step = perform(envs, action, env_steps)
         obs = step.obs
         ended = {stat.env: (stat.episode_return, stat.length) for stat in step.episodes}
         if max_steps is not None:

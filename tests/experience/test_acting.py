@@ -13,7 +13,7 @@ import pytest
 import rlrun.envs.toy  # noqa: F401  registers the toys
 from rlrun.envs.state import Proof
 from rlrun.envs.vector.in_process import InProcess
-from rlrun.errors import Interrupted
+from rlrun.errors import Diverged, EnvError, Interrupted
 from rlrun.experience.acting import Acting
 from rlrun.experience.rollouts import Rollouts
 from rlrun.interrupt import Interrupt
@@ -144,3 +144,39 @@ def test_evaluation_of_episodes_that_end_at_different_times() -> None:
 
     evaluate(Spy(), vector(2, 3, 7), range(9))
     assert len(seen) > 30 and all(steps == counted for steps, counted in seen)
+
+
+class Still(Counter):
+    """Always acts alike, without memory."""
+
+    def __init__(self, action: float):
+        self.action = action
+
+    def initial_memory(self, num_envs: int) -> Any:
+        return None
+
+    def act(self, obs: np.ndarray, memory: Any, *, explore: bool, env_steps: int) -> Any:
+        return np.full((len(obs), 1), self.action, np.float32), None, {}
+
+
+class Refuses(gym.Wrapper):
+    def step(self, action: Any) -> Any:
+        raise RuntimeError("not today")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_policy_that_acts_by_no_number_has_diverged_and_its_environment_has_not_failed(training: bool) -> None:
+    def play(action: float, *wrap: Any) -> None:
+        env: gym.Env = gym.make("Pendulum-v1", disable_env_checker=True)
+        for wrapper in wrap:
+            env = wrapper(env)
+        if training:
+            next(iter(Rollouts(InProcess([env]), Still(action), 4, [0])))
+        else:
+            evaluate(Still(action), InProcess([env]), [0], max_steps=4)
+
+    play(1.0)
+    with pytest.raises(Diverged, match=r"the policy's actions are not finite at env step 0: \[\[nan\]\]"):
+        play(np.nan)
+    with pytest.raises(EnvError, match="not today"):
+        play(1.0, Refuses)
