@@ -176,11 +176,14 @@ OF_MANY = (Stack, BatchNorm, Residuals)  # layers of all critics, of which some 
 
 
 def in_half_ranges(action: Space) -> tuple[np.ndarray, np.ndarray]:
-    """What to take off every dimension [A] and then to multiply it by [A]; nothing, where it has not both bounds."""
+    """What to take off every dimension [A] and then to multiply it by [A]; nothing, where it has not both bounds.
+
+    One that has a single value is 0.
+    """
     low, high = (np.asarray(bound, np.float64).ravel() for bound in (action.low, action.high))
     bounded = np.isfinite(low) & np.isfinite(high)
-    with np.errstate(invalid="ignore"):
-        return np.where(bounded, (low + high) / 2, 0), np.where(bounded, 2 / (high - low), 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(bounded, (low + high) / 2, 0), np.where(bounded & (low < high), 2 / (high - low), 1)
 
 
 def build_critics(cfg: NetworkConfig, obs_space: Space, head: HeadSpec) -> Critics:

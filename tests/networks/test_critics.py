@@ -106,6 +106,13 @@ def test_a_dimension_without_bounds_is_shown_as_it_is() -> None:
     assert critics.middle.tolist() == [0.0, 0.5] and critics.factor.tolist() == [1.0, 2.0]
 
 
+def test_a_dimension_of_a_single_value_is_shown_as_0() -> None:
+    still = ACTION._replace(low=np.array([-2.0, 1.0], np.float32))
+    critics: Any = build_mlp(NetworkConfig(), OBS, head(action=still))
+    action = torch.tensor([[1.0, 1.0]])
+    np.testing.assert_array_equal(((action - critics.middle) * critics.factor).numpy(), [[0.5, 0.0]])
+
+
 def test_pictures_and_records_are_encoded_as_elsewhere() -> None:
     picture = Space("box", (3, 36, 36), np.dtype(np.uint8), low=np.zeros((3, 36, 36)), high=np.full((3, 36, 36), 255))
     both = Space("dict", (), np.dtype([("a", "f4", (3,)), ("b", "u1", (3, 36, 36))]), fields={"a": OBS, "b": picture})
