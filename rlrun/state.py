@@ -139,12 +139,3 @@ def generator_state(rng: np.random.Generator) -> StateDict:
 def restore_generator(rng: np.random.Generator, state: StateDict) -> None:
     """Put a generator back to a saved position."""
     rng.bit_generator.state = state
-
-
-def has_nan(node: Any) -> bool:
-    """Whether a state holds a NaN anywhere in its arrays and tensors."""
-    if isinstance(node, Mapping):
-        return any(has_nan(value) for value in node.values())
-    if isinstance(node, list | tuple):
-        return any(has_nan(value) for value in node)
-    return hasattr(node, "shape") and bool((node != node).any())

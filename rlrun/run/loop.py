@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from rlrun.errors import Diverged, EnvError
 from rlrun.loggers.runlog import speaker
 from rlrun.run.run import Run
-from rlrun.state import has_nan
 from rlrun.types import Chunk
 
 NOTHING = Chunk(0, [], None)
@@ -66,10 +64,5 @@ def loop(run: Run, callbacks: Listeners) -> Iterator[Chunk]:
                 if progress.done or run.should_stop:
                     break
         callbacks.tell(run, "on_end")
-    except EnvError as error:
-        if has_nan(run.algo.state_dict()):  # no environment can be stepped with that
-            what = f"what was learned is not a number at env step {progress.env_steps:,}"
-            raise Diverged(f"{what}\n{error}") from error
-        raise
     finally:
         speaker.set(outside)

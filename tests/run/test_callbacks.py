@@ -670,15 +670,6 @@ def test_what_is_not_a_number_is_not_saved(run_dir: RunDir) -> None:
     assert not list(run_dir.checkpoints.glob("step_*"))
 
 
-def test_weights_that_are_no_numbers_are_not_the_environment_s_fault(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["algo=td3", "env=pendulum", "+smoke=on", "algo.learning_rate=1e15", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert cli.main(words) == 3
-    assert capsys.readouterr().err.startswith("rlrun: what was learned is not a number at env step ")
-    assert RunDir(tmp_path / "run").read_status()["state"] == "diverged"
-
-
 # Through the command: no checkpoints, and one at the start
 
 FROZEN = ["algo=q_learning", "env=frozenlake", "+smoke=on", "total_timesteps=200", "logger.console=off"]

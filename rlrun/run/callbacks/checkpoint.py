@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rlrun.checks import Bounded, Natural, OneOf, Within
 from rlrun.errors import Diverged
@@ -14,7 +14,7 @@ from rlrun.run.callbacks.callback import Callback
 from rlrun.run.callbacks.ranks import Order, say
 from rlrun.rundir import checkpoints
 from rlrun.schedules import Every
-from rlrun.state import Stateful, has_nan
+from rlrun.state import Stateful
 from rlrun.types import Chunk, Metrics
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Checkpoint(Callback):
         self._is_best = False
         state = run.state_dict() | {name: part.state_dict() for name, part in self.beside.items()}
         self._promise(run, log.warning)
-        if has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
+        if _has_nan(state.get("algo")):  # it would push out the checkpoints from before it diverged
             raise Diverged(f"what was learned is not a number at env step {env_steps:,}; it was not saved")
         group = run.group
         with run.interrupt.finishing():
@@ -104,3 +104,12 @@ class Checkpoint(Callback):
         run.dir.amend_meta(resume=run.promise)
         if self.cfg.enabled and run.source.caveat:
             say("a resumed run will not be exact: %s", run.source.caveat)
+
+
+def _has_nan(node: Any) -> bool:
+    """Whether a state holds a NaN anywhere in its arrays and tensors."""
+    if isinstance(node, Mapping):
+        return any(_has_nan(value) for value in node.values())
+    if isinstance(node, list | tuple):
+        return any(_has_nan(value) for value in node)
+    return hasattr(node, "shape") and bool((node != node).any())
