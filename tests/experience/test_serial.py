@@ -9,12 +9,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 import rlrun.envs.toy  # noqa: F401  registers the toys
 from rlrun.agents.agent import Agent
 from rlrun.envs.vector.in_process import InProcess
-from rlrun.errors import ConfigError, Interrupted
+from rlrun.errors import ConfigError, Diverged, Interrupted
 from rlrun.experience.actors.actor import Actor
+from rlrun.experience.actors.crew import Lost
 from rlrun.experience.actors.serial import Turns
 from rlrun.experience.actors.source import Actors, places
 from rlrun.interrupt import Interrupt
@@ -186,6 +188,18 @@ def test_a_single_actor_is_the_source_of_rollouts(words: list[str]) -> None:
 )
 def test_contract(algo: str, words: list[str]) -> None:
     check_algorithm(algo, "experience=serial", *words)
+
+
+def test_an_actor_without_weights_to_act_by_is_not_replaced() -> None:
+    algo, lost = Learner(any_envs=False), []
+    algo.published = torch.nn.Linear(2, 1)  # type: ignore[attr-defined]
+    made = source(algo)
+    made.most_restarts, made.crew.restart = 2, lost.append  # type: ignore[method-assign]
+    made._replace(Lost(1, "gone"))
+    torch.nn.init.constant_(algo.published.bias, np.nan)  # type: ignore[attr-defined]
+    with pytest.raises(Diverged, match="what was learned is not a number\nactor 1 was lost: gone"):
+        made._replace(Lost(1, "gone"))
+    assert lost == [1]
 
 
 def test_environments_are_shared_equally() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rlrun.agents.agent import Agent
 from rlrun.envs.faults import ChildError
-from rlrun.errors import ConfigError, EnvError
+from rlrun.errors import ConfigError, Diverged, EnvError
 from rlrun.experience.actors.crew import Crew, Delivery, Lost, Order
 from rlrun.experience.rows import COLUMNS, Rows
 from rlrun.interrupt import Interrupt
@@ -143,8 +143,16 @@ class Actors:
         return deliveries[0].chunk if self._rows is None else _beside(deliveries, self._rows)
 
     def _replace(self, lost: Lost) -> None:
-        """Put another actor in the place of one that was lost; EnvError if there have been enough."""
+        """Put another actor in the place of one that was lost.
+
+        Raises:
+            Diverged: no actor could act by the weights there are.
+            EnvError: there have been enough.
+        """
         why = f"actor {lost.actor} was lost: {lost}"
+        weights = self.algo.published.parameters() if self.algo.published is not None else ()
+        if not all(parameter.isfinite().all() for parameter in weights):
+            raise Diverged(f"what was learned is not a number\n{why}")
         if self.restarts == self.most_restarts:
             raise EnvError(f"{why}\n{self.restarts} were replaced before (experience.restarts)") from (
                 ChildError(lost.trace) if lost.trace else None
