@@ -102,15 +102,16 @@ def missing(algo: str, module: str) -> str:
     return f"{module} is not installed" if module and importlib.util.find_spec(module) is None else ""
 
 
-def run_tests(limit: float) -> str:
-    """The last line of `pytest -m gpu`."""
+def run_tests(limit: float) -> tuple[bool, str]:
+    """Whether `pytest -m gpu` passes, and what it says of it: what failed, and its last line."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, cwd=ROOT)
     except subprocess.TimeoutExpired:
-        return f"not done after {limit:.0f} s"
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return "\n".join([*failed, *done.stdout.splitlines()[-1:]])
+        return False, f"not done after {limit:.0f} s"
+    said = (done.stdout or done.stderr).splitlines()
+    failed = [line for line in said if line.startswith(("FAILED", "ERROR"))]
+    return not done.returncode, "\n".join([*failed, *said[-1:]])
 
 
 def cells(row: Row) -> list[str]:
@@ -122,17 +123,21 @@ def cells(row: Row) -> list[str]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns 0, 1 if a run failed, 2 if there is no GPU."""
+    """Returns 0, 1 if a test or a run failed, 2 if there is no GPU or nothing to run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--only", default="", metavar="WORD", help="runs that have this in their words")
-    parser.add_argument("--ways", default=",".join(WAYS), help="eager, compiled or both")
+    parser.add_argument("--ways", default=",".join(WAYS), choices=[*WAYS, ",".join(WAYS)], help="how they are run")
     parser.add_argument("--seconds", type=float, default=10.0, help="that a run is clocked")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     given = parser.parse_args(words)
     if given.worker:
         print(json.dumps(measure(given.worker.split(), given.seconds)))
         return 0
+    runs = {name: run for name, run in RUNS.items() if given.only in run[0]}
+    if not runs:
+        print(f"gpu_check: no run has {given.only} in its words", file=sys.stderr)
+        return 2
     import torch
 
     if given.device == "cuda" and not torch.cuda.is_available():
@@ -146,13 +151,13 @@ def main(words: Sequence[str] | None = None) -> int:
     where = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
     print(f"{where}, torch {torch.__version__}", flush=True)
     if given.device == "cuda":
-        print("tests:", run_tests(left(TESTS)), flush=True)
+        passed, said = run_tests(left(TESTS))
+        failed |= not passed
+        print("tests:", said, flush=True)
     print(
         "\n| run | way | env steps/s | updates/s | to learn | GPU memory |\n| --- | --- | ---: | ---: | ---: | ---: |"
     )
-    for name, (what, algo, module) in RUNS.items():
-        if given.only not in what:
-            continue
+    for name, (what, algo, module) in runs.items():
         if reason := missing(algo, module):
             print(f"| {name} | - | {reason} | - | - | - |", flush=True)
             continue

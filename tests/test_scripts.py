@@ -271,6 +271,8 @@ def test_a_gpu_is_checked_or_missed(capsys: pytest.CaptureFixture[str], monkeypa
     if not torch.cuda.is_available():
         assert gpu_check.main([]) == 2
         assert "this machine has no GPU that torch can use" in capsys.readouterr().err
+    assert gpu_check.main(["--only", "algo=none"]) == 2
+    assert "no run has algo=none in its words" in capsys.readouterr().err
     words = "algo=dqn env=cartpole device=cpu device.compile=false +smoke=on"
     row = gpu_check.measure(words.split(), 0.1)
     assert row["updates_per_s"] > 0 and 0 < row["steps_per_s"] < 10 * row["updates_per_s"]
@@ -284,3 +286,17 @@ def test_a_gpu_is_checked_or_missed(capsys: pytest.CaptureFixture[str], monkeypa
     assert sum(line.startswith("| DQN, CartPole | eager |") for line in lines) == 1
     assert "| DQN, CartPole | compiled | not done after 1 s | - | - | - |" in lines
     assert "| SAC, Pendulum | - | there is no algo=none | - | - | - |" in lines
+
+
+def test_gpu_tests_that_fail_are_told_of_by_the_exit_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a GPU that is none, and a program in the place of pytest."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(gpu_check, "measured", lambda *_: {"failed": "not asked"})
+    monkeypatch.setattr(gpu_check, "missing", lambda *_: "left out")
+    said = subprocess.CompletedProcess([], 1, "FAILED tests/test_x.py::test_y\n1 failed in 0.1s\n", "")
+    monkeypatch.setattr(gpu_check.subprocess, "run", lambda *_, **__: said)
+    assert gpu_check.main([]) == 1
+    assert "tests: FAILED tests/test_x.py::test_y\n1 failed in 0.1s" in capsys.readouterr().out
