@@ -72,6 +72,11 @@ def number(value: float | None) -> str:
     return f"{value:#.4g}" if size >= 1e-3 else f"{value:.1e}" if value else "0"
 
 
+def counted(number: int, noun: str) -> str:
+    """'1 episode', '1,000 episodes'."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
+
+
 def mean_and_std(mean: float | None, std: float | None) -> str:
     """`187.3 ± 64.2`: the spread as exact as the mean."""
     text = number(mean)

@@ -25,7 +25,7 @@ from rlrun.rundir.layout import RunDir
 from rlrun.rundir.lease import heartbeat
 from rlrun.rundir.trust import change_config
 from rlrun.seeding import Role, SeedTree
-from rlrun.text import clock, mean_and_std
+from rlrun.text import clock, counted, mean_and_std
 from rlrun.types import StateDict
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _last_lines(run: Run, final: Mapping[str, float] | None) -> list[str]:
     how = "stopped early" if run.should_stop and not progress.done else "finished"
     line = f"{how} after {progress.env_steps:,} env steps in {clock(progress.wall_seconds)}"
     if final is not None:
-        line += f": mean {mean_and_std(final['mean'], final['std'])} over {final['episodes']} episodes"
+        line += f": mean {mean_and_std(final['mean'], final['std'])} over {counted(final['episodes'], 'episode')}"
     if not run.cfg.checkpoint.enabled:
         return [line]
     can_be_seen = {"human", "rgb_array"} & set(run.spec.render_modes)

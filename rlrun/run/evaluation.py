@@ -16,7 +16,7 @@ from rlrun.checks import OneOf
 from rlrun.errors import ConfigError
 from rlrun.experience.acting import Acting, perform
 from rlrun.interrupt import Interrupt
-from rlrun.text import mean_and_std
+from rlrun.text import counted, mean_and_std
 from rlrun.types import Array, EnvSpec, VectorEnv
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class EvalResult:
         return f"{self.cut} of {len(self.returns)} {were} cut at {self.max_steps:,} steps"
 
     def __str__(self) -> str:
-        text = f"mean {mean_and_std(self.mean, self.std)} over {len(self.returns)} episodes"
+        text = f"mean {mean_and_std(self.mean, self.std)} over {counted(len(self.returns), 'episode')}"
         return f"{text}; {self.cuts}" if self.cut else text
 
 

@@ -35,7 +35,7 @@ from rlrun.loggers.panel import PanelLogger, shorten
 from rlrun.loggers.runlog import run_log
 from rlrun.loggers.tensorboard import TensorBoardLogger
 from rlrun.rundir.layout import RunDir
-from rlrun.text import clock, mean_and_std, number, speed, time_left
+from rlrun.text import clock, counted, mean_and_std, number, speed, time_left
 
 ROW_1 = {"time/fps": 100.0, "rollout/ep_rew_mean": 0.1 + 0.2}
 ROW_2 = {"time/fps": 200.0, "rollout/ep_rew_mean": -1e-17, "train/loss": 1 / 3}
@@ -393,6 +393,7 @@ def test_spread_is_as_exact_as_the_mean() -> None:
     assert mean_and_std(0.74, 0.43863) == "0.7400 ± 0.4386"
     assert mean_and_std(-1230.4, 1200.2) == "-1,230 ± 1,200"
     assert mean_and_std(3.0, None) == "3.000"
+    assert (counted(1, "episode"), counted(1000, "episode")) == ("1 episode", "1,000 episodes")
 
 
 def test_speed_is_whole_unless_slow() -> None:
