@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,21 +77,28 @@ def check(words: Sequence[str]) -> int:
 @contextmanager
 def _made(composed: Composed, group: Alone) -> Iterator[Prepared]:
     """All of a run but its directory. A signal ends it at once: nothing is begun that would be worth waiting for."""
-    with Interrupt(grace=0) as interrupt:
-        cfg = _valid(composed)
-        with prepared(cfg, interrupt, cfg.init_from, group) as made:
-            yield made
+    with Interrupt(grace=0) as interrupt, ExitStack() as stack:
+        with _explained(composed):
+            cfg = validate(composed.data, new=True)
+            made = stack.enter_context(prepared(cfg, interrupt, cfg.init_from, group))
+        yield made
 
 
-def _valid(composed: Composed) -> RunConfig:
-    """The config as objects; a ConfigError on a value that was not typed says which file it comes from."""
+@contextmanager
+def _explained(composed: Composed) -> Iterator[None]:
+    """A ConfigError on what was not typed says where it comes from: a value's file, the choice behind an algorithm."""
     try:
-        return validate(composed.data, new=True)
+        yield
     except ConfigError as error:
-        source = composed.provenance.get(error.key, compose.COMMAND_LINE)
-        if source == compose.COMMAND_LINE:
+        source, problem = composed.provenance.get(error.key, compose.COMMAND_LINE), error.problem
+        chosen, name = composed.hydra.runtime.choices.algo, composed.data["algo"].get("name")
+        if source != compose.COMMAND_LINE:
+            problem = f"{problem} (its value comes from {source})"
+        elif error.key == "algo" and name and chosen != name:
+            problem = f"{chosen} is {name} with options of its own, and {problem}"
+        else:
             raise
-        raise ConfigError(error.key, f"{error.problem} (its value comes from {source})", error.hint) from error
+        raise ConfigError(error.key, problem, error.hint) from error
 
 
 def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:

@@ -421,6 +421,11 @@ def test_odd_words_behind_a_verb_are_refused_in_a_line(word, run, capsys):
         ("algo=dqn", 0, "all is well: dqn on CartPole-v1, 50,000 env steps, seed 0"),
         ("algo=rainbow", 0, "all is well: rainbow (c51) on CartPole-v1"),
         ("algo=q_learning", 2, "these fit"),
+        (
+            "algo=noisy_dqn env=pendulum",
+            2,
+            "algo: noisy_dqn is dqn with options of its own, and dqn handles discrete act",
+        ),
         ("algo.gamma=2", 2, "must be in [0, 1]"),
         ("algo=ddpg env=pendulum ~tuned algo.noise.kind=none", 0, "all is well: ddpg on Pendulum-v1"),
         ("algo=ddpg env=pendulum algo.noise.kind=none", 2, "kind=none (its value comes from tuned/ddpg-pendulum.yaml)"),
