@@ -125,7 +125,7 @@ def _last_lines(run: Run, final: Mapping[str, float] | None) -> list[str]:
     how = "stopped early" if run.should_stop and not progress.done else "finished"
     line = f"{how} after {progress.env_steps:,} env steps in {clock(progress.wall_seconds)}"
     if final is not None:
-        line += f": mean {mean_and_std(final['mean'], final['std'])} over {counted(final['episodes'], 'episode')}"
+        line += f": mean {mean_and_std(final['mean'], final['std'])} over {counted(int(final['episodes']), 'episode')}"
     if not run.cfg.checkpoint.enabled:
         return [line]
     can_be_seen = {"human", "rgb_array"} & set(run.spec.render_modes)
