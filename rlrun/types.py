@@ -48,6 +48,10 @@ class Space(NamedTuple):
     fields: Mapping[str, Space] = MappingProxyType({})  # the parts if dict; those of a Dict inside have dotted names
     stack: int = 0  # the first axis holds so many frames, oldest first; 0 if it is none of frames
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it is copied and pickled, alone or in whatever keeps it, such as a network of the user's own."""
+        return Space, tuple(self._replace(fields=dict(self.fields)))
+
     @property
     def size(self) -> int:
         """How many numbers one value has."""

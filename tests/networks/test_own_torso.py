@@ -27,10 +27,11 @@ HERE = __name__
 
 
 class Affine(nn.Module):
-    """[B, n] -> [B, width]; of the weights 0.25."""
+    """[B, n] -> [B, width]; of the weights 0.25. It keeps the space that it was made for."""
 
     def __init__(self, obs_space: Space, width: int = 5):
         super().__init__()
+        self.obs_space = obs_space
         self.layer = nn.Linear(obs_space.size, width)
         nn.init.constant_(self.layer.weight, 0.25)
 
