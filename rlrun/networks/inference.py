@@ -27,7 +27,7 @@ from rlrun.types import Array
 
 NUMPY_BATCH = 32  # above this torch's kernels win
 # Modules of Python whose layers are alike in both modes, as those of TRANSLATORS are: to set one takes microseconds.
-MODELESS = ("rlrun.", *(f"torch.nn.modules.{name}" for name in ("container", "conv", "linear", "pooling")))
+MODELESS = ("rlrun.", *(f"torch.nn.modules.{name}" for name in ("container", "conv", "flatten", "linear", "pooling")))
 
 Forward = Callable[[Array], Array]
 
@@ -43,7 +43,7 @@ class Inference:
         self.network = network
         self.device = next(network.parameters()).device
         self._numpy = translate(network) if self.device.type == "cpu" else None
-        others = (layer for layer in network.modules() if type(layer) not in TRANSLATORS)
+        others = (layer for layer in network.modules() if type(layer) not in {*TRANSLATORS, nn.ELU, nn.GELU, nn.SiLU})
         self._modal = [layer for layer in others if not type(layer).__module__.startswith(MODELESS)]
 
     def __call__(self, *inputs: Array) -> Any:
