@@ -90,15 +90,15 @@ def _explained(composed: Composed) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        source, problem = composed.provenance.get(error.key, compose.COMMAND_LINE), error.problem
+        source, problem, hint = composed.provenance.get(error.key, compose.COMMAND_LINE), error.problem, error.hint
         chosen, name = composed.hydra.runtime.choices.algo, composed.data["algo"].get("name")
         if source != compose.COMMAND_LINE:
-            problem = f"{problem} (its value comes from {source})"
+            hint = f"{hint}\n{error.key} is set by {source}".lstrip()
         elif error.key == "algo" and name and chosen != name:
             problem = f"{chosen} is {name} with options of its own, and {problem}"
         else:
             raise
-        raise ConfigError(error.key, problem, error.hint) from error
+        raise ConfigError(error.key, problem, hint) from error
 
 
 def _claim(composed: Composed, argv: Sequence[str], seeds: SeedTree, facts: dict[str, Any]) -> RunDir:

@@ -88,7 +88,8 @@ def _width(own: Own, space: Space) -> int:
     except Exception as error:
         raise ConfigError(KEY, f"{own.path} fails on {shown}: {one_line(error)}"[:400]) from error
     said = f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
-    if not (isinstance(features, Tensor) and features.is_floating_point() and features.shape[:-1] == (TRIED,)):
+    is_row = isinstance(features, Tensor) and features.is_floating_point() and features.shape[:-1] == (TRIED,)
+    if not (is_row and features.shape[-1]):
         hint = f"features are floats, a row for each observation: ({TRIED}, F)"
         raise ConfigError(KEY, f"{own.path} gives {said} for {shown}", hint)
     return features.shape[-1]

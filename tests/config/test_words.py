@@ -428,7 +428,7 @@ def test_odd_words_behind_a_verb_are_refused_in_a_line(word, run, capsys):
         ),
         ("algo.gamma=2", 2, "must be in [0, 1]"),
         ("algo=ddpg env=pendulum ~tuned algo.noise.kind=none", 0, "all is well: ddpg on Pendulum-v1"),
-        ("algo=ddpg env=pendulum algo.noise.kind=none", 2, "kind=none (its value comes from tuned/ddpg-pendulum.yaml)"),
+        ("algo=ddpg env=pendulum algo.noise.kind=none", 2, "\nalgo.noise.std is set by tuned/ddpg-pendulum.yaml"),
         ("env.kwargs.nonsense=1", 2, "env.kwargs"),
         ("hydra.run.dir=taken", 2, "taken is not empty"),
         ("hydra.run.dir=taken/file/x", 2, "cannot be made"),

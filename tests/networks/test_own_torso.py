@@ -83,6 +83,10 @@ def one_row(obs_space: Space) -> nn.Module:
     return gives(torch.zeros(1, 3))
 
 
+def nothing(obs_space: Space) -> nn.Module:
+    return gives(torch.zeros(2, 0))
+
+
 def pair(obs_space: Space) -> nn.Module:
     return gives((torch.zeros(2, 3), torch.zeros(2, 3)))
 
@@ -192,6 +196,7 @@ def moody(obs_space: Space) -> nn.Module:
         (f"{HERE}.fails", r"fails on 2 observations \(2, 3\): RuntimeError: mat1 and mat2"),
         (f"{HERE}.picture", r"gives torch.float32 \(2, 3, 4\) for 2 observations \(2, 3\)\nfeatures are floats, a row"),
         (f"{HERE}.whole_numbers", r"gives torch.int64 \(2, 3\)"),
+        (f"{HERE}.nothing", r"gives torch.float32 \(2, 0\) for 2 observations \(2, 3\)\nfeatures"),
         (f"{HERE}.one_row", r"gives torch.float32 \(1, 3\)"),
         (f"{HERE}.pair", "gives tuple for 2 observations"),
     ],
