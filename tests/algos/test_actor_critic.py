@@ -292,6 +292,7 @@ def test_options_that_mean_nothing_are_refused() -> None:
         NoiseConfig("ornstein_uhlenbeck", theta=4.0, dt=0.5)
     with pytest.raises(ConfigError, match=r"noise\.std: has no meaning with noise\.kind=none"):
         build("sac", noise=NoiseConfig("none", std=0.5))
+    build("ddpg", noise=NoiseConfig("none", std=0.5))  # switched off: how strong it was does not matter
     with pytest.raises(ConfigError, match=r"critics\.dropout: is for hidden layers, and the critics have none"):
         build("td3", critics=CriticsConfig(hidden=[], dropout=0.1))
     with pytest.raises(ConfigError, match="alpha: must be auto or a number, got 'often'"):

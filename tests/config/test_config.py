@@ -315,7 +315,6 @@ def test_every_option_has_a_line_of_help():
             "write algo.critics.atoms=101, or algo.critics.loss=cat",
         ),
         (["network.max_pool=3"], "network.max_pool", "write network.max_pool=0, or network.conv=impala"),
-        ([*TD3, "algo.noise.kind=none", "algo.noise.std=0.3"], "algo.noise.std", "write algo.noise.std=0.1"),
         (["algo=acer", "algo.replay_capacity=1"], "algo.replay_min", "or algo.replay_capacity=100"),
         (["algo=ppo", "buffer=uniform"], "buffer", "write buffer=null"),
         (["algo=ppo", "buffer=rollout"], "buffer", "write buffer=null"),

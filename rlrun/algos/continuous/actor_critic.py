@@ -70,9 +70,8 @@ class ActorCriticConfig(ReplayConfig):
         super().__post_init__()
         if self.tau is None and self.target_update_interval is not None:
             raise ConfigError("target_update_interval", "has no meaning with tau=null", "write null")
-        usual = type(self).__dataclass_fields__["noise"].default_factory().std  # type: ignore[operator]
-        if self.noise.kind == "none" and self.noise.std != usual:
-            hint = f"write noise.std={usual:g}, or noise.kind=gaussian"
+        if self.noise.kind == "none" and self.noise.std != NoiseConfig.std and type(self)().noise.kind == "none":
+            hint = f"write noise.std={NoiseConfig.std}, or noise.kind=gaussian"  # elsewhere it was switched off
             raise ConfigError("noise.std", "has no meaning with noise.kind=none", hint)
 
 
