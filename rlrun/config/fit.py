@@ -56,7 +56,7 @@ def check_buffer(algo: str, buffer: str | None) -> None:
     entry = registry.get("algo", algo)
     needs = entry.needs.memory
     if buffer and not needs:
-        raise ConfigError("buffer", f"{algo} keeps no experience, {buffer} would stay empty", "write buffer=null")
+        raise ConfigError("buffer", f"{algo} keeps no experience: a buffer would stay empty", "write buffer=null")
     if needs and not buffer:
         choices = ", ".join(registry.names("buffer"))
         raise ConfigError("buffer", f"{algo} learns from replay, and there is none", f"choose one of: {choices}")
