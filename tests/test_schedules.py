@@ -57,7 +57,7 @@ def test_make_reads_the_fields_of_the_kind() -> None:
         ({"kind": "exponential", "end": 0}, "rate", "exactly one of rate and time_constant"),
         ({"kind": "constant", "end": 0.1, "fraction": 0.5}, "end", "null to end and fraction"),
         ({"kind": "linear", "end": 0, "fraction": 1.5}, "fraction", "1.5"),
-        ({"kind": "linear", "end": 0, "fraction": 0.0}, "fraction", "greater than 0"),
+        ({"kind": "linear", "end": 0, "fraction": 0.0}, "fraction", "in (0, 1]"),
         ({"kind": "linear", "end": 0, "steps": -3}, "steps", "-3"),
         ({"kind": "exponential", "end": 0, "rate": 0.0}, "rate", "greater than 0"),
     ],
