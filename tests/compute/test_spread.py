@@ -79,9 +79,10 @@ def test_parameters_of_any_layout_take_the_mean_as_it_is_meant() -> None:
     data = {"x": torch.randn(BATCH, 3, 3, 3), "y": torch.randn(BATCH, 2)}
     alone = pictures(0)
     Update(loss, alone, "net", Adam())(data, learning_rate=0.01)
+    begins = [pictures(0), pictures(1)]
 
     def rank(group: Group) -> Tensor:
-        own = pictures(group.rank)
+        own = begins[group.rank]
         share = {key: value.chunk(2)[group.rank] for key, value in data.items()}
         SpreadUpdate(loss, own, "net", Adam(), group=group)(share, learning_rate=0.01)
         return weights(own)
