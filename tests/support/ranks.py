@@ -23,6 +23,7 @@ def as_ranks(work: Callable[[Group], T], size: int = 2) -> list[T]:
         place = Place(number, size, number, size)
         group = Group(distributed.ProcessGroupGloo(store, number, size, timedelta(seconds=60)), store, place)
         try:
+            group.meet()  # as a run's ranks do: one that is done must not leave while the other still connects
             return work(group)
         finally:
             group.leave()
