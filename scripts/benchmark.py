@@ -36,10 +36,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 
 from rlrun import cli
+from rlrun.config.words import parse, readable
 from rlrun.errors import RlrunError
 from rlrun.rundir.layout import RunDir
 from rlrun.rundir.sweep import RECORD, Outcome, Sweep
@@ -102,26 +101,27 @@ class Line:
 
     def train(self, jobs: int) -> int:
         """Complete it; returns the exit code of what was run, 1 if a run that exists has failed."""
-        known = set()
+        code, known = 0, set()
         for sweep in self.sweeps():
             known |= {job.seed for job in sweep.jobs}
             states = [outcome.state for _, outcome in sweep.outcomes()]
             if OPEN & {*states}:
-                if code := cli.main(["resume", str(sweep.path), f"sweep.jobs={jobs}"]):
+                code = max(code, cli.main(["resume", str(sweep.path), f"sweep.jobs={jobs}"]))
+                if code in STOPPED:
                     return code
             elif failed := len(states) - states.count("finished"):
                 print(f"{failed} of {len(states)} have failed: rlrun resume {sweep.path} retry=failed", file=sys.stderr)
-                return 1
+                code = max(code, 1)
         missing = [seed for seed in self.seeds if seed not in known]
         if not missing:
-            return 0
+            return code
         self.folder.mkdir(parents=True, exist_ok=True)
         place = self.folder / f"seeds_{missing[0]}_{missing[-1]}"
         while place.exists():  # and nothing in it, or its seeds were known
             place = place.with_name(f"{place.name}_more")
         command = self.sweep(missing, f"hydra.sweep.dir={place}", f"sweep.jobs={jobs}")
         print(command, flush=True)
-        return cli.main(shlex.split(command)[1:])
+        return max(code, cli.main(shlex.split(command)[1:]))
 
     def rows(self) -> Iterator[Row]:
         """All numbers of the runs that finished."""
@@ -175,18 +175,9 @@ def line_of(path: Path, name: Any, words: Any, seeds: list[int]) -> Line:
     for word in split:
         if word.startswith(OURS):
             raise RlrunError(f"{where}: {word} cannot stand in a line, as it is said of all of them\nleave it out")
-        if varies(word):
+        if parse(readable(word, sweep=True)).is_sweep_override():
             raise RlrunError(f"{where}: {word} makes several of it\nwrite a line for each")
     return Line(str(name), split, seeds, RUNS / path.stem / str(name))
-
-
-def varies(word: str) -> bool:
-    """Whether a word makes a sweep; one that cannot be read is for rlrun to refuse."""
-    try:
-        (override,) = OverridesParser.create().parse_overrides([word])
-    except HydraException:
-        return False
-    return bool(override.is_sweep_override())
 
 
 def curve(path: Path, column: str) -> Curve:

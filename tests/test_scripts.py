@@ -216,6 +216,8 @@ def test_what_failed_is_named_and_what_a_signal_ended_begins_nothing_more(
     assert (
         "1 of 2 have failed: rlrun resume outputs/benchmark/tiny/a/seeds_0_1 retry=failed\n" in capsys.readouterr().err
     )
+    assert listed(3, {"a": fails}) == 1, "of a seed that is new nobody knows whether it fails"
+    assert Path("outputs/benchmark/tiny/a/seeds_2_2").is_dir()
     begun: list[str] = []
     monkeypatch.setattr(benchmark.Line, "train", lambda line, jobs: begun.append(line.name) or 130)
     assert listed(1, {"b": fails, "c": fails}) == 130

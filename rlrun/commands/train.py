@@ -91,11 +91,11 @@ def _explained(composed: Composed) -> Iterator[None]:
         yield
     except ConfigError as error:
         source, problem, hint = composed.provenance.get(error.key, compose.COMMAND_LINE), error.problem, error.hint
-        chosen, name = composed.hydra.runtime.choices.algo, composed.data["algo"].get("name")
         if source != compose.COMMAND_LINE:
             hint = f"{hint}\n{error.key} is set by {source}".lstrip()
-        elif error.key == "algo" and name and chosen != name:
-            problem = f"{chosen} is {name} with options of its own, and {problem}"
+        elif error.key == "algo" and composed.component:
+            chosen = composed.hydra.runtime.choices.algo
+            problem = f"{chosen} is {composed.component} with options of its own, and {problem}"
         else:
             raise
         raise ConfigError(error.key, problem, hint) from error

@@ -65,8 +65,14 @@ class Composed:
     @property
     def algo(self) -> str:
         """The algorithm as it was asked for, and what it is registered as, if that is another name."""
-        chosen, name = self.hydra.runtime.choices.algo, self.data["algo"].get("name")
-        return f"{chosen} ({name})" if name and chosen != name else str(chosen)
+        chosen = str(self.hydra.runtime.choices.algo)
+        return f"{chosen} ({self.component})" if self.component else chosen
+
+    @property
+    def component(self) -> str:
+        """What the algorithm is registered as, if it was asked for by another name; "" if not."""
+        name: str | None = self.data["algo"].get("name")
+        return name if name and name != self.hydra.runtime.choices.algo else ""
 
     @cached_property
     def provenance(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ class NormalizeConfig(Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.clip != 10 and not (self.obs or self.reward):
+        if self.clip != type(self).clip and not (self.obs or self.reward):
             raise ConfigError("clip", "has no meaning where nothing is normalised", "write clip=10, or obs=true")
 
 
